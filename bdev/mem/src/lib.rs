@@ -1,0 +1,1 @@
+//! Memory block devices: ram, null, and the delay and error layers.

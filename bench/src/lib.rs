@@ -1,0 +1,1 @@
+//! The benchmark harness: the ceiling, Forebay, medians of ratios.

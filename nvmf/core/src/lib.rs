@@ -1,0 +1,1 @@
+//! NVMe over Fabrics target: subsystem, controller, namespace, queue pair, request, discovery.

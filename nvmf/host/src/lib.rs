@@ -1,0 +1,1 @@
+//! The NVMe over Fabrics initiator: a remote namespace as a Channel.

@@ -1,0 +1,1 @@
+//! Configuration, life cycle of bdevs, subsystems and listeners; messages to reactors.

@@ -1,0 +1,1 @@
+//! Reactors: one pinned thread per core, turn(), mailboxes between cores, idle policy.

@@ -1,0 +1,1 @@
+//! A stock Linux host in QEMU against the shipped binary.
