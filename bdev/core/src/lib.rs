@@ -1,1 +1,26 @@
-//! The block device contract: Io, Done, Channel, Cx, slab, SPSC ring, DMA memory, limits.
+//! The block device contract: [`Io`], [`Done`], [`Channel`], [`Cx`], slab, SPSC ring, DMA memory,
+//! limits.
+//!
+//! Everything is a queue pair. A bdev as one reactor sees it is a [`Channel`]: it takes an [`Io`]
+//! by call and gives back a [`Done`] by queue. Channels sit in ranks inside a [`Stack`]; a channel
+//! reaches lower ranks only, so data flows one way and no callback, lock or reference cycle is
+//! needed. Nothing is cancelled; everything completes.
+
+mod channel;
+pub mod dma;
+mod edge;
+mod geometry;
+mod io;
+pub mod limits;
+mod slab;
+pub mod spsc;
+mod stack;
+pub mod wake;
+
+pub use channel::{Bdev, Channel, Cx, OpenCx, OpenError};
+pub use dma::{DmaBuf, DmaPool, DmaSlice, Memory};
+pub use edge::{Edge, EdgeCx};
+pub use geometry::{Geometry, Home};
+pub use io::{Addr, Done, Io, IoFlags, Op, Tag};
+pub use slab::Slab;
+pub use stack::Stack;

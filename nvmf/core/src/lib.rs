@@ -1,1 +1,6 @@
 //! NVMe over Fabrics target: subsystem, controller, namespace, queue pair, request, discovery.
+//!
+//! Sans-I/O: a [`transport::Transport`] brings commands and carries answers, a stack of channels
+//! executes them, and time comes in as an argument.
+
+pub mod transport;

@@ -1,0 +1,140 @@
+//! A bdev as one reactor sees it.
+
+use crate::stack::Slot;
+use crate::{Addr, DmaSlice, Done, Geometry, Home, Io, IoFlags, Memory, Op, Tag};
+use nvme_spec::Status;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+/// A queue pair into a bdev, owned by one reactor.
+///
+/// `submit` never blocks, allocates or fails: an operation that cannot be done is completed with a
+/// status. Every [`Io`] taken is completed exactly once, after which its memory is not touched.
+pub trait Channel: Send {
+    /// Takes an operation.
+    fn submit(&mut self, io: Io, cx: &mut Cx<'_>);
+
+    /// A child finished what this channel submitted to it.
+    fn complete(&mut self, done: Done, _cx: &mut Cx<'_>) {
+        unreachable!("a leaf has no children, yet got {done:?}")
+    }
+
+    /// Harvests completions and rings doorbells, once a turn. Returns how much was done.
+    fn poll(&mut self, _cx: &mut Cx<'_>) -> u32 {
+        0
+    }
+
+    /// Whether `poll` has anything to do, ever. Asked once, after opening.
+    fn polled(&self) -> bool {
+        false
+    }
+
+    /// A descriptor that becomes readable when `poll` has something to harvest.
+    fn wake_fd(&self) -> Option<RawFd> {
+        None
+    }
+
+    /// When `poll` has to be called even if nothing happens, in ns of the reactor's clock.
+    fn next_deadline_ns(&self) -> Option<u64> {
+        None
+    }
+
+    /// Operations taken and not yet completed.
+    fn outstanding(&self) -> u32;
+}
+
+/// A block device. Shared between reactors; each opens its own [`Channel`].
+pub trait Bdev: Send + Sync {
+    /// Size and properties, now: a resize changes them.
+    fn geometry(&self) -> Geometry;
+
+    /// Where channels may be opened.
+    fn home(&self) -> Home {
+        Home::Every
+    }
+
+    /// The bdevs below this one, opened before it and handed to `open` in this order.
+    fn children(&self) -> Vec<Arc<dyn Bdev>> {
+        Vec::new()
+    }
+
+    /// Opens a channel for one reactor.
+    fn open(&self, cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError>;
+}
+
+/// What a bdev gets to open a channel with.
+pub struct OpenCx<'a> {
+    /// The reactor that will own the channel.
+    pub reactor: usize,
+    /// The channels of [`Bdev::children`], in their order.
+    pub children: &'a [Addr],
+    /// How many operations may be outstanding at once.
+    pub limit: u32,
+    /// Every region that `Io::data` can lie in, on any reactor.
+    pub memory: &'a Memory,
+    /// Now, in ns of the reactor's clock.
+    pub now_ns: u64,
+}
+
+/// Why a channel could not be opened, as a sentence for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenError(pub String);
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// What a channel may reach while it runs: the ranks below, and the queue of completions.
+pub struct Cx<'a> {
+    pub(crate) me: Addr,
+    pub(crate) lower: &'a mut [Slot],
+    pub(crate) dones: &'a mut Vec<Done>,
+    pub(crate) now_ns: u64,
+}
+
+impl Cx<'_> {
+    /// Now, in ns of the reactor's clock.
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    /// Submits an operation of this channel's own to `child`; its [`Done`] comes to
+    /// [`Channel::complete`] with `tag`.
+    #[allow(clippy::too_many_arguments)]
+    pub fn submit(
+        &mut self,
+        child: Addr,
+        op: Op,
+        flags: IoFlags,
+        lba: u64,
+        blocks: u32,
+        data: DmaSlice,
+        tag: Tag,
+    ) {
+        let io = Io { op, flags, lba, blocks, data, reply_to: self.me, reply_tag: tag };
+        self.forward(child, io);
+    }
+
+    /// Passes the parent's operation to `child` as it is: the completion goes to the parent
+    /// without passing here.
+    pub fn forward(&mut self, child: Addr, io: Io) {
+        let index = child.as_channel().expect("a child is a channel") as usize;
+        let (lower, rest) = self.lower.split_at_mut(index);
+        let channel = rest[0].channel.as_mut().expect("children stay open under their parents");
+        channel.submit(io, &mut Cx { me: child, lower, dones: self.dones, now_ns: self.now_ns });
+    }
+
+    /// Ends an operation: queues its [`Done`]; the parent sees it later, never inside this call.
+    pub fn complete(&mut self, io: Io, status: Status) {
+        self.dones.push(io.into_done(status));
+    }
+
+    /// Ends an operation that was taken apart with [`Io::into_parts`].
+    pub fn complete_parts(&mut self, reply_to: Addr, reply_tag: Tag, status: Status) {
+        self.dones.push(Done { tag: reply_tag, status, to: reply_to });
+    }
+}
