@@ -5,10 +5,19 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod layout;
+
+pub mod aen;
 pub mod cqe;
+pub mod dsm;
+pub mod feature;
+pub mod identify;
+pub mod log;
+pub mod opcode;
+pub mod property;
 pub mod sqe;
 pub mod status;
 
 pub use cqe::Cqe;
-pub use sqe::{Sgl, Sqe};
+pub use sqe::{Fuse, Psdt, Sgl, SglKind, Sqe};
 pub use status::Status;

@@ -38,12 +38,17 @@ statuses! {
     INVALID_SGL_COUNT = 0, 0x0e, "Invalid Number of SGL Descriptors";
     INVALID_SGL_LENGTH = 0, 0x0f, "Data SGL Length Invalid";
     INVALID_SGL_TYPE = 0, 0x11, "SGL Descriptor Type Invalid";
+    INVALID_PRP_OFFSET = 0, 0x13, "PRP Offset Invalid";
+    ATOMIC_WRITE_UNIT = 0, 0x14, "Atomic Write Unit Exceeded";
+    OPERATION_DENIED = 0, 0x15, "Operation Denied";
     INVALID_SGL_OFFSET = 0, 0x16, "SGL Offset Invalid";
     HOST_ID_FORMAT = 0, 0x18, "Host Identifier Inconsistent Format";
     KEEP_ALIVE_EXPIRED = 0, 0x19, "Keep Alive Timer Expired";
     KEEP_ALIVE_INVALID = 0, 0x1a, "Keep Alive Timeout Invalid";
-    TRANSIENT_TRANSPORT = 0, 0x22, "Transient Transport Error";
     WRITE_PROTECTED = 0, 0x20, "Namespace is Write Protected";
+    COMMAND_INTERRUPTED = 0, 0x21, "Command Interrupted";
+    TRANSIENT_TRANSPORT = 0, 0x22, "Transient Transport Error";
+    ADMIN_MEDIA_NOT_READY = 0, 0x24, "Admin Command Media Not Ready";
     LBA_OUT_OF_RANGE = 0, 0x80, "LBA Out of Range";
     CAPACITY_EXCEEDED = 0, 0x81, "Capacity Exceeded";
     NAMESPACE_NOT_READY = 0, 0x82, "Namespace Not Ready";
@@ -56,6 +61,7 @@ statuses! {
     FEATURE_NOT_SAVEABLE = 1, 0x0d, "Feature Identifier Not Saveable";
     FEATURE_NOT_CHANGEABLE = 1, 0x0e, "Feature Not Changeable";
     FEATURE_NOT_NAMESPACE = 1, 0x0f, "Feature Not Namespace Specific";
+    NAMESPACE_NOT_ATTACHED = 1, 0x1a, "Namespace Not Attached";
     CONNECT_INCOMPATIBLE_FORMAT = 1, 0x80, "Connect Incompatible Format";
     CONNECT_BUSY = 1, 0x81, "Connect Controller Busy";
     CONNECT_INVALID_PARAMETERS = 1, 0x82, "Connect Invalid Parameters";
