@@ -16,6 +16,9 @@ pub trait Edge: Send {
         0
     }
 
+    /// The edge was taken off its reactor: closes the channels it opened.
+    fn closed(&mut self, _stack: &mut Stack) {}
+
     /// A descriptor that becomes readable when `poll` has something to do.
     fn wake_fd(&self) -> Option<RawFd> {
         None
