@@ -1,0 +1,93 @@
+# What every job shares. Descriptor 3 is the port to the harness.
+HOSTNQN=${HOSTNQN:-nqn.2014-08.org.nvmexpress:uuid:11111111-2222-3333-4444-555555555555}
+HOSTID=${HOSTID:-11111111-2222-3333-4444-555555555555}
+mkdir -p /etc/nvme /out
+echo "$HOSTNQN" >/etc/nvme/hostnqn
+echo "$HOSTID" >/etc/nvme/hostid
+
+ok() { echo "check $1 ok" >&3; }
+# fail NAME WHY...
+fail() { echo "check $*" | tr '\n' ' ' | sed 's/^check \([^ ]*\)/check \1 fail/' >&3; echo >&3; }
+note() { echo "note $*" >&3; }
+
+# check NAME COMMAND...: holds where the command succeeds within 60 s; keeps its output in /out/NAME.
+check() {
+    name=$1
+    shift
+    if timeout 60 "$@" >"/out/$name" 2>&1; then
+        ok "$name"
+    else
+        status=$?
+        fail "$name" "status $status: $(tail -n 4 "/out/$name" | cut -c1-300)"
+        return 1
+    fi
+}
+
+# refuse NAME PATTERN COMMAND...: holds where the command fails and PATTERN is in its output or in
+# what the kernel logged meanwhile.
+refuse() {
+    name=$1
+    pattern=$2
+    shift 2
+    dmesg -c >/dev/null
+    if timeout 60 "$@" >"/out/$name" 2>&1; then
+        fail "$name" "it succeeded"
+        return 1
+    fi
+    dmesg >>"/out/$name"
+    if grep -qi "$pattern" "/out/$name"; then ok "$name"; else
+        fail "$name" "no '$pattern' in: $(tail -n 4 "/out/$name" | cut -c1-300)"
+    fi
+}
+
+# send NAME FILE
+send() {
+    { echo "file $1"; base64 "$2"; echo .; } >&3
+}
+
+# call WORDS...: asks the harness; the reply's text is in $reply.
+call() {
+    echo "call $*" >&3
+    read -r verdict reply <&3
+    [ "$verdict" = ok ]
+}
+
+# until_true SECONDS COMMAND...
+until_true() {
+    left=$(($1 * 5))
+    shift
+    while ! "$@" >/dev/null 2>&1; do
+        left=$((left - 1))
+        [ $left -gt 0 ] || return 1
+        sleep 0.2
+    done
+}
+
+# The block device of namespace $2 of the subsystem $1, waited for: prints its path.
+device_of() {
+    left=150
+    while [ $left -gt 0 ]; do
+        for head in /sys/class/nvme-subsystem/*; do
+            [ "$(cat "$head/subsysnqn" 2>/dev/null)" = "$1" ] || continue
+            for disk in "$head"/nvme*n*; do
+                [ "$(cat "$disk/nsid" 2>/dev/null)" = "$2" ] || continue
+                [ -b "/dev/${disk##*/}" ] && { echo "/dev/${disk##*/}"; return 0; }
+            done
+        done
+        left=$((left - 1))
+        sleep 0.2
+    done
+    echo /nonexistent
+    return 1
+}
+
+# The controller of the subsystem $1 that is connected last: prints its path.
+controller_of() {
+    found=
+    for one in /sys/class/nvme/nvme*; do
+        [ "$(cat "$one/subsysnqn" 2>/dev/null)" = "$1" ] && found=/dev/${one##*/}
+    done
+    [ -n "$found" ] && echo "$found"
+}
+
+modprobe nvme-tcp
