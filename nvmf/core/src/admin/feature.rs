@@ -1,0 +1,5 @@
+//! Features.
+
+/// The values that a host has set on its controller.
+#[derive(Clone, Debug, Default)]
+pub struct Features {}

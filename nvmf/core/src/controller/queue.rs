@@ -1,0 +1,95 @@
+//! The queue pairs of a controller.
+
+use super::Controller;
+use crate::counters::IoCounters;
+use crate::limits;
+use std::sync::MutexGuard;
+
+/// Why an I/O queue cannot be connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueRefusal {
+    /// The controller is not ready, or has ended.
+    NotReady,
+    /// There is no queue of this identifier.
+    NoSuchQueue,
+    /// It is connected already.
+    InUse,
+}
+
+/// A connected queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueUse {
+    /// Identifier; 0 is the admin queue.
+    pub qid: u16,
+    /// The reactor it is on.
+    pub reactor: usize,
+    /// Entries of the submission queue; 0 for an admin queue whose size was not told yet.
+    pub entries: u16,
+}
+
+#[derive(Debug)]
+pub(crate) struct Queues {
+    /// I/O queues granted to the host.
+    pub(crate) granted: u16,
+    /// By queue identifier.
+    used: Box<[Option<QueueUse>]>,
+}
+
+impl Queues {
+    pub(super) fn new(queues: usize, admin_reactor: usize) -> Queues {
+        let mut used: Box<[_]> = vec![None; queues].into();
+        used[0] = Some(QueueUse { qid: 0, reactor: admin_reactor, entries: 0 });
+        Queues { granted: limits::IO_QUEUES, used }
+    }
+
+    /// I/O queues connected now.
+    pub(crate) fn io_queues(&self) -> usize {
+        self.used.iter().skip(1).flatten().count()
+    }
+}
+
+impl Controller {
+    /// Connects I/O queue `qid` on `reactor`. Returns the epoch that the queue pair belongs to:
+    /// once [`Controller::epoch`] differs, it closes.
+    ///
+    /// # Errors
+    /// See [`QueueRefusal`].
+    pub fn claim_queue(&self, qid: u16, entries: u16, reactor: usize) -> Result<u32, QueueRefusal> {
+        let mut queues = self.queues();
+        if !self.is_ready() || !self.is_live() {
+            return Err(QueueRefusal::NotReady);
+        }
+        if qid == 0 || qid > queues.granted {
+            return Err(QueueRefusal::NoSuchQueue);
+        }
+        let place = queues.used.get_mut(usize::from(qid)).ok_or(QueueRefusal::NoSuchQueue)?;
+        if place.is_some() {
+            return Err(QueueRefusal::InUse);
+        }
+        *place = Some(QueueUse { qid, reactor, entries });
+        Ok(self.epoch())
+    }
+
+    /// An I/O queue pair is gone, all its commands with it.
+    ///
+    /// # Panics
+    /// If it was not claimed.
+    pub fn release_queue(&self, qid: u16) {
+        let released = self.queues().used[usize::from(qid)].take();
+        assert!(released.is_some(), "queue {qid} is released once for each claim");
+    }
+
+    /// The connected queues.
+    pub fn queue_uses(&self) -> Vec<QueueUse> {
+        self.queues().used.iter().flatten().copied().collect()
+    }
+
+    /// What queue `qid` has done; only its queue pair writes.
+    pub fn queue_counters(&self, qid: u16) -> &IoCounters {
+        &self.queue_counters[usize::from(qid)]
+    }
+
+    pub(crate) fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().expect("no panic under this lock")
+    }
+}

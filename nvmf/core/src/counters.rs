@@ -1,0 +1,110 @@
+//! Counters with one writer each: plain adds on the data path, read by anyone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that one thread adds to and any thread reads.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only ever called by the one writer: a load and a store, no locked instruction.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! io_counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What one writer (a queue pair, or a reactor on a namespace) has done, on cache lines
+        /// of its own.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct IoCounters {
+            $($(#[$doc])* pub $name: Counter,)*
+        }
+
+        /// A reading of [`IoCounters`], or a sum of readings.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct IoCounts {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl IoCounters {
+            /// The counters now.
+            pub fn read(&self) -> IoCounts {
+                IoCounts { $($name: self.$name.get(),)* }
+            }
+        }
+
+        impl std::ops::AddAssign for IoCounts {
+            fn add_assign(&mut self, other: IoCounts) {
+                $(self.$name = self.$name.wrapping_add(other.$name);)*
+            }
+        }
+
+        impl IoCounts {
+            /// The counters with their names.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+io_counters! {
+    /// Read commands that succeeded.
+    reads,
+    /// Write commands that succeeded.
+    writes,
+    /// Compare commands that ended, equal or not.
+    compares,
+    /// Verify commands that succeeded.
+    verifies,
+    /// Write Zeroes commands that succeeded.
+    write_zeroes,
+    /// Dataset Management commands that succeeded.
+    deallocates,
+    /// Flush commands that succeeded.
+    flushes,
+    /// Bytes read for Read, Compare and Verify.
+    read_bytes,
+    /// Bytes written for Write.
+    write_bytes,
+    /// Commands that ended with a status other than success.
+    errors,
+    /// Commands that ended with a media or data integrity error (status code type 2h, without
+    /// Compare Failure).
+    media_errors,
+}
+
+impl IoCounts {
+    /// The sum of readings.
+    pub fn sum(readings: impl IntoIterator<Item = IoCounts>) -> IoCounts {
+        let mut sum = IoCounts::default();
+        readings.into_iter().for_each(|one| sum += one);
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readings_add_up_by_name() {
+        let (a, b) = (IoCounters::default(), IoCounters::default());
+        a.reads.add(2);
+        a.read_bytes.add(8192);
+        b.reads.add(3);
+        b.errors.add(1);
+        let sum = IoCounts::sum([a.read(), b.read()]);
+        assert_eq!((sum.reads, sum.read_bytes, sum.errors, sum.writes), (5, 8192, 1, 0));
+        assert!(sum.named().any(|pair| pair == ("reads", 5)));
+        assert_eq!(align_of::<IoCounters>(), 128);
+    }
+}

@@ -1,0 +1,46 @@
+//! Every size of the target in one place, each a sum with its terms.
+
+use bdev::limits::MAX_TRANSFER_BYTES;
+
+/// Entries of the largest queue: CAP.MQES plus one.
+pub const QUEUE_ENTRIES: u16 = 1024;
+
+/// I/O queues of one controller: one for each core of a large host.
+pub const IO_QUEUES: u16 = 128;
+
+/// Queue pairs of one controller: the admin queue and the I/O queues.
+pub const QUEUES: u16 = 1 + IO_QUEUES;
+
+/// Asynchronous Event Requests held for one controller: one for each kind of event that can be
+/// raised (namespaces, asymmetric access, discovery, health).
+pub const ASYNC_EVENTS: u8 = 4;
+
+/// Abort commands of one controller at once: aborts are executed one by one as they arrive, so
+/// this is the smallest number that the specification recommends.
+pub const ABORTS: u8 = 4;
+
+/// Entries of the error log of one controller: the largest that ELPE can say is 256; this many
+/// fill two pages.
+pub const ERROR_ENTRIES: usize = 128;
+
+/// Namespaces of one subsystem, and their largest identifier: one Identify list.
+pub const NAMESPACES: u32 = 1024;
+
+/// Controllers of one subsystem: one for each path of 512 hosts with two paths.
+pub const CONTROLLERS: usize = 512 * 2;
+
+/// Largest controller identifier; those above are reserved.
+pub const CNTLID_MAX: u16 = 0xffef;
+
+/// Granularity of the Keep Alive Timer, in units of 100 ms.
+pub const KEEP_ALIVE_UNITS: u16 = 1;
+
+/// Blocks that a fused Compare and Write can hold still at once, in bytes.
+pub const COMPARE_AND_WRITE_BYTES: u32 = 128 << 10;
+
+/// MDTS: [`MAX_TRANSFER_BYTES`] as a power of two of the page of 4 KiB.
+pub const MDTS: u8 = (MAX_TRANSFER_BYTES / 4096).ilog2() as u8;
+
+const _: () = assert!(4096 << MDTS == MAX_TRANSFER_BYTES);
+const _: () = assert!(NAMESPACES <= 1024, "one Identify list holds all of them");
+const _: () = assert!(ERROR_ENTRIES <= 256);

@@ -1,0 +1,335 @@
+//! A subsystem: namespaces, the controllers of its hosts, and who may connect.
+
+use crate::controller::{Association, Controller, EndReason, Notice};
+use crate::limits;
+use crate::namespace::{Namespace, NamespaceConfig};
+use crate::registry::Directory;
+use nvme_spec::log::AnaState;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+/// Who may connect to a subsystem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hosts {
+    /// Every host.
+    Any,
+    /// The hosts of these NQNs.
+    Listed(BTreeSet<String>),
+}
+
+impl Hosts {
+    /// Whether the host `nqn` may connect.
+    pub fn allow(&self, nqn: &str) -> bool {
+        match self {
+            Hosts::Any => true,
+            Hosts::Listed(nqns) => nqns.contains(nqn),
+        }
+    }
+}
+
+/// What a subsystem is made of.
+#[derive(Clone, Debug)]
+pub struct SubsystemConfig {
+    /// NVMe Qualified Name.
+    pub nqn: String,
+    /// Serial number: at most 20 ASCII characters.
+    pub serial: String,
+    /// Model number: at most 40 ASCII characters.
+    pub model: String,
+    /// Firmware revision: at most 8 ASCII characters.
+    pub firmware: String,
+    /// Who may connect.
+    pub hosts: Hosts,
+    /// Identifiers of this node's controllers; disjoint between the nodes of one subsystem.
+    pub cntlids: RangeInclusive<u16>,
+}
+
+/// What a subsystem is for.
+#[derive(Debug)]
+pub enum SubsystemKind {
+    /// I/O to namespaces.
+    Nvm,
+    /// Discovery of the subsystems in the directory.
+    Discovery(Arc<Directory>),
+}
+
+/// Why a controller cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectRefusal {
+    /// The host is not on the list.
+    HostNotAllowed,
+    /// The subsystem has been removed.
+    Removed,
+    /// As many controllers as there may be.
+    TooManyControllers,
+}
+
+#[derive(Debug)]
+struct Controllers {
+    by_cntlid: BTreeMap<u16, Arc<Controller>>,
+    /// The identifier to try first: one past the last given out, so that none is used again soon.
+    next: u16,
+    /// No new ones: the subsystem has been removed.
+    closed: bool,
+}
+
+/// The one ANA group of a subsystem on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnaGroupState {
+    /// How this node reaches the namespaces.
+    pub state: AnaState,
+    /// Changes of the group: of its state or of its namespaces.
+    pub change_count: u64,
+}
+
+/// A subsystem.
+#[derive(Debug)]
+pub struct Subsystem {
+    config: SubsystemConfig,
+    kind: SubsystemKind,
+    reactors: usize,
+    started_ns: u64,
+    generation: Arc<AtomicU64>,
+    hosts: RwLock<Hosts>,
+    namespaces: RwLock<BTreeMap<u32, Arc<Namespace>>>,
+    controllers: Mutex<Controllers>,
+    ana: Mutex<AnaGroupState>,
+    temperature_kelvin: AtomicU16,
+    busy_ticks: AtomicU64,
+    last_busy_tick: AtomicU64,
+    removed: AtomicBool,
+}
+
+impl Subsystem {
+    pub(crate) fn new(
+        config: SubsystemConfig,
+        kind: SubsystemKind,
+        reactors: usize,
+        now_ns: u64,
+    ) -> Subsystem {
+        let controllers = Controllers {
+            by_cntlid: BTreeMap::new(),
+            next: *config.cntlids.start(),
+            closed: false,
+        };
+        Subsystem {
+            hosts: RwLock::new(config.hosts.clone()),
+            config,
+            kind,
+            reactors,
+            started_ns: now_ns,
+            generation: Arc::new(AtomicU64::new(1)),
+            namespaces: RwLock::new(BTreeMap::new()),
+            controllers: Mutex::new(controllers),
+            ana: Mutex::new(AnaGroupState { state: AnaState::Optimized, change_count: 1 }),
+            temperature_kelvin: AtomicU16::new(0),
+            busy_ticks: AtomicU64::new(0),
+            last_busy_tick: AtomicU64::new(u64::MAX),
+            removed: AtomicBool::new(false),
+        }
+    }
+
+    /// NVMe Qualified Name.
+    pub fn nqn(&self) -> &str {
+        &self.config.nqn
+    }
+
+    /// What it was made of; the hosts may have changed since.
+    pub fn config(&self) -> &SubsystemConfig {
+        &self.config
+    }
+
+    /// What it is for.
+    pub fn kind(&self) -> &SubsystemKind {
+        &self.kind
+    }
+
+    /// A number that changes whenever something that queue pairs remember has changed: a
+    /// namespace came, went, was resized, or got another channel.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// When the subsystem came up, in ns of the reactors' clock.
+    pub fn started_ns(&self) -> u64 {
+        self.started_ns
+    }
+
+    /// Whether the host `nqn` may connect.
+    pub fn allows(&self, nqn: &str) -> bool {
+        self.hosts.read().expect("no panic under this lock").allow(nqn)
+    }
+
+    /// Who may connect.
+    pub fn hosts(&self) -> Hosts {
+        self.hosts.read().expect("no panic under this lock").clone()
+    }
+
+    /// The namespace `nsid`.
+    pub fn namespace(&self, nsid: u32) -> Option<Arc<Namespace>> {
+        self.namespaces.read().expect("no panic under this lock").get(&nsid).cloned()
+    }
+
+    /// The namespaces in the order of their identifiers.
+    pub fn namespaces(&self) -> Vec<Arc<Namespace>> {
+        self.namespaces.read().expect("no panic under this lock").values().cloned().collect()
+    }
+
+    /// The controller `cntlid`, while it lives.
+    pub fn controller(&self, cntlid: u16) -> Option<Arc<Controller>> {
+        self.controllers().by_cntlid.get(&cntlid).cloned()
+    }
+
+    /// The controllers that live, in the order of their identifiers.
+    pub fn live_controllers(&self) -> Vec<Arc<Controller>> {
+        self.controllers().by_cntlid.values().cloned().collect()
+    }
+
+    /// Makes a controller for a host that connects an admin queue.
+    ///
+    /// # Errors
+    /// See [`ConnectRefusal`].
+    pub fn connect(
+        self: &Arc<Self>,
+        association: Association,
+        now_ns: u64,
+    ) -> Result<Arc<Controller>, ConnectRefusal> {
+        // Under the lock of the hosts, so that a host that is being removed is either refused
+        // here or found by whoever removes it.
+        let hosts = self.hosts.read().expect("no panic under this lock");
+        if !hosts.allow(&association.host_nqn) {
+            return Err(ConnectRefusal::HostNotAllowed);
+        }
+        let mut controllers = self.controllers();
+        if controllers.closed {
+            return Err(ConnectRefusal::Removed);
+        }
+        if controllers.by_cntlid.len() >= limits::CONTROLLERS {
+            return Err(ConnectRefusal::TooManyControllers);
+        }
+        let cntlid = self.next_cntlid(&controllers).ok_or(ConnectRefusal::TooManyControllers)?;
+        let (first, last) = (*self.config.cntlids.start(), *self.config.cntlids.end());
+        controllers.next = if cntlid == last { first } else { cntlid + 1 };
+        let controller = Arc::new(Controller::new(cntlid, self.clone(), association, now_ns));
+        controllers.by_cntlid.insert(cntlid, controller.clone());
+        Ok(controller)
+    }
+
+    /// The first free identifier from `next` on, round the range.
+    fn next_cntlid(&self, controllers: &Controllers) -> Option<u16> {
+        let (first, last) = (*self.config.cntlids.start(), *self.config.cntlids.end());
+        (controllers.next..=last)
+            .chain(first..controllers.next)
+            .find(|cntlid| !controllers.by_cntlid.contains_key(cntlid))
+    }
+
+    /// Takes a controller that has ended off the list.
+    pub(crate) fn forget(&self, cntlid: u16) {
+        self.controllers().by_cntlid.remove(&cntlid);
+    }
+
+    /// Ends every controller and refuses new ones.
+    pub(crate) fn close(&self, why: EndReason) {
+        self.removed.store(true, Ordering::Release);
+        self.controllers().closed = true;
+        self.live_controllers().iter().for_each(|controller| controller.end(why));
+    }
+
+    /// Sets who may connect, and ends the controllers of hosts that may not any more.
+    pub(crate) fn set_hosts(&self, hosts: Hosts) {
+        *self.hosts.write().expect("no panic under this lock") = hosts;
+        for controller in self.live_controllers() {
+            if !self.allows(&controller.association().host_nqn) {
+                controller.end(EndReason::HostRemoved);
+            }
+        }
+    }
+
+    /// Puts a namespace in; `None` when the identifier is taken.
+    pub(crate) fn add_namespace(&self, config: NamespaceConfig) -> Option<Arc<Namespace>> {
+        let nsid = config.nsid;
+        let generation = self.generation.clone();
+        let namespace = Namespace::new(config, self.nqn(), self.reactors, generation);
+        let namespace = Arc::new(namespace);
+        let mut namespaces = self.namespaces.write().expect("no panic under this lock");
+        if namespaces.contains_key(&nsid) {
+            return None;
+        }
+        namespaces.insert(nsid, namespace.clone());
+        drop(namespaces);
+        self.group_changed(nsid);
+        Some(namespace)
+    }
+
+    /// Takes a namespace out.
+    pub(crate) fn remove_namespace(&self, nsid: u32) -> Option<Arc<Namespace>> {
+        let mut namespaces = self.namespaces.write().expect("no panic under this lock");
+        let namespace = namespaces.remove(&nsid)?;
+        drop(namespaces);
+        namespace.remove();
+        self.group_changed(nsid);
+        Some(namespace)
+    }
+
+    /// A namespace came or went: the group of ANA has changed, and hosts are told.
+    fn group_changed(&self, nsid: u32) {
+        self.ana.lock().expect("no panic under this lock").change_count += 1;
+        self.generation.fetch_add(1, Ordering::Release);
+        self.namespace_changed(nsid);
+    }
+
+    /// Tells the hosts that a namespace changed.
+    pub(crate) fn namespace_changed(&self, nsid: u32) {
+        self.live_controllers().iter().for_each(|controller| controller.namespace_changed(nsid));
+    }
+
+    /// The ANA group.
+    pub fn ana(&self) -> AnaGroupState {
+        *self.ana.lock().expect("no panic under this lock")
+    }
+
+    /// Says how this node reaches the namespaces from now on, and tells the hosts.
+    pub fn set_ana_state(&self, state: AnaState) {
+        let mut ana = self.ana.lock().expect("no panic under this lock");
+        if ana.state == state {
+            return;
+        }
+        *ana = AnaGroupState { state, change_count: ana.change_count + 1 };
+        drop(ana);
+        self.generation.fetch_add(1, Ordering::Release);
+        self.raise(Notice::Ana);
+    }
+
+    /// Raises an event on every controller.
+    pub(crate) fn raise(&self, notice: Notice) {
+        self.live_controllers().iter().for_each(|controller| controller.raise(notice));
+    }
+
+    /// Temperature for the SMART log, in kelvin; 0 is not measured.
+    pub fn temperature_kelvin(&self) -> u16 {
+        self.temperature_kelvin.load(Ordering::Relaxed)
+    }
+
+    /// Counts `now_ns` as a time at which I/O was under way, for the SMART log. Called on a timer
+    /// pass of any reactor, at least once each [`Subsystem::BUSY_TICK_NS`] while there is I/O.
+    pub fn note_busy(&self, now_ns: u64) {
+        let tick = now_ns / Self::BUSY_TICK_NS;
+        if self.last_busy_tick.swap(tick, Ordering::Relaxed) != tick {
+            self.busy_ticks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The resolution of the busy time.
+    pub const BUSY_TICK_NS: u64 = 10_000_000;
+
+    /// Time with I/O under way, in ns.
+    pub fn busy_ns(&self) -> u64 {
+        self.busy_ticks.load(Ordering::Relaxed).saturating_mul(Self::BUSY_TICK_NS)
+    }
+
+    fn controllers(&self) -> std::sync::MutexGuard<'_, Controllers> {
+        self.controllers.lock().expect("no panic under this lock")
+    }
+}
