@@ -27,9 +27,9 @@ pub const COMMON_BYTES: usize = 8;
 pub const IC_BYTES: usize = 128;
 /// The most bytes of a header with its digest, except ICReq and ICResp.
 pub const MAX_HEADER_BYTES: usize = 72 + 4;
-/// The most bytes an encoder writes before the data: a header, its digest and the padding to the
-/// largest alignment.
-pub const MAX_DATA_OFFSET: usize = 128;
+/// The most bytes an encoder writes before the data. Alignments need not be powers of two: the
+/// worst is a command capsule with digest, 76 bytes, aligned to 72.
+pub const MAX_DATA_OFFSET: usize = 144;
 /// Bytes of the fixed part of H2CTermReq and C2HTermReq.
 pub const TERM_BYTES: usize = 24;
 /// The most bytes of the offending header that a TermReq carries.
