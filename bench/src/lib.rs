@@ -1,1 +1,13 @@
 //! The benchmark harness: the ceiling, Forebay, medians of ratios.
+//!
+//! The ceiling is a bare TCP pair in the shape of NVMe/TCP with nothing else in
+//! it. Forebay's figures are given as shares of it, measured in the same run.
+#![deny(unsafe_code)]
+
+pub mod affinity;
+pub mod ceiling;
+pub mod latency;
+pub mod random;
+pub mod region;
+pub mod sample;
+pub mod socket;

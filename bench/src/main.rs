@@ -1,0 +1,37 @@
+//! `bench`: the ceiling, the load generator and the harness behind `make bench`.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use bench::ceiling::{client, server};
+use clap::{Parser, Subcommand};
+
+/// Measures Forebay against a bare TCP pair in the shape of the protocol.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The answering half of the bare TCP pair.
+    CeilingServer(server::Options),
+    /// The asking half of the bare TCP pair; prints one JSON line.
+    CeilingClient(client::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::CeilingServer(options) => server::run(&options),
+        Command::CeilingClient(options) => client::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
