@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod controller;
 pub mod counters;
+pub mod discovery;
 pub mod limits;
 pub mod namespace;
 pub mod registry;

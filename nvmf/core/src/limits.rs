@@ -26,6 +26,9 @@ pub const ERROR_ENTRIES: usize = 128;
 /// Namespaces of one subsystem, and their largest identifier: one Identify list.
 pub const NAMESPACES: u32 = 1024;
 
+/// Data of one admin command: a log page of the largest transfer.
+pub const MAX_ADMIN_BYTES: u32 = MAX_TRANSFER_BYTES;
+
 /// Controllers of one subsystem: one for each path of 512 hosts with two paths.
 pub const CONTROLLERS: usize = 512 * 2;
 

@@ -1,9 +1,10 @@
 //! A namespace: an identity over a bdev, and where each reactor finds its channel.
 
 use crate::counters::{IoCounters, IoCounts};
+use crate::subsystem::Subsystem;
 use bdev::{Addr, Bdev, Geometry};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock, Weak};
 
 /// What a namespace is made of.
 #[derive(Clone)]
@@ -31,7 +32,22 @@ pub struct NamespaceIds {
     pub eui64: Option<[u8; 8]>,
 }
 
+/// The life of a namespace; it only goes forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum State {
+    /// Not every reactor has its channel yet: hosts do not see it.
+    Opening,
+    /// Hosts see it.
+    Active,
+    /// It has been taken out of its subsystem.
+    Removed,
+}
+
 /// A namespace of a subsystem.
+///
+/// Hosts see it once every reactor has opened its channel, so that the first command of a host
+/// that has just been told of it does not come too early.
 pub struct Namespace {
     nsid: u32,
     ids: NamespaceIds,
@@ -41,17 +57,19 @@ pub struct Namespace {
     generation: Arc<AtomicU64>,
     /// By reactor: the slot of the channel plus one, or 0.
     channels: Box<[AtomicU32]>,
-    counters: Box<[IoCounters]>,
-    removed: AtomicBool,
+    counters: Arc<[IoCounters]>,
+    subsystem: Weak<Subsystem>,
+    state: AtomicU8,
 }
 
 impl Namespace {
     pub(crate) fn new(
         config: NamespaceConfig,
-        nqn: &str,
+        subsystem: &Arc<Subsystem>,
         reactors: usize,
         generation: Arc<AtomicU64>,
     ) -> Namespace {
+        let nqn = subsystem.nqn();
         let geometry = config.bdev.geometry();
         Namespace {
             nsid: config.nsid,
@@ -65,7 +83,8 @@ impl Namespace {
             generation,
             channels: (0..reactors).map(|_| AtomicU32::new(0)).collect(),
             counters: (0..reactors).map(|_| IoCounters::default()).collect(),
-            removed: AtomicBool::new(false),
+            subsystem: Arc::downgrade(subsystem),
+            state: AtomicU8::new(State::Opening as u8),
         }
     }
 
@@ -116,8 +135,20 @@ impl Namespace {
         let slot = channel.map_or(0, |addr| {
             addr.as_channel().expect("a namespace stands on a channel, not on an edge") + 1
         });
-        self.channels[reactor].store(slot, Ordering::Release);
+        self.channels[reactor].store(slot, Ordering::SeqCst);
         self.generation.fetch_add(1, Ordering::Release);
+        let all_open = self.channels.iter().all(|slot| slot.load(Ordering::SeqCst) != 0);
+        if all_open
+            && self.advance(State::Active)
+            && let Some(subsystem) = self.subsystem.upgrade()
+        {
+            subsystem.namespace_listed(self.nsid);
+        }
+    }
+
+    /// Goes on to `state`; false when it was there or past it.
+    fn advance(&self, state: State) -> bool {
+        self.state.fetch_max(state as u8, Ordering::AcqRel) < state as u8
     }
 
     /// What `reactor` has done here; only it writes.
@@ -130,14 +161,31 @@ impl Namespace {
         self.counters.iter().map(IoCounters::read)
     }
 
-    /// Whether the namespace has been taken out of its subsystem.
-    pub fn is_removed(&self) -> bool {
-        self.removed.load(Ordering::Acquire)
+    /// What all reactors have done.
+    pub fn total(&self) -> IoCounts {
+        IoCounts::sum(self.counts())
     }
 
-    pub(crate) fn remove(&self) {
-        self.removed.store(true, Ordering::Release);
+    /// The counters, to be read after the namespace is gone.
+    pub(crate) fn shared_counters(&self) -> Arc<[IoCounters]> {
+        self.counters.clone()
+    }
+
+    /// Whether hosts see the namespace.
+    pub fn is_active(&self) -> bool {
+        self.state.load(Ordering::Acquire) == State::Active as u8
+    }
+
+    /// Whether the namespace has been taken out of its subsystem.
+    pub fn is_removed(&self) -> bool {
+        self.state.load(Ordering::Acquire) == State::Removed as u8
+    }
+
+    /// Takes the namespace out; true when hosts have seen it until now.
+    pub(crate) fn remove(&self) -> bool {
+        let before = self.state.swap(State::Removed as u8, Ordering::AcqRel);
         self.generation.fetch_add(1, Ordering::Release);
+        before == State::Active as u8
     }
 }
 

@@ -5,6 +5,7 @@ use crate::limits;
 use crate::namespace::{Namespace, NamespaceConfig};
 use crate::subsystem::{Hosts, Subsystem, SubsystemConfig, SubsystemKind};
 use nvme_spec::log::AnaState;
+use nvmf_wire::Nqn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 /// The NQN under which every discovery subsystem answers.
-pub const DISCOVERY_NQN: &str = "nqn.2014-08.org.nvmexpress.discovery";
+pub const DISCOVERY_NQN: &str = nvmf_wire::nqn::DISCOVERY;
 
 /// A kind of fabric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -387,6 +388,9 @@ fn check_subsystem(config: &SubsystemConfig) -> Result<(), RegistryError> {
         }
         Ok(())
     };
+    if let Err(why) = Nqn::new(&config.nqn) {
+        return Err(RegistryError::BadField("NQN", why.to_string()));
+    }
     ascii("serial number", &config.serial, 20)?;
     ascii("model number", &config.model, 40)?;
     ascii("firmware revision", &config.firmware, 8)?;

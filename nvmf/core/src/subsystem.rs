@@ -1,13 +1,14 @@
 //! A subsystem: namespaces, the controllers of its hosts, and who may connect.
 
 use crate::controller::{Association, Controller, EndReason, Notice};
+use crate::counters::{IoCounters, IoCounts};
 use crate::limits;
 use crate::namespace::{Namespace, NamespaceConfig};
 use crate::registry::Directory;
 use nvme_spec::log::AnaState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 /// Who may connect to a subsystem.
@@ -97,9 +98,42 @@ pub struct Subsystem {
     controllers: Mutex<Controllers>,
     ana: Mutex<AnaGroupState>,
     temperature_kelvin: AtomicU16,
+    removed_counters: Mutex<RemovedCounters>,
     busy_ticks: AtomicU64,
     last_busy_tick: AtomicU64,
-    removed: AtomicBool,
+}
+
+/// What was done on namespaces that have been removed since.
+#[derive(Debug, Default)]
+struct RemovedCounters {
+    /// On those that no queue pair knows any more.
+    total: IoCounts,
+    /// On those on which commands may still end.
+    ending: Vec<Arc<[IoCounters]>>,
+}
+
+impl RemovedCounters {
+    fn add(&mut self, counters: Arc<[IoCounters]>) {
+        self.settle();
+        self.ending.push(counters);
+    }
+
+    /// Adds up what cannot change any more.
+    fn settle(&mut self) {
+        let total = &mut self.total;
+        self.ending.retain(|counters| {
+            let in_use = Arc::strong_count(counters) > 1;
+            if !in_use {
+                *total += IoCounts::sum(counters.iter().map(IoCounters::read));
+            }
+            in_use
+        });
+    }
+
+    fn counts(&self) -> IoCounts {
+        let ending = self.ending.iter().flat_map(|counters| counters.iter().map(IoCounters::read));
+        IoCounts::sum(ending.chain([self.total]))
+    }
 }
 
 impl Subsystem {
@@ -125,9 +159,9 @@ impl Subsystem {
             controllers: Mutex::new(controllers),
             ana: Mutex::new(AnaGroupState { state: AnaState::Optimized, change_count: 1 }),
             temperature_kelvin: AtomicU16::new(0),
+            removed_counters: Mutex::default(),
             busy_ticks: AtomicU64::new(0),
             last_busy_tick: AtomicU64::new(u64::MAX),
-            removed: AtomicBool::new(false),
         }
     }
 
@@ -175,6 +209,28 @@ impl Subsystem {
     /// The namespaces in the order of their identifiers.
     pub fn namespaces(&self) -> Vec<Arc<Namespace>> {
         self.namespaces.read().expect("no panic under this lock").values().cloned().collect()
+    }
+
+    /// The namespaces that hosts see, in the order of their identifiers.
+    pub fn active_namespaces(&self) -> Vec<Arc<Namespace>> {
+        let mut namespaces = self.namespaces();
+        namespaces.retain(|namespace| namespace.is_active());
+        namespaces
+    }
+
+    /// Whether a new controller tells of a volatile write cache: when a namespace has one, and
+    /// while there is no namespace to know by.
+    pub(crate) fn has_write_cache(&self) -> bool {
+        let namespaces = self.namespaces();
+        namespaces.is_empty() || namespaces.iter().any(|ns| ns.geometry().volatile_cache)
+    }
+
+    /// What was done on the namespaces, those that have been removed included.
+    pub fn counts(&self) -> IoCounts {
+        // The lock of the removed first, as in removing: nothing is counted twice or not at all.
+        let removed = self.removed_counters.lock().expect("no panic under this lock");
+        let present = self.namespaces();
+        IoCounts::sum(present.iter().map(|namespace| namespace.total()).chain([removed.counts()]))
     }
 
     /// The controller `cntlid`, while it lives.
@@ -232,7 +288,6 @@ impl Subsystem {
 
     /// Ends every controller and refuses new ones.
     pub(crate) fn close(&self, why: EndReason) {
-        self.removed.store(true, Ordering::Release);
         self.controllers().closed = true;
         self.live_controllers().iter().for_each(|controller| controller.end(why));
     }
@@ -248,33 +303,36 @@ impl Subsystem {
     }
 
     /// Puts a namespace in; `None` when the identifier is taken.
-    pub(crate) fn add_namespace(&self, config: NamespaceConfig) -> Option<Arc<Namespace>> {
+    pub(crate) fn add_namespace(
+        self: &Arc<Self>,
+        config: NamespaceConfig,
+    ) -> Option<Arc<Namespace>> {
         let nsid = config.nsid;
         let generation = self.generation.clone();
-        let namespace = Namespace::new(config, self.nqn(), self.reactors, generation);
-        let namespace = Arc::new(namespace);
+        let namespace = Arc::new(Namespace::new(config, self, self.reactors, generation));
         let mut namespaces = self.namespaces.write().expect("no panic under this lock");
         if namespaces.contains_key(&nsid) {
             return None;
         }
         namespaces.insert(nsid, namespace.clone());
-        drop(namespaces);
-        self.group_changed(nsid);
         Some(namespace)
     }
 
     /// Takes a namespace out.
     pub(crate) fn remove_namespace(&self, nsid: u32) -> Option<Arc<Namespace>> {
+        let mut removed = self.removed_counters.lock().expect("no panic under this lock");
         let mut namespaces = self.namespaces.write().expect("no panic under this lock");
         let namespace = namespaces.remove(&nsid)?;
-        drop(namespaces);
-        namespace.remove();
-        self.group_changed(nsid);
+        removed.add(namespace.shared_counters());
+        drop((namespaces, removed));
+        if namespace.remove() {
+            self.namespace_listed(nsid);
+        }
         Some(namespace)
     }
 
     /// A namespace came or went: the group of ANA has changed, and hosts are told.
-    fn group_changed(&self, nsid: u32) {
+    pub(crate) fn namespace_listed(&self, nsid: u32) {
         self.ana.lock().expect("no panic under this lock").change_count += 1;
         self.generation.fetch_add(1, Ordering::Release);
         self.namespace_changed(nsid);
@@ -310,6 +368,16 @@ impl Subsystem {
     /// Temperature for the SMART log, in kelvin; 0 is not measured.
     pub fn temperature_kelvin(&self) -> u16 {
         self.temperature_kelvin.load(Ordering::Relaxed)
+    }
+
+    /// Sets the temperature for the SMART log, in kelvin; hosts that asked for it are warned.
+    pub fn set_temperature_kelvin(&self, kelvin: u16) {
+        self.temperature_kelvin.store(kelvin, Ordering::Relaxed);
+        for controller in self.live_controllers() {
+            if crate::admin::temperature_warns(&controller) {
+                controller.raise(Notice::Health);
+            }
+        }
     }
 
     /// Counts `now_ns` as a time at which I/O was under way, for the SMART log. Called on a timer

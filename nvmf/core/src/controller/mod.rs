@@ -21,8 +21,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Transport types, as in the discovery log and the error log.
-pub use crate::registry::Fabric;
+use crate::registry::Fabric;
 
 /// What a host told, and where it came from, when it connected an admin queue.
 #[derive(Clone, Debug)]
@@ -121,6 +120,7 @@ pub struct Controller {
     csts: AtomicU32,
     kato_ms: AtomicU32,
     last_seen_ns: AtomicU64,
+    has_write_cache: bool,
     write_cache: AtomicBool,
     features: Mutex<Features>,
     has_event: AtomicBool,
@@ -142,14 +142,17 @@ impl Controller {
             SubsystemKind::Discovery(_) => 1,
         };
         let enabled = crate::admin::supported_events(subsystem.kind());
+        let has_write_cache = subsystem.has_write_cache();
+        let kato_ms = default_kato_ms(&association, subsystem.kind());
         Controller {
             cntlid,
             life: AtomicU32::new(Life::Epoch(0).bits()),
             cc: AtomicU32::new(0),
             csts: AtomicU32::new(0),
-            kato_ms: AtomicU32::new(association.kato_ms),
+            kato_ms: AtomicU32::new(kato_ms),
             last_seen_ns: AtomicU64::new(now_ns),
-            write_cache: AtomicBool::new(true),
+            has_write_cache,
+            write_cache: AtomicBool::new(has_write_cache),
             features: Mutex::new(Features::default()),
             has_event: AtomicBool::new(false),
             events: Mutex::new(Events::new(enabled)),
@@ -224,8 +227,20 @@ impl Controller {
         kato_ns != 0 && silent_ns > kato_ns
     }
 
+    /// The Keep Alive Timeout that the host connected with.
+    pub(crate) fn default_kato_ms(&self) -> u32 {
+        default_kato_ms(&self.association, self.subsystem.kind())
+    }
+
+    /// Whether Identify Controller tells of a volatile write cache. Settled when the controller
+    /// is made, since hosts ask once.
+    pub fn has_write_cache(&self) -> bool {
+        self.has_write_cache
+    }
+
     /// Whether the host lets writes stay in the volatile cache (feature 06h). Where it does not,
-    /// each write is made durable before it completes.
+    /// or was not told of a cache (a namespace that has one came later), each write is made
+    /// durable before it completes.
     pub fn write_cache_enabled(&self) -> bool {
         self.write_cache.load(Ordering::Relaxed)
     }
@@ -296,10 +311,18 @@ impl Controller {
     /// Features and events as at the start.
     fn restore_defaults(&self) {
         *self.features() = Features::default();
-        self.set_write_cache(true);
-        self.set_kato_ms(self.association.kato_ms);
+        self.set_write_cache(self.has_write_cache);
+        self.set_kato_ms(self.default_kato_ms());
         let enabled = crate::admin::supported_events(self.subsystem.kind());
         self.with_events(|events| events.reset(enabled));
+    }
+}
+
+/// What the host asked for, and on a discovery controller something all the same.
+fn default_kato_ms(association: &Association, kind: &SubsystemKind) -> u32 {
+    match (kind, association.kato_ms) {
+        (SubsystemKind::Discovery(_), 0) => crate::discovery::IDLE_KATO_MS,
+        (_, kato_ms) => kato_ms,
     }
 }
 
