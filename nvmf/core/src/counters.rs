@@ -1,5 +1,6 @@
 //! Counters with one writer each: plain adds on the data path, read by anyone.
 
+use crate::transport::CloseReason;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that one thread adds to and any thread reads.
@@ -18,36 +19,35 @@ impl Counter {
     }
 }
 
-macro_rules! io_counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What one writer (a queue pair, or a reactor on a namespace) has done, on cache lines
-        /// of its own.
+macro_rules! counters {
+    ($(#[$about:meta])* $live:ident, $read:ident { $($(#[$doc:meta])* $name:ident,)* }) => {
+        $(#[$about])*
         #[derive(Debug, Default)]
         #[repr(align(128))]
-        pub struct IoCounters {
+        pub struct $live {
             $($(#[$doc])* pub $name: Counter,)*
         }
 
-        /// A reading of [`IoCounters`], or a sum of readings.
+        /// A reading of the counters, or a sum of readings.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct IoCounts {
+        pub struct $read {
             $($(#[$doc])* pub $name: u64,)*
         }
 
-        impl IoCounters {
+        impl $live {
             /// The counters now.
-            pub fn read(&self) -> IoCounts {
-                IoCounts { $($name: self.$name.get(),)* }
+            pub fn read(&self) -> $read {
+                $read { $($name: self.$name.get(),)* }
             }
         }
 
-        impl std::ops::AddAssign for IoCounts {
-            fn add_assign(&mut self, other: IoCounts) {
+        impl std::ops::AddAssign for $read {
+            fn add_assign(&mut self, other: $read) {
                 $(self.$name = self.$name.wrapping_add(other.$name);)*
             }
         }
 
-        impl IoCounts {
+        impl $read {
             /// The counters with their names.
             pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)*].into_iter()
@@ -56,7 +56,10 @@ macro_rules! io_counters {
     };
 }
 
-io_counters! {
+counters! {
+    /// What one writer (a queue pair, or a reactor on a namespace) has done, on cache lines of its
+    /// own.
+    IoCounters, IoCounts {
     /// Read commands that succeeded.
     reads,
     /// Write commands that succeeded.
@@ -80,6 +83,45 @@ io_counters! {
     /// Commands that ended with a media or data integrity error (status code type 2h, without
     /// Compare Failure).
     media_errors,
+    }
+}
+
+counters! {
+    /// What the target has done on one reactor, over all its queue pairs.
+    ReactorCounters, ReactorCounts {
+        /// Connections that came.
+        connections,
+        /// Connections that the host closed, with Disconnect or without.
+        closed_by_host,
+        /// Connections that the network ended.
+        closed_by_network,
+        /// Connections that ended because the host broke the protocol.
+        closed_for_protocol,
+        /// Connections that the target ended.
+        closed_by_target,
+        /// Connect commands that were refused.
+        refused_connects,
+        /// Controllers that ended because their Keep Alive Timer expired.
+        keep_alive_expiries,
+        /// Commands that came.
+        commands,
+        /// Commands that ended with a status other than success.
+        errors,
+        /// Commands that had to wait for a buffer.
+        buffer_waits,
+    }
+}
+
+impl ReactorCounters {
+    /// Counts a connection that ended.
+    pub(crate) fn closed(&self, why: &CloseReason) {
+        match why {
+            CloseReason::Peer | CloseReason::Disconnect => self.closed_by_host.add(1),
+            CloseReason::Network(_) => self.closed_by_network.add(1),
+            CloseReason::Protocol(_) => self.closed_for_protocol.add(1),
+            CloseReason::Controller(_) | CloseReason::Shutdown => self.closed_by_target.add(1),
+        }
+    }
 }
 
 impl IoCounts {

@@ -41,6 +41,13 @@ pub const KEEP_ALIVE_UNITS: u16 = 1;
 /// Blocks that a fused Compare and Write can hold still at once, in bytes.
 pub const COMPARE_AND_WRITE_BYTES: u32 = 128 << 10;
 
+/// Time in which a connection has to bring its Connect, in ns.
+pub const CONNECT_NS: u64 = 10_000_000_000;
+
+/// Time between two passes over the queue pairs of a reactor, in ns: how late an event that was
+/// raised on another reactor, or the end of a controller, is noticed at worst.
+pub const TICK_NS: u64 = 10_000_000;
+
 /// MDTS: [`MAX_TRANSFER_BYTES`] as a power of two of the page of 4 KiB.
 pub const MDTS: u8 = (MAX_TRANSFER_BYTES / 4096).ilog2() as u8;
 

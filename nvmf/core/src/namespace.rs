@@ -1,6 +1,7 @@
 //! A namespace: an identity over a bdev, and where each reactor finds its channel.
 
 use crate::counters::{IoCounters, IoCounts};
+use crate::io::gate::Gate;
 use crate::subsystem::Subsystem;
 use bdev::{Addr, Bdev, Geometry};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -58,6 +59,7 @@ pub struct Namespace {
     /// By reactor: the slot of the channel plus one, or 0.
     channels: Box<[AtomicU32]>,
     counters: Arc<[IoCounters]>,
+    gate: Gate,
     subsystem: Weak<Subsystem>,
     state: AtomicU8,
 }
@@ -83,6 +85,7 @@ impl Namespace {
             generation,
             channels: (0..reactors).map(|_| AtomicU32::new(0)).collect(),
             counters: (0..reactors).map(|_| IoCounters::default()).collect(),
+            gate: Gate::new(reactors),
             subsystem: Arc::downgrade(subsystem),
             state: AtomicU8::new(State::Opening as u8),
         }
@@ -149,6 +152,11 @@ impl Namespace {
     /// Goes on to `state`; false when it was there or past it.
     fn advance(&self, state: State) -> bool {
         self.state.fetch_max(state as u8, Ordering::AcqRel) < state as u8
+    }
+
+    /// What keeps writes out of the blocks of a fused pair.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// What `reactor` has done here; only it writes.

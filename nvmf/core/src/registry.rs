@@ -1,6 +1,7 @@
 //! What one process exports: subsystems, namespaces, hosts and listeners, shared by all reactors.
 
 use crate::controller::{EndReason, Notice};
+use crate::counters::ReactorCounters;
 use crate::limits;
 use crate::namespace::{Namespace, NamespaceConfig};
 use crate::subsystem::{Hosts, Subsystem, SubsystemConfig, SubsystemKind};
@@ -148,6 +149,7 @@ pub struct RegistryConfig {
 #[derive(Debug)]
 pub struct Registry {
     reactors: usize,
+    counters: Box<[Arc<ReactorCounters>]>,
     directory: Arc<Directory>,
     discovery: Arc<Subsystem>,
 }
@@ -166,12 +168,22 @@ impl Registry {
             config.reactors,
             config.now_ns,
         );
-        Ok(Registry { reactors: config.reactors, directory, discovery: Arc::new(discovery) })
+        Ok(Registry {
+            reactors: config.reactors,
+            counters: (0..config.reactors).map(|_| Default::default()).collect(),
+            directory,
+            discovery: Arc::new(discovery),
+        })
     }
 
     /// Reactors that serve it.
     pub fn reactors(&self) -> usize {
         self.reactors
+    }
+
+    /// What the target has done on `reactor`; only it writes.
+    pub fn reactor_counters(&self, reactor: usize) -> &Arc<ReactorCounters> {
+        &self.counters[reactor]
     }
 
     /// What discovery tells of.

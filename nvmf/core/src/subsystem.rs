@@ -206,6 +206,12 @@ impl Subsystem {
         self.namespaces.read().expect("no panic under this lock").get(&nsid).cloned()
     }
 
+    /// The smallest identifier of a namespace above `after`.
+    pub fn next_namespace(&self, after: u32) -> Option<u32> {
+        let namespaces = self.namespaces.read().expect("no panic under this lock");
+        namespaces.range(after.checked_add(1)?..).next().map(|(nsid, _)| *nsid)
+    }
+
     /// The namespaces in the order of their identifiers.
     pub fn namespaces(&self) -> Vec<Arc<Namespace>> {
         self.namespaces.read().expect("no panic under this lock").values().cloned().collect()

@@ -12,6 +12,7 @@
 //! `Closed` says that nothing reaches the host any more; pulls that were under way have ended with
 //! an error before it; the commands still executing are answered as ever, into nothing.
 
+use crate::registry::Fabric;
 use bdev::DmaSlice;
 use nvme_spec::{Cqe, Sqe, Status};
 use std::net::SocketAddr;
@@ -156,6 +157,11 @@ pub trait Transport: Send {
 
     /// Largest data in a capsule, in bytes: sets IOCCSZ.
     fn in_capsule_bytes(&self) -> u32;
+
+    /// Which fabric it is.
+    fn fabric(&self) -> Fabric {
+        Fabric::Tcp
+    }
 
     /// A descriptor that becomes readable when `poll` has something to do.
     fn wake_fd(&self) -> Option<RawFd> {

@@ -1,0 +1,147 @@
+//! Which commands of a queue pair are under way, by command identifier.
+
+/// A fixed hash table from command identifiers to request places: open addressing, filled at most
+/// half, so that a lookup touches one or two neighbours. Hosts count their identifiers in the low
+/// bits, which are the hash.
+pub(crate) struct CidTable {
+    places: Box<[Place]>,
+    mask: usize,
+    used: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    req: u32,
+    cid: u16,
+}
+
+const EMPTY: Place = Place { req: u32::MAX, cid: 0 };
+
+/// Why a command identifier could not be entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CidError {
+    /// A command with this identifier is under way.
+    Conflict,
+    /// More commands than the queue has entries.
+    Full,
+}
+
+impl CidTable {
+    /// A table for `commands` commands at once.
+    pub(crate) fn new(commands: usize) -> CidTable {
+        let places = (commands.max(1) * 2).next_power_of_two();
+        CidTable { places: vec![EMPTY; places].into_boxed_slice(), mask: places - 1, used: 0 }
+    }
+
+    /// Commands under way.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Enters command `cid`, whose request is `req`.
+    pub(crate) fn insert(&mut self, cid: u16, req: u32) -> Result<(), CidError> {
+        let mut at = usize::from(cid) & self.mask;
+        while self.places[at].req != u32::MAX {
+            if self.places[at].cid == cid {
+                return Err(CidError::Conflict);
+            }
+            at = (at + 1) & self.mask;
+        }
+        if self.used * 2 >= self.places.len() {
+            return Err(CidError::Full);
+        }
+        self.places[at] = Place { req, cid };
+        self.used += 1;
+        Ok(())
+    }
+
+    /// The request of command `cid`.
+    pub(crate) fn get(&self, cid: u16) -> Option<u32> {
+        self.find(cid).map(|at| self.places[at].req)
+    }
+
+    /// Every request in the table.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = u32> + '_ {
+        self.places.iter().map(|place| place.req).filter(|req| *req != u32::MAX)
+    }
+
+    fn find(&self, cid: u16) -> Option<usize> {
+        let mut at = usize::from(cid) & self.mask;
+        while self.places[at].req != u32::MAX {
+            if self.places[at].cid == cid {
+                return Some(at);
+            }
+            at = (at + 1) & self.mask;
+        }
+        None
+    }
+
+    /// Takes command `cid` out.
+    ///
+    /// # Panics
+    /// If it is not in.
+    pub(crate) fn remove(&mut self, cid: u16) {
+        let mut hole = self.find(cid).expect("a command ends once");
+        self.used -= 1;
+        // Close the hole: move back what was pushed past it, so that no lookup stops early.
+        let mut at = (hole + 1) & self.mask;
+        while self.places[at].req != u32::MAX {
+            let wanted = usize::from(self.places[at].cid) & self.mask;
+            let from_wanted = at.wrapping_sub(wanted) & self.mask;
+            let from_hole = at.wrapping_sub(hole) & self.mask;
+            if from_wanted >= from_hole {
+                self.places[hole] = self.places[at];
+                hole = at;
+            }
+            at = (at + 1) & self.mask;
+        }
+        self.places[hole] = EMPTY;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_bounded_map(
+            ops in proptest::collection::vec((any::<bool>(), 0u16..6, 0u16..4), 1..300),
+        ) {
+            let mut table = CidTable::new(8);
+            let mut model: HashMap<u16, u32> = HashMap::new();
+            for (step, (insert, low, high)) in ops.into_iter().enumerate() {
+                // Identifiers that collide in the low bits, some at the end of the table.
+                let cid = high << 12 | (14 + low) & 0xf;
+                if insert {
+                    let expected = if model.contains_key(&cid) {
+                        Err(CidError::Conflict)
+                    } else if model.len() == 8 {
+                        Err(CidError::Full)
+                    } else {
+                        model.insert(cid, step as u32);
+                        Ok(())
+                    };
+                    prop_assert_eq!(table.insert(cid, step as u32), expected);
+                } else if model.remove(&cid).is_some() {
+                    table.remove(cid);
+                }
+                prop_assert_eq!(table.len(), model.len());
+                for high in 0..4u16 {
+                    for low in 0..16u16 {
+                        let cid = high << 12 | low;
+                        prop_assert_eq!(table.get(cid), model.get(&cid).copied());
+                    }
+                }
+                let mut all: Vec<u32> = table.requests().collect();
+                let mut wanted: Vec<u32> = model.values().copied().collect();
+                all.sort_unstable();
+                wanted.sort_unstable();
+                prop_assert_eq!(all, wanted);
+            }
+        }
+    }
+}

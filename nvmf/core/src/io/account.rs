@@ -1,0 +1,106 @@
+//! What is counted and logged of a command when it ends.
+
+use crate::controller::CommandError;
+use crate::counters::IoCounters;
+use crate::io::command::{Command, Verb};
+use crate::qpair::Role;
+use crate::request::{Answer, Job, NONE, Request};
+use crate::target::Target;
+use crate::transport::Transport;
+use nvme_spec::Status;
+
+impl<T: Transport> Target<T> {
+    /// Counts a command that ends, lets its namespace go, and enters a failure into the error log,
+    /// which changes the status.
+    pub(crate) fn account(&mut self, at: u32, answer: &mut Answer) {
+        if !answer.status.is_success() {
+            self.log_failure(at, answer);
+        }
+        let request = &mut self.requests[at as usize];
+        if let Some(qpair) = self.qpairs.get(request.qpair)
+            && let Role::Io(queue) = &qpair.role
+        {
+            let block_bytes = if request.space == NONE {
+                0
+            } else {
+                self.spaces.get(request.space).geometry.block_bytes
+            };
+            count(queue.ctrl.queue_counters(queue.qid), request, block_bytes, answer.status);
+        }
+        if request.space != NONE {
+            let space = self.spaces.get(request.space);
+            let counters = space.namespace.counters(self.reactor);
+            count(counters, request, space.geometry.block_bytes, answer.status);
+            self.spaces.leave(request.space);
+            request.space = NONE;
+        }
+    }
+
+    #[cold]
+    fn log_failure(&mut self, at: u32, answer: &mut Answer) {
+        self.counters.errors.add(1);
+        let request = &self.requests[at as usize];
+        // What the admin commands come to is logged where they are executed.
+        if matches!(request.job, Job::Admin | Job::Connect) {
+            return;
+        }
+        let Some(qpair) = self.qpairs.get(request.qpair) else { return };
+        let Some(ctrl) = qpair.ctrl() else { return };
+        let lba = match request.job {
+            Job::Io(command) => command.lba,
+            _ => 0,
+        };
+        answer.status = ctrl.log_error(CommandError {
+            sqid: qpair.qid(),
+            cid: request.sqe.cid(),
+            status: answer.status,
+            location: answer.location,
+            lba,
+            nsid: request.sqe.nsid(),
+        });
+    }
+}
+
+/// Counts one command.
+fn count(counters: &IoCounters, request: &Request, block_bytes: u32, status: Status) {
+    if !status.is_success() {
+        return count_failure(counters, request, status);
+    }
+    let command = match request.job {
+        Job::Io(command) => command,
+        Job::Flush | Job::FlushAll => return counters.flushes.add(1),
+        _ => return,
+    };
+    let Command { verb, bytes, blocks, .. } = command;
+    match verb {
+        Verb::Read => {
+            counters.reads.add(1);
+            counters.read_bytes.add(u64::from(bytes));
+        }
+        Verb::Write => {
+            counters.writes.add(1);
+            counters.write_bytes.add(u64::from(bytes));
+        }
+        Verb::WriteZeroes => counters.write_zeroes.add(1),
+        Verb::Compare => {
+            counters.compares.add(1);
+            counters.read_bytes.add(u64::from(bytes));
+        }
+        Verb::Verify => {
+            counters.verifies.add(1);
+            counters.read_bytes.add(u64::from(blocks) * u64::from(block_bytes));
+        }
+        Verb::Ranges { .. } => counters.deallocates.add(1),
+    }
+}
+
+#[cold]
+fn count_failure(counters: &IoCounters, request: &Request, status: Status) {
+    counters.errors.add(1);
+    if status.code() == Status::COMPARE_FAILURE {
+        counters.compares.add(1);
+        counters.read_bytes.add(u64::from(request.command().bytes));
+    } else if status.sct() == 2 {
+        counters.media_errors.add(1);
+    }
+}

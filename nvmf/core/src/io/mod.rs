@@ -1,0 +1,8 @@
+//! I/O commands: what they ask for, and their steps through the stack.
+
+mod account;
+pub(crate) mod command;
+mod dataset;
+mod execute;
+mod fused;
+pub(crate) mod gate;

@@ -1,0 +1,52 @@
+//! What has to be looked at now and then: keep alive, events raised on other reactors, queue pairs
+//! whose controller has ended there.
+
+use crate::controller::EndReason;
+use crate::limits;
+use crate::qpair::{Phase, Role};
+use crate::target::Target;
+use crate::transport::{CloseReason, Transport};
+use bdev::EdgeCx;
+
+impl<T: Transport> Target<T> {
+    /// One pass over the queue pairs.
+    pub(crate) fn tick(&mut self, cx: &mut EdgeCx<'_>) {
+        self.next_tick_ns = cx.now_ns + limits::TICK_NS;
+        let forget = self.spaces.any_removed();
+        let mut number = 0;
+        while let Some(key) = self.keys.get(number).copied() {
+            self.look_after(key, forget, cx);
+            number += 1;
+        }
+        for space in self.spaces.busy() {
+            space.subsystem.note_busy(cx.now_ns);
+        }
+    }
+
+    fn look_after(&mut self, key: u32, forget: bool, cx: &mut EdgeCx<'_>) {
+        let Some(qpair) = self.qpairs.get_mut(key) else { return };
+        match (&qpair.phase, &mut qpair.role) {
+            (Phase::AwaitingConnect { by_ns }, _) if cx.now_ns >= *by_ns => {
+                let why = CloseReason::Protocol("no Connect came in time".into());
+                return self.close_qpair(key, why);
+            }
+            (_, Role::Admin(queue)) => {
+                if queue.ctrl.is_live() && queue.ctrl.keep_alive_expired(cx.now_ns) {
+                    self.counters.keep_alive_expiries.add(1);
+                    queue.ctrl.end(EndReason::KeepAliveExpired);
+                }
+                self.deliver_events(key, cx);
+            }
+            (_, Role::Io(queue)) => {
+                if std::mem::take(&mut queue.seen) {
+                    queue.ctrl.seen(cx.now_ns);
+                }
+                if forget {
+                    queue.forget_views(&mut self.spaces);
+                }
+            }
+            _ => {}
+        }
+        self.close_orphan(key);
+    }
+}
