@@ -1,0 +1,4 @@
+//! Drives [`fuzz::capsules`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::capsules(bytes));
