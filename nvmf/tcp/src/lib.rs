@@ -1,1 +1,31 @@
-//! The NVMe/TCP target transport.
+//! The NVMe/TCP target transport (NVM Express TCP Transport Specification, revision 1.0).
+//!
+//! ```text
+//! acceptor thread --> Inbox --> TcpTransport (one a reactor) --> Event
+//!                                 | Poller: epoll, or the simulator's
+//!                                 | Conn: PDUs out of a Socket, and into it
+//!                                 | receive buffers (shared), commands, what is to be sent
+//! ```
+//!
+//! One receive a turn takes what is there, one send a turn all answers. In-capsule data stays
+//! where it was received, the data of an R2T goes straight to where it belongs, and the data of a
+//! read is sent from where it lies.
+
+mod accept;
+mod arena;
+mod config;
+mod conn;
+pub mod limits;
+mod poller;
+mod request;
+mod socket;
+mod stats;
+mod sys;
+mod transport;
+
+pub use accept::{Acceptor, Admission, ConnectionLimit, Inbox};
+pub use config::Config;
+pub use poller::{Arrival, EpollPoller, Interest, Poller, Ready};
+pub use socket::{Moved, Socket, SocketOptions, TcpSocket, congestion};
+pub use stats::{Counters, Stats};
+pub use transport::TcpTransport;

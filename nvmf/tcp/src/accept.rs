@@ -1,0 +1,290 @@
+//! New connections: accepted on a thread of their own, handed to the reactors.
+
+use crate::poller::Arrival;
+use crate::socket::{SocketOptions, TcpSocket};
+use crate::sys::{self, Signal};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// The connections of the process: how many there may be, are, and were turned away.
+#[derive(Debug)]
+pub struct ConnectionLimit {
+    limit: u32,
+    open: AtomicU32,
+    refused: AtomicU64,
+}
+
+impl ConnectionLimit {
+    /// At most `limit` connections at a time.
+    pub fn new(limit: u32) -> Arc<ConnectionLimit> {
+        Arc::new(ConnectionLimit { limit, open: AtomicU32::new(0), refused: AtomicU64::new(0) })
+    }
+
+    /// A place for one more connection, or a refusal, which is counted.
+    pub fn admit(self: &Arc<Self>) -> Option<Admission> {
+        let more = |open: u32| (open < self.limit).then_some(open + 1);
+        match self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(_) => Some(Admission { limit: self.clone(), load: None }),
+            Err(_) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    /// Connections open now.
+    pub fn open(&self) -> u32 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Connections turned away so far.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+/// One connection's place below a [`ConnectionLimit`], given back when dropped.
+#[derive(Debug)]
+pub struct Admission {
+    limit: Arc<ConnectionLimit>,
+    load: Option<Arc<AtomicU32>>,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.limit.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(load) = &self.load {
+            load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Where new connections wait for their reactor. It signals through a descriptor, so that a
+/// reactor that sleeps is woken.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Written after the queue, so that a look at it is enough to find an empty inbox.
+    waiting: AtomicBool,
+    queue: Mutex<VecDeque<Arrival<TcpSocket>>>,
+    signal: Signal,
+    load: Arc<AtomicU32>,
+}
+
+impl Inbox {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// The kernel's, when it is out of descriptors.
+    pub fn new() -> io::Result<Arc<Inbox>> {
+        Ok(Arc::new(Inbox {
+            waiting: AtomicBool::new(false),
+            queue: Mutex::new(VecDeque::new()),
+            signal: Signal::new()?,
+            load: Arc::new(AtomicU32::new(0)),
+        }))
+    }
+
+    /// Connections of this reactor, waiting or open.
+    pub fn load(&self) -> u32 {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// Hands over a connection.
+    ///
+    /// # Errors
+    /// The kernel's, when the connection is broken already.
+    pub fn push(&self, stream: TcpStream, mut admission: Admission) -> io::Result<()> {
+        let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+        self.load.fetch_add(1, Ordering::Relaxed);
+        admission.load = Some(self.load.clone());
+        let socket = TcpSocket::new(stream, admission)?;
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.push_back(Arrival { socket, peer, local });
+        self.waiting.store(true, Ordering::Release);
+        self.signal.raise();
+        Ok(())
+    }
+
+    /// The connection that has waited longest.
+    pub fn take(&self) -> Option<Arrival<TcpSocket>> {
+        if !self.waiting.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let arrival = queue.pop_front();
+        if queue.is_empty() {
+            self.waiting.store(false, Ordering::Release);
+            self.signal.clear();
+        }
+        arrival
+    }
+}
+
+impl AsFd for Inbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.signal.as_fd()
+    }
+}
+
+struct Stop {
+    asked: AtomicBool,
+    signal: Signal,
+}
+
+/// A thread that accepts connections on its listeners and hands each to the reactor that has the
+/// fewest. Ends when dropped.
+pub struct Acceptor {
+    addresses: Vec<SocketAddr>,
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Acceptor {
+    /// Starts accepting.
+    ///
+    /// # Errors
+    /// The kernel's: an option that cannot be set, or no thread or descriptor to be had.
+    ///
+    /// # Panics
+    /// Without an inbox.
+    pub fn start(
+        listeners: Vec<TcpListener>,
+        inboxes: Vec<Arc<Inbox>>,
+        limit: Arc<ConnectionLimit>,
+        options: &SocketOptions,
+    ) -> io::Result<Acceptor> {
+        assert!(!inboxes.is_empty(), "nobody to hand connections to");
+        for listener in &listeners {
+            listener.set_nonblocking(true)?;
+            options.apply(listener.as_fd())?;
+        }
+        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+        let stop = Arc::new(Stop { asked: AtomicBool::new(false), signal: Signal::new()? });
+        let work = Work { listeners, inboxes, limit, stop: stop.clone(), turn: 0 };
+        let thread = std::thread::Builder::new().name("acceptor".into()).spawn(|| work.run())?;
+        Ok(Acceptor { addresses, stop, thread: Some(thread) })
+    }
+
+    /// The addresses listened on, with the ports that the kernel chose.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        self.stop.asked.store(true, Ordering::Relaxed);
+        self.stop.signal.raise();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the acceptor ends without a panic");
+        }
+    }
+}
+
+struct Work {
+    listeners: Vec<TcpListener>,
+    inboxes: Vec<Arc<Inbox>>,
+    limit: Arc<ConnectionLimit>,
+    stop: Arc<Stop>,
+    turn: usize,
+}
+
+impl Work {
+    fn run(mut self) {
+        while !self.stop.asked.load(Ordering::Relaxed) {
+            let listeners = self.listeners.iter().map(AsFd::as_fd);
+            let fds: Vec<BorrowedFd<'_>> = listeners.chain([self.stop.signal.as_fd()]).collect();
+            let ready = sys::wait_readable(&fds);
+            if ready.and_then(|()| self.accept_all()).is_err() {
+                // Out of descriptors or memory. The connection waits in the kernel; trying again
+                // at once would only burn the core.
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+
+    fn accept_all(&mut self) -> io::Result<()> {
+        for index in 0..self.listeners.len() {
+            loop {
+                match self.listeners[index].accept() {
+                    Ok((stream, _)) => self.hand_over(stream),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    // The peer gave up while it waited.
+                    Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a connection to the reactor with the fewest, in turn among equals. One too many, or
+    /// broken already, is closed by being dropped.
+    fn hand_over(&mut self, stream: TcpStream) {
+        let Some(admission) = self.limit.admit() else { return };
+        let count = self.inboxes.len();
+        self.turn = (self.turn + 1) % count;
+        let order = (0..count).map(|i| &self.inboxes[(self.turn + i) % count]);
+        if let Some(inbox) = order.min_by_key(|inbox| inbox.load()) {
+            let _ = inbox.push(stream, admission);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    fn wait_for(what: impl Fn() -> bool) {
+        while !what() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn connections_spread_over_reactors_and_a_surplus_one_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let inboxes = vec![Inbox::new().unwrap(), Inbox::new().unwrap()];
+        let limit = ConnectionLimit::new(4);
+        let options = SocketOptions { congestion: Some("reno".into()), ..Default::default() };
+        let acceptor =
+            Acceptor::start(vec![listener], inboxes.clone(), limit.clone(), &options).unwrap();
+        let address = acceptor.addresses()[0];
+        let mut clients: Vec<TcpStream> = Vec::new();
+        for count in 1..=4 {
+            clients.push(TcpStream::connect(address).unwrap());
+            wait_for(|| limit.open() == count);
+        }
+        wait_for(|| inboxes.iter().map(|i| i.load()).sum::<u32>() == 4);
+        assert_eq!([inboxes[0].load(), inboxes[1].load()], [2, 2]);
+
+        let mut surplus = TcpStream::connect(address).unwrap();
+        assert!(matches!(surplus.read(&mut [0]), Ok(0) | Err(_)));
+        assert_eq!((limit.open(), limit.refused()), (4, 1));
+
+        let arrival = inboxes[0].take().unwrap();
+        assert_eq!(crate::socket::congestion(arrival.socket.as_fd()).unwrap(), "reno");
+        drop(arrival);
+        assert_eq!((limit.open(), inboxes[0].load()), (3, 1));
+        assert!(inboxes[0].take().is_some());
+        assert!(inboxes[0].take().is_none());
+    }
+
+    #[test]
+    fn an_unknown_congestion_control_is_refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let options = SocketOptions { congestion: Some("none".into()), ..Default::default() };
+        let inboxes = vec![Inbox::new().unwrap()];
+        assert!(
+            Acceptor::start(vec![listener], inboxes, ConnectionLimit::new(1), &options).is_err()
+        );
+    }
+}

@@ -1,0 +1,280 @@
+//! One connection: its state, without a clock, a socket of its own or a list of the others.
+
+mod receive;
+mod send;
+
+pub(crate) use receive::Received;
+pub(crate) use send::{Outgoing, Sending};
+
+use crate::Config;
+use crate::arena::Arenas;
+use crate::limits::R2TS_PER_COMMAND;
+use crate::poller::Interest;
+use crate::request::{R2t, Requests, State as RequestState};
+use crate::socket::Socket;
+use crate::stats::{Counters, Stats};
+use bdev::{DmaPool, DmaSlice};
+use nvmf::transport::{CloseReason, Event, QpairId, ReqId};
+use nvmf_wire::digest::DataDigest;
+use nvmf_wire::pdu::{
+    Framing, Params, Side, TERM_BYTES, TERM_MAX_DATA, WireError, encode_term_req,
+};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What the connections of a transport share.
+pub(crate) struct Shared {
+    pub config: Config,
+    pub requests: Requests,
+    pub arenas: Arenas,
+    /// Empty buffers for the beginnings of PDUs.
+    pub carries: Vec<Vec<u8>>,
+    pub stats: Arc<Stats>,
+    pub now_ns: u64,
+}
+
+/// What a connection may reach while it receives.
+pub(crate) struct Cx<'a> {
+    pub shared: &'a mut Shared,
+    pub pool: &'a mut DmaPool,
+    pub out: &'a mut Vec<Event>,
+}
+
+/// How far a connection is.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// ICReq has not come.
+    Greeting { until_ns: u64 },
+    /// Commands may come.
+    Ready,
+    /// Nothing is received any more; what is to be sent is sent, then it ends.
+    Closing { why: CloseReason, until_ns: u64 },
+    /// The target has been told that it is gone. Waits for the host to end, so that the last
+    /// bytes are not lost to a reset; what comes is thrown away.
+    Lingering { until_ns: u64, received: usize },
+}
+
+/// What to send next. Headers are written when they are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Out {
+    /// The answer to ICReq.
+    IcResp,
+    /// The R2T of this number of a command.
+    R2t { req: ReqId, number: u8 },
+    /// Data, completion, or both.
+    Answer { req: ReqId },
+    /// The end, with what was wrong.
+    Term,
+}
+
+/// Where received bytes belong.
+#[derive(Debug)]
+enum Rx {
+    /// To the header of a PDU.
+    Header,
+    /// To the payload of an H2CData.
+    Payload(Incoming),
+    /// To the digest after it.
+    Trailer(Incoming),
+}
+
+/// The payload of one H2CData.
+#[derive(Debug)]
+struct Incoming {
+    req: ReqId,
+    /// The number of the R2T it answers.
+    number: usize,
+    /// Where the rest of it goes.
+    rest: DmaSlice,
+    /// Its length in bytes.
+    bytes: u32,
+    digest: Option<DataDigest>,
+}
+
+/// One connection.
+pub(crate) struct Conn<S> {
+    pub socket: S,
+    pub id: QpairId,
+    peer: SocketAddr,
+    local: SocketAddr,
+    pub state: State,
+    params: Params,
+    framing: Framing,
+    /// R2Ts that may be outstanding for one command.
+    maxr2t: usize,
+    rx: Rx,
+    /// The beginning of a PDU, until the rest of it comes.
+    carry: Vec<u8>,
+    /// What is carried could be handled but for the want of a place or of memory.
+    stalled: bool,
+    /// The count of PDUs when the one that is under way began, and the time.
+    begun: Option<(u64, u64)>,
+    out: VecDeque<Out>,
+    /// Bytes of the first of `out` that are sent already.
+    front_sent: usize,
+    term: Option<Box<(usize, [u8; TERM_BYTES + TERM_MAX_DATA])>>,
+    /// Commands not answered in full.
+    pub outstanding: u32,
+    /// Commands whose data is on the way, and those of them with much of it.
+    pub pulls: u32,
+    large_pulls: u32,
+    pub counters: Counters,
+    /// The target knows of it.
+    pub announced: bool,
+    /// The kernel has no room: wait until it says that it has.
+    pub blocked: bool,
+    /// In the transport's list of those that have something to send.
+    pub dirty: bool,
+    /// In the transport's list of those that are received from in every turn.
+    pub hot: bool,
+    /// In the transport's list of those that wait for a place or for memory.
+    pub held: bool,
+    /// Turns without a byte while hot.
+    pub idle_turns: u32,
+    /// What the poller was told.
+    pub interest: Interest,
+}
+
+impl<S: Socket> Conn<S> {
+    pub(crate) fn new(
+        socket: S,
+        id: QpairId,
+        peer: SocketAddr,
+        local: SocketAddr,
+        shared: &Shared,
+    ) -> Conn<S> {
+        Conn {
+            socket,
+            id,
+            peer,
+            local,
+            state: State::Greeting { until_ns: shared.now_ns + shared.config.icreq_ns },
+            params: Params::initialize(Side::Controller),
+            framing: Framing::default(),
+            maxr2t: 1,
+            rx: Rx::Header,
+            carry: Vec::new(),
+            stalled: false,
+            begun: None,
+            out: VecDeque::new(),
+            front_sent: 0,
+            term: None,
+            outstanding: 0,
+            pulls: 0,
+            large_pulls: 0,
+            counters: Counters::default(),
+            announced: false,
+            blocked: false,
+            dirty: false,
+            hot: false,
+            held: false,
+            idle_turns: 0,
+            interest: Interest::READ,
+        }
+    }
+
+    /// Whether commands come and answers go.
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready)
+    }
+
+    /// Whether there is something to send, or an end to come to.
+    pub(crate) fn wants_flush(&self) -> bool {
+        !self.blocked && (!self.out.is_empty() || matches!(self.state, State::Closing { .. }))
+    }
+
+    /// What to wait for.
+    pub(crate) fn wants(&self) -> Interest {
+        let closing = matches!(self.state, State::Closing { .. });
+        Interest { read: !self.held && !closing, write: self.blocked }
+    }
+
+    /// When it has to be looked at even if nothing comes: the time, and what it means.
+    pub(crate) fn deadline_ns(&self, config: &Config) -> Option<(u64, &'static str)> {
+        match self.state {
+            State::Greeting { until_ns } => Some((until_ns, "no ICReq came in time")),
+            State::Closing { until_ns, .. } => Some((until_ns, "it could not be ended in time")),
+            State::Lingering { until_ns, .. } => Some((until_ns, "the host did not end it")),
+            State::Ready if self.held => None,
+            State::Ready => {
+                self.begun.map(|(_, at)| (at + config.pdu_ns, "a PDU was not completed in time"))
+            }
+        }
+    }
+
+    /// Ends it as a fault of the host, with a TermReq that names the `error` in `header`.
+    fn fail(&mut self, error: WireError, header: &[u8], shared: &Shared) {
+        let mut bytes = [0; TERM_BYTES + TERM_MAX_DATA];
+        let sender = Side::Controller;
+        let len = encode_term_req(&mut bytes, sender, error.fes, error.fei, header);
+        self.term = Some(Box::new((len, bytes)));
+        self.out.push_back(Out::Term);
+        Stats::add(&shared.stats.protocol_errors, 1);
+        self.close(CloseReason::Protocol(error.to_string()), shared);
+    }
+
+    /// Receives nothing any more, and ends after what is to be sent.
+    pub(crate) fn close(&mut self, why: CloseReason, shared: &Shared) {
+        if matches!(self.state, State::Greeting { .. } | State::Ready) {
+            let until_ns = shared.now_ns + shared.config.linger_ns;
+            self.state = State::Closing { why, until_ns };
+            self.begun = None;
+            self.stalled = false;
+        }
+    }
+
+    /// Forgets all commands and bytes: the target has been told that it is gone.
+    pub(crate) fn linger(&mut self, shared: &mut Shared) {
+        let until_ns = shared.now_ns + shared.config.linger_ns;
+        self.state = State::Lingering { until_ns, received: 0 };
+        self.rx = Rx::Header;
+        self.out = VecDeque::new();
+        self.front_sent = 0;
+        (self.outstanding, self.pulls, self.large_pulls) = (0, 0, 0);
+        (self.blocked, self.stalled) = (false, false);
+        self.drop_carry(shared);
+    }
+
+    /// Goes on reading. The time it was held back does not count against the host.
+    pub(crate) fn unhold(&mut self, now_ns: u64) {
+        self.held = false;
+        self.begun = self.begun.map(|(pdu, _)| (pdu, now_ns));
+    }
+
+    /// Gives the buffer for the beginnings of PDUs back.
+    pub(crate) fn drop_carry(&mut self, shared: &mut Shared) {
+        if self.carry.capacity() > 0 {
+            self.carry.clear();
+            shared.carries.push(std::mem::take(&mut self.carry));
+        }
+    }
+
+    /// Queues the answer of a command.
+    pub(crate) fn answer(&mut self, req: ReqId) {
+        self.out.push_back(Out::Answer { req });
+    }
+
+    /// Begins to fetch data of `bytes` bytes.
+    pub(crate) fn begin_pull(&mut self, req: ReqId, bytes: usize, shared: &mut Shared) {
+        self.pulls += 1;
+        self.large_pulls += u32::from(bytes >= crate::limits::DIRECT_BYTES as usize);
+        self.ask(req, shared);
+    }
+
+    /// Asks for as much of a command's data as the host takes R2Ts for.
+    fn ask(&mut self, req: ReqId, shared: &mut Shared) {
+        let RequestState::Pulling(pull) = &mut shared.requests.get(req).state else {
+            unreachable!("only data on its way is asked for")
+        };
+        let whole = pull.into.len() as u32;
+        for number in 0..self.maxr2t.min(R2TS_PER_COMMAND as usize) {
+            if pull.r2ts[number].is_none() && pull.asked < whole {
+                let end = pull.asked + (whole - pull.asked).min(shared.config.r2t_bytes);
+                pull.r2ts[number] = Some(R2t { next: pull.asked, end, sent: false });
+                pull.asked = end;
+                self.out.push_back(Out::R2t { req, number: number as u8 });
+            }
+        }
+    }
+}

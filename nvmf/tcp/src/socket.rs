@@ -1,0 +1,130 @@
+//! A byte stream that never blocks, and the real one.
+
+use crate::accept::Admission;
+use crate::sys;
+use bdev::DmaSlice;
+use std::io::{self, ErrorKind};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+/// What became of a call that does not block.
+#[derive(Debug)]
+pub enum Moved {
+    /// So many bytes were moved: at least one.
+    Bytes(usize),
+    /// Nothing can be moved now.
+    Blocked,
+    /// The peer has ended its direction: nothing more will come.
+    Ended,
+    /// The connection is broken.
+    Failed(io::Error),
+}
+
+/// A connected byte stream. The simulator has its own.
+pub trait Socket: Send {
+    /// Receives into the pieces, in their order, as much as is there.
+    fn recv(&mut self, into: &[DmaSlice]) -> Moved;
+
+    /// Sends the pieces, in their order, as far as there is room.
+    fn send(&mut self, from: &[DmaSlice]) -> Moved;
+
+    /// Ends our direction after what was sent; the other stays open.
+    fn finish(&mut self);
+}
+
+/// How sockets are set up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Congestion control by name (`reno`, `cubic`, `dctcp`); the system's default if absent. A
+    /// default of `bbr` throttles bulk transfers on short paths.
+    pub congestion: Option<String>,
+    /// Send buffer in bytes; sized by the kernel if absent.
+    pub send_buffer_bytes: Option<u32>,
+    /// Receive buffer in bytes; sized by the kernel if absent.
+    pub recv_buffer_bytes: Option<u32>,
+}
+
+impl SocketOptions {
+    /// Applies them to a listener, whose connections inherit them, or to a connection.
+    ///
+    /// # Errors
+    /// The kernel's: an unknown congestion control, or one that needs a privilege.
+    pub fn apply(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let fd = socket.as_raw_fd();
+        if let Some(name) = &self.congestion {
+            sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_CONGESTION, name.as_bytes())?;
+        }
+        for (name, bytes) in
+            [(libc::SO_SNDBUF, self.send_buffer_bytes), (libc::SO_RCVBUF, self.recv_buffer_bytes)]
+        {
+            if let Some(bytes) = bytes {
+                let value = i32::try_from(bytes).unwrap_or(i32::MAX);
+                sys::set_option(fd, libc::SOL_SOCKET, name, &value.to_ne_bytes())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The congestion control that a socket uses.
+///
+/// # Errors
+/// The kernel's.
+pub fn congestion(socket: BorrowedFd<'_>) -> io::Result<String> {
+    sys::congestion(socket.as_raw_fd())
+}
+
+/// A connection over TCP.
+#[derive(Debug)]
+pub struct TcpSocket {
+    stream: TcpStream,
+    _admission: Admission,
+}
+
+impl TcpSocket {
+    /// Makes `stream` nonblocking, and without delay for small segments.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn new(stream: TcpStream, admission: Admission) -> io::Result<TcpSocket> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(TcpSocket { stream, _admission: admission })
+    }
+}
+
+impl AsFd for TcpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+fn failed(error: io::Error) -> Moved {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::Interrupted => Moved::Blocked,
+        _ => Moved::Failed(error),
+    }
+}
+
+impl Socket for TcpSocket {
+    fn recv(&mut self, into: &[DmaSlice]) -> Moved {
+        match sys::recv(self.stream.as_raw_fd(), into) {
+            Ok(0) => Moved::Ended,
+            Ok(bytes) => Moved::Bytes(bytes),
+            Err(error) => failed(error),
+        }
+    }
+
+    fn send(&mut self, from: &[DmaSlice]) -> Moved {
+        match sys::send(self.stream.as_raw_fd(), from) {
+            Ok(0) => Moved::Blocked,
+            Ok(bytes) => Moved::Bytes(bytes),
+            Err(error) => failed(error),
+        }
+    }
+
+    fn finish(&mut self) {
+        // Fails when the peer is gone already, which the next receive says, too.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+}

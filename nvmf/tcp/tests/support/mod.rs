@@ -1,0 +1,209 @@
+//! A target with a little RAM, a host of few words, and a network that does as it is told.
+
+#![allow(dead_code)] // Each test uses its part.
+
+pub mod host;
+pub mod network;
+
+use bdev::dma::PoolPlan;
+use bdev::{DmaBuf, DmaPool, DmaSlice, Memory};
+use nvme_spec::{Cqe, SglKind, Sqe, Status};
+use nvmf::transport::{CloseReason, Event, InCapsule, QpairId, ReqId, Response, Transport};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+pub const WRITE: u8 = 1;
+pub const READ: u8 = 2;
+/// Never answered, until the end.
+pub const WAIT: u8 = 0x0c;
+
+/// How far the target thinks a command is.
+enum Stage {
+    Free,
+    Executing { qpair: QpairId, sqe: Sqe, data: InCapsule },
+    Pulling { qpair: QpairId, sqe: Sqe, buf: DmaBuf },
+    Answered { buf: Option<DmaBuf> },
+}
+
+/// A target that checks what the transport promises. `slba` is an offset in bytes.
+pub struct Ram<T> {
+    pub transport: T,
+    pub pool: DmaPool,
+    pub store: Vec<u8>,
+    pub implied: bool,
+    /// Turns that a command is kept before it is answered.
+    pub delay: u32,
+    pub open: Vec<QpairId>,
+    pub closed: Vec<CloseReason>,
+    pub commands: u64,
+    stages: Vec<Stage>,
+    waiting: VecDeque<(u64, ReqId)>,
+    parked: Vec<ReqId>,
+    turn: u64,
+    events: Vec<Event>,
+}
+
+impl<T: Transport> Ram<T> {
+    pub fn new(transport: T, pool_bytes: usize) -> Ram<T> {
+        let plan = PoolPlan::for_bytes(pool_bytes);
+        let memory = Arc::new(Memory::map(1, plan.bytes()).unwrap());
+        let stages = (0..transport.request_limit()).map(|_| Stage::Free).collect();
+        Ram {
+            transport,
+            pool: DmaPool::new(memory, 0, &plan),
+            store: vec![0; 4 << 20],
+            implied: true,
+            delay: 0,
+            open: Vec::new(),
+            closed: Vec::new(),
+            commands: 0,
+            stages,
+            waiting: VecDeque::new(),
+            parked: Vec::new(),
+            turn: 0,
+            events: Vec::new(),
+        }
+    }
+
+    /// One turn of a reactor. Returns how much was done.
+    pub fn turn(&mut self, now_ns: u64) -> u32 {
+        self.turn += 1;
+        let mut events = std::mem::take(&mut self.events);
+        let mut work = self.transport.poll(now_ns, &mut self.pool, &mut events);
+        self.handle(&mut events);
+        while self.waiting.front().is_some_and(|(at, _)| *at <= self.turn) {
+            let (_, req) = self.waiting.pop_front().unwrap();
+            self.execute(req);
+        }
+        work += self.transport.flush(now_ns, &mut self.pool, &mut events);
+        self.handle(&mut events);
+        self.events = events;
+        work + self.waiting.len() as u32
+    }
+
+    /// Commands that the transport must still say `Sent` for, or that are not answered.
+    pub fn busy(&self) -> usize {
+        self.stages.iter().filter(|stage| !matches!(stage, Stage::Free)).count()
+    }
+
+    /// Answers what was to wait until the end.
+    pub fn release_parked(&mut self) {
+        for req in std::mem::take(&mut self.parked) {
+            self.answer(req, None, Status::ABORT_REQUESTED, None);
+        }
+    }
+
+    fn stage(&mut self, req: ReqId) -> &mut Stage {
+        &mut self.stages[req.0 as usize]
+    }
+
+    fn handle(&mut self, events: &mut Vec<Event>) {
+        for event in events.drain(..) {
+            match event {
+                Event::Connected { qpair, .. } => {
+                    assert!(self.open.iter().all(|other| other.index != qpair.index));
+                    self.open.push(qpair);
+                }
+                Event::Command { qpair, req, sqe, in_capsule } => {
+                    assert!(self.open.contains(&qpair), "a command before Connected");
+                    assert!(matches!(self.stage(req), Stage::Free), "a place used twice");
+                    self.commands += 1;
+                    *self.stage(req) = Stage::Executing { qpair, sqe, data: in_capsule };
+                    self.begin(req, sqe);
+                }
+                Event::Pulled { req, status } => {
+                    let stage = std::mem::replace(self.stage(req), Stage::Free);
+                    let Stage::Pulling { qpair, sqe, buf } = stage else {
+                        panic!("pulled without a pull")
+                    };
+                    let data = InCapsule::Data(buf.slice().sub(0, sqe.dptr.len() as usize));
+                    *self.stage(req) = Stage::Executing { qpair, sqe, data };
+                    if status.is_success() {
+                        self.write(&sqe, buf.slice().sub(0, sqe.dptr.len() as usize));
+                    }
+                    self.answer(req, None, status, Some(buf));
+                }
+                Event::Sent { req } => {
+                    let stage = std::mem::replace(self.stage(req), Stage::Free);
+                    let Stage::Answered { buf } = stage else { panic!("sent without an answer") };
+                    buf.into_iter().for_each(|buf| self.pool.give(buf));
+                }
+                Event::Closed { qpair, why } => {
+                    let at = self.open.iter().position(|other| *other == qpair);
+                    self.open.swap_remove(at.expect("closed once, after Connected"));
+                    self.closed.push(why);
+                    let pulls = self
+                        .stages
+                        .iter()
+                        .filter(|s| matches!(s, Stage::Pulling { qpair: of, .. } if *of == qpair));
+                    assert_eq!(pulls.count(), 0, "pulls end before Closed");
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, req: ReqId, sqe: Sqe) {
+        if sqe.opcode == WAIT {
+            return self.parked.push(req);
+        }
+        self.waiting.push_back((self.turn + u64::from(self.delay), req));
+    }
+
+    fn range(&self, sqe: &Sqe) -> Option<std::ops::Range<usize>> {
+        let start = usize::try_from(sqe.slba()).ok()?;
+        let end = start.checked_add(sqe.dptr.len() as usize)?;
+        (end <= self.store.len() && sqe.dptr.len() <= 1 << 20).then_some(start..end)
+    }
+
+    fn write(&mut self, sqe: &Sqe, from: DmaSlice) {
+        let range = self.range(sqe).unwrap();
+        from.copy_out(0, &mut self.store[range]);
+    }
+
+    fn execute(&mut self, req: ReqId) {
+        let Stage::Executing { qpair, sqe, data } = *self.stage(req) else {
+            panic!("only what is with the target is executed")
+        };
+        let Some(range) = self.range(&sqe) else {
+            return self.answer(req, None, Status::LBA_OUT_OF_RANGE, None);
+        };
+        match (sqe.opcode, data) {
+            (READ, _) => {
+                let Some(buf) = self.pool.take(range.len().max(1)) else {
+                    return self.waiting.push_back((self.turn + 1, req));
+                };
+                let slice = buf.slice().sub(0, range.len());
+                slice.copy_in(0, &self.store[range]);
+                self.answer(req, Some(slice), Status::SUCCESS, Some(buf));
+            }
+            (WRITE, InCapsule::Damaged) => {
+                self.answer(req, None, Status::TRANSIENT_TRANSPORT, None)
+            }
+            (WRITE, InCapsule::Data(from)) => {
+                if from.len() == range.len() {
+                    self.write(&sqe, from);
+                    self.answer(req, None, Status::SUCCESS, None);
+                } else {
+                    self.answer(req, None, Status::INVALID_SGL_LENGTH, None);
+                }
+            }
+            (WRITE, InCapsule::None) if sqe.dptr.kind() == SglKind::Transport => {
+                let Some(buf) = self.pool.take(range.len().max(1)) else {
+                    return self.waiting.push_back((self.turn + 1, req));
+                };
+                let into = buf.slice().sub(0, range.len());
+                *self.stage(req) = Stage::Pulling { qpair, sqe, buf };
+                self.transport.pull(req, into);
+            }
+            _ => self.answer(req, None, Status::INVALID_OPCODE, None),
+        }
+    }
+
+    fn answer(&mut self, req: ReqId, data: Option<DmaSlice>, status: Status, buf: Option<DmaBuf>) {
+        let stage = std::mem::replace(self.stage(req), Stage::Answered { buf });
+        let Stage::Executing { sqe, .. } = stage else { panic!("answered while with the target") };
+        let cqe = Cqe::new(sqe.cid(), status);
+        let cqe_may_be_implied = self.implied && status.is_success();
+        self.transport.respond(req, Response { data, cqe, cqe_may_be_implied });
+    }
+}
