@@ -1,0 +1,342 @@
+//! A queue that waits: one command at a time or several, each with an answer in time or an error.
+//!
+//! For everything off the data path: connecting, the admin queue, tools and tests.
+
+use crate::qpair::{Broken, Ended, MAX_R2T, Payload, Qpair, QueueParams};
+use crate::sys::{self, Wait};
+use crate::{Error, Options, Socket, TcpSocket};
+use bdev::{DmaSlice, Memory};
+use nvme_spec::{Cqe, Sqe};
+use nvmf_wire::connect::{Connect, ConnectData, Connected, cattr};
+use nvmf_wire::pdu::{
+    self, Framing, IC_BYTES, IcResp, Params, Pdu, Peek, Side, encode_icreq, peek,
+};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use zerocopy::IntoBytes;
+
+/// The most data of one command on a waiting queue, in bytes.
+pub const MAX_DATA_BYTES: usize = 1 << 20;
+
+/// The data of a command.
+#[derive(Debug)]
+pub enum Data<'a> {
+    /// None.
+    None,
+    /// From the controller into this.
+    In(&'a mut [u8]),
+    /// From this to the controller.
+    Out(&'a [u8]),
+}
+
+/// The caller's name for a command that was posted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token(u32);
+
+/// One queue pair of a controller.
+pub struct Queue {
+    qpair: Qpair<TcpSocket, Token>,
+    address: SocketAddr,
+    timeout: Duration,
+    ended: Vec<(Token, Ended)>,
+    next_token: u32,
+    /// Where data of [`Queue::execute`] passes through.
+    data: DmaSlice,
+    /// Keeps `data` mapped; dropped after the queue pair that may refer to it.
+    _memory: Arc<Memory>,
+}
+
+/// What a new queue is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueKind {
+    /// Its identifier; 0 for the admin queue.
+    pub qid: u16,
+    /// The controller; FFFFh for a new one.
+    pub cntlid: u16,
+    /// Commands outstanding at once.
+    pub depth: u16,
+    /// The most bytes of data in a command capsule.
+    pub in_capsule_bytes: u32,
+}
+
+impl Queue {
+    /// Opens a TCP connection, initialises it and connects the queue. Returns it with the
+    /// result of Connect.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn connect(options: &Options, kind: QueueKind) -> Result<(Queue, Connected), Error> {
+        let mut queue = Queue::open(options, kind)?;
+        let connect = Connect {
+            recfmt: 0,
+            qid: kind.qid,
+            // Without flow control as many commands as entries less one may be outstanding,
+            // which is the zero-based size.
+            sqsize: kind.depth,
+            cattr: cattr::DISABLE_SQ_FLOW,
+            kato_ms: match kind.qid {
+                0 => u32::try_from(options.keep_alive.as_millis()).unwrap_or(u32::MAX),
+                _ => 0,
+            },
+        };
+        let Options { host, subsystem, .. } = options;
+        let data = ConnectData::new(host.id, kind.cntlid, subsystem, &host.nqn);
+        let ended = queue.execute("Connect", connect.sqe(0), Data::Out(data.as_bytes()))?;
+        let status = ended.cqe.status();
+        let dword = ended.cqe.dw0.get();
+        if !status.is_success() {
+            return Err(Error::Refused {
+                address: options.address,
+                subsystem: subsystem.as_str().into(),
+                host: host.nqn.as_str().into(),
+                status,
+                dword,
+            });
+        }
+        Ok((queue, Connected::from_dword(dword)))
+    }
+
+    /// Opens a TCP connection and initialises it, no more: the queue takes commands, and the
+    /// first has to be Connect.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn open(options: &Options, kind: QueueKind) -> Result<Queue, Error> {
+        let mut socket = open_socket(options)?;
+        let icresp = initialise(&mut socket, options)?;
+        let params = QueueParams {
+            framing: Framing { hdgst: icresp.hdgst(), ddgst: icresp.ddgst(), pda: icresp.cpda },
+            max_h2c_data: icresp.maxh2cdata.get(),
+            in_capsule_bytes: kind.in_capsule_bytes,
+            depth: kind.depth,
+        };
+        let memory = Memory::map(1, MAX_DATA_BYTES)
+            .map_err(|why| Error::Local { what: "map memory for commands".into(), why })?;
+        let memory = Arc::new(memory);
+        Ok(Queue {
+            qpair: Qpair::new(socket, params),
+            address: options.address,
+            timeout: options.admin_timeout,
+            ended: Vec::new(),
+            next_token: 0,
+            data: memory.slice(0, 0, MAX_DATA_BYTES),
+            _memory: memory,
+        })
+    }
+
+    /// What the connection agreed on.
+    pub fn params(&self) -> &QueueParams {
+        self.qpair.params()
+    }
+
+    /// How long a command may take, from now on.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
+    /// Executes one command and waits for its end, whatever its status. `what` names it in
+    /// errors. Command identifier and, unless it is set, the data pointer are filled in.
+    ///
+    /// # Errors
+    /// The connection is lost, or there is no answer in time; it is of no use afterwards.
+    ///
+    /// # Panics
+    /// If the data is longer than [`MAX_DATA_BYTES`].
+    pub fn execute(&mut self, what: &str, sqe: Sqe, data: Data<'_>) -> Result<Ended, Error> {
+        let payload = match &data {
+            Data::None => Payload::None,
+            Data::In(into) => Payload::ToHost(self.data.sub(0, into.len())),
+            Data::Out(from) => {
+                let memory = self.data.sub(0, from.len());
+                memory.copy_in(0, from);
+                Payload::ToController(memory)
+            }
+        };
+        let token = self.post(sqe, payload);
+        let ended = self.wait(what, token)?;
+        if let Data::In(into) = data {
+            let bytes = ended.received.min(into.len());
+            self.data.copy_out(0, &mut into[..bytes]);
+        }
+        Ok(ended)
+    }
+
+    /// As [`Queue::execute`], but a status other than success is an error, and so is data that
+    /// did not arrive as it should.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn succeed(&mut self, what: &str, sqe: Sqe, data: Data<'_>) -> Result<Cqe, Error> {
+        let ended = self.execute(what, sqe, data)?;
+        match ended.status() {
+            status if status.is_success() => Ok(ended.cqe),
+            status => Err(Error::Command { what: what.into(), status }),
+        }
+    }
+
+    /// Hands a command over, to be sent with the next wait. The memory of `payload` is left
+    /// alone until the command has ended.
+    ///
+    /// # Panics
+    /// If as many commands as the queue holds are outstanding.
+    pub fn post(&mut self, sqe: Sqe, payload: Payload) -> Token {
+        let token = Token(self.next_token);
+        self.next_token = self.next_token.wrapping_add(1);
+        self.qpair.submit(token, sqe, payload, u64::MAX);
+        token
+    }
+
+    /// Waits for the end of a command.
+    ///
+    /// # Errors
+    /// The connection is lost, or there is no answer in time; it is of no use afterwards.
+    pub fn wait(&mut self, what: &str, token: Token) -> Result<Ended, Error> {
+        let limit = sys::clock_ns().saturating_add(nanos(self.timeout));
+        loop {
+            if let Some(at) = self.ended.iter().position(|(ended, _)| *ended == token) {
+                return Ok(self.ended.swap_remove(at).1);
+            }
+            let now = sys::clock_ns();
+            if now >= limit {
+                return Err(Error::Timeout { address: self.address, during: what.into() });
+            }
+            if self.service(what)? == 0 {
+                self.sleep(Duration::from_nanos(limit - now));
+            }
+        }
+    }
+
+    /// Sends and takes what is there now, without waiting. Returns how much was done.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub fn service(&mut self, what: &str) -> Result<u32, Error> {
+        let Queue { qpair, ended, .. } = self;
+        let work = qpair.poll(sys::clock_ns(), |token, how| ended.push((token, how)));
+        work.map_err(|why| {
+            if let Broken::Wire(error) = why {
+                self.qpair.terminate(error);
+            }
+            Error::Broken { address: self.address, during: what.into(), why }
+        })
+    }
+
+    /// The end of a posted command, if it has come.
+    pub fn take(&mut self, token: Token) -> Option<Ended> {
+        let at = self.ended.iter().position(|(ended, _)| *ended == token)?;
+        Some(self.ended.swap_remove(at).1)
+    }
+
+    fn sleep(&self, limit: Duration) {
+        let wait = match self.qpair.is_blocked() {
+            true => Wait::ReadableOrWritable,
+            false => Wait::Readable,
+        };
+        sys::wait(&[(self.fd(), wait)], limit);
+    }
+
+    /// The socket's descriptor.
+    pub(crate) fn fd(&self) -> std::os::fd::RawFd {
+        self.qpair.fd().expect("a TCP socket has a descriptor")
+    }
+
+    /// The connection and what it agreed on, for a queue pair of the data path.
+    ///
+    /// # Errors
+    /// The target sent something that nobody asked for.
+    pub(crate) fn into_parts(self) -> Result<(TcpSocket, QueueParams), Error> {
+        if !self.qpair.is_quiet() {
+            return Err(Error::Unsuitable {
+                address: self.address,
+                what: "sends before it is asked".into(),
+            });
+        }
+        let params = *self.qpair.params();
+        Ok((self.qpair.into_socket(), params))
+    }
+}
+
+/// A span in ns, as the clock counts it.
+pub(crate) fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn open_socket(options: &Options) -> Result<TcpSocket, Error> {
+    let congestion = options.congestion.as_deref();
+    TcpSocket::connect(options.address, options.connect_timeout, congestion).map_err(|why| {
+        match (why.kind(), congestion) {
+            (io::ErrorKind::NotFound, Some(name)) => {
+                Error::Local { what: format!("use the congestion control {name}"), why }
+            }
+            _ => Error::Unreachable { address: options.address, why },
+        }
+    })
+}
+
+/// Exchanges ICReq and ICResp.
+fn initialise(socket: &mut TcpSocket, options: &Options) -> Result<IcResp, Error> {
+    let Options { header_digest, data_digest, address, .. } = options;
+    let (address, during) = (*address, "ICReq");
+    let broken = |why| Error::Broken { address, during: during.into(), why };
+    let limit = sys::clock_ns().saturating_add(nanos(options.connect_timeout));
+    let mut request = [0; IC_BYTES];
+    encode_icreq(&mut request, 0, *header_digest, *data_digest, MAX_R2T);
+    let sent = socket.send(&[IoSlice::new(&request)]).map_err(|e| broken(Broken::Network(e)))?;
+    if sent != Some(request.len()) {
+        return Err(broken(Broken::Protocol("no room for an ICReq")));
+    }
+    let mut bytes = [0; pdu::TERM_BYTES + pdu::TERM_MAX_DATA];
+    let mut have = 0;
+    loop {
+        match peek(&bytes[..have], &Params::initialize(Side::Host)) {
+            Err(error) => return Err(broken(Broken::Wire(error))),
+            Ok(Peek::Pdu(framed)) => return accept(framed.pdu, options),
+            Ok(Peek::NeedMore(want)) => {
+                let want = want.min(bytes.len());
+                let into = &mut bytes[have..want];
+                match socket.recv(&mut [IoSliceMut::new(into)]) {
+                    Err(error) => return Err(broken(Broken::Network(error))),
+                    Ok(Some(0)) => return Err(broken(Broken::Ended)),
+                    Ok(Some(n)) => have += n,
+                    Ok(None) => {
+                        let now = sys::clock_ns();
+                        if now >= limit {
+                            return Err(Error::Timeout { address, during: during.into() });
+                        }
+                        let fd = socket.fd().expect("a TCP socket has a descriptor");
+                        sys::wait(&[(fd, Wait::Readable)], Duration::from_nanos(limit - now));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Checks the answer to our ICReq.
+fn accept(answer: Pdu<'_>, options: &Options) -> Result<IcResp, Error> {
+    let address = options.address;
+    match answer {
+        Pdu::IcResp(icresp) => {
+            let unsuitable = |what: &str| Error::Unsuitable { address, what: what.into() };
+            if icresp.hdgst() != options.header_digest {
+                return Err(unsuitable("does not agree on header digests"));
+            }
+            if icresp.ddgst() != options.data_digest {
+                return Err(unsuitable("does not agree on data digests"));
+            }
+            Ok(*icresp)
+        }
+        Pdu::TermReq(term) => Err(Error::Broken {
+            address,
+            during: "ICReq".into(),
+            why: Broken::Terminated { fes: term.fes.get(), fei: term.fei.get() },
+        }),
+        _ => Err(Error::Broken {
+            address,
+            during: "ICReq".into(),
+            why: Broken::Wire(pdu::WireError::sequence(0)),
+        }),
+    }
+}
