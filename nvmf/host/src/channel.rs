@@ -5,6 +5,9 @@
 //! the next one: reads and writes of blocks may be repeated. When no connection comes for too
 //! long, they fail with Host Pathing Error, and so does every later one until there is one again.
 
+#[cfg(test)]
+mod tests;
+
 use crate::Socket;
 use crate::plan::{Shape, Work};
 use crate::qpair::{Broken, Qpair, QueueParams};

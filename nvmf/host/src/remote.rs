@@ -1,5 +1,8 @@
 //! A remote namespace as a bdev.
 
+#[cfg(test)]
+mod tests;
+
 use crate::channel::{Patience, RemoteChannel};
 use crate::connector::{self, LinkState, Shared};
 use crate::queue::nanos;

@@ -1,115 +1,12 @@
 //! A queue pair against a fake target over a pipe that cuts the stream wherever it likes.
 
 use super::*;
-use crate::fake::{BLOCK, Fake, Knobs, Storage};
+use crate::fake::strategy::{cuts, knobs};
+use crate::fake::{BLOCK, Fake, Knobs, Pipe, Storage};
 use bdev::{DmaSlice, Memory};
 use nvme_spec::Status;
 use nvme_spec::opcode::nvm;
 use proptest::prelude::*;
-use std::io::{self, IoSlice, IoSliceMut};
-
-/// The target and the pipe to it, in one.
-struct Pipe {
-    fake: Fake,
-    to_host: VecDeque<u8>,
-    /// Sizes of what the pipe takes and gives, over and over; 0: nothing now.
-    cuts: Vec<usize>,
-    turns: [usize; 2],
-    /// Flips a bit of the byte at this place of the stream to the host.
-    flip: Option<(usize, u8)>,
-    given: usize,
-    /// What the target says is dropped.
-    mute: bool,
-}
-
-impl Pipe {
-    fn new(fake: Fake, cuts: Vec<usize>) -> Pipe {
-        Pipe {
-            fake,
-            to_host: VecDeque::new(),
-            cuts,
-            turns: [0; 2],
-            flip: None,
-            given: 0,
-            mute: false,
-        }
-    }
-
-    fn cut(&mut self, direction: usize) -> usize {
-        self.turns[direction] += 1;
-        self.cuts[self.turns[direction] % self.cuts.len()]
-    }
-}
-
-impl Socket for Pipe {
-    fn recv(&mut self, into: &mut [IoSliceMut<'_>]) -> io::Result<Option<usize>> {
-        while let Some(pdu) = self.fake.next_pdu() {
-            if !self.mute {
-                self.to_host.extend(pdu);
-            }
-        }
-        let most = self.cut(0).min(self.to_host.len());
-        if most == 0 {
-            return Ok(None);
-        }
-        let mut got = 0;
-        for piece in into {
-            for byte in piece.iter_mut().take(most - got) {
-                *byte = self.to_host.pop_front().unwrap();
-                if let Some((at, bit)) = self.flip
-                    && at == self.given
-                {
-                    *byte ^= bit;
-                }
-                self.given += 1;
-                got += 1;
-            }
-        }
-        Ok(Some(got))
-    }
-
-    fn send(&mut self, from: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
-        let most = self.cut(1);
-        if most == 0 {
-            return Ok(None);
-        }
-        let all: Vec<u8> = from.iter().flat_map(|piece| piece.iter().copied()).collect();
-        let sent = most.min(all.len());
-        self.fake.receive(&all[..sent]);
-        Ok(Some(sent))
-    }
-}
-
-fn knobs() -> impl Strategy<Value = Knobs> {
-    (
-        any::<(bool, bool, bool)>(),
-        0u8..32,
-        1u32..40,
-        prop::sample::select(vec![512usize, 1000, 4096, 1 << 20]),
-        prop::sample::select(vec![100usize, 512, 4096, 1 << 20]),
-        prop::collection::vec(0u8..8, 1..6),
-        prop::sample::select(vec![4u32, 36, 516]),
-    )
-        .prop_map(|(flags, cpda, h2c, r2t_bytes, c2h_bytes, order, ioccsz)| Knobs {
-            hdgst: flags.0,
-            ddgst: flags.1,
-            success: flags.2,
-            cpda,
-            maxh2cdata: h2c * 4096,
-            r2t_bytes,
-            c2h_bytes,
-            order,
-            ioccsz,
-            ..Knobs::default()
-        })
-}
-
-fn cuts() -> impl Strategy<Value = Vec<usize>> {
-    let size = prop_oneof![Just(0usize), 20usize..200, 200usize..5000, Just(1 << 20)];
-    // Single bytes are rare: a long stream takes long with them.
-    let size = prop_oneof![9 => size, 1 => Just(1usize)];
-    prop::collection::vec(size, 1..12).prop_filter("some progress", |c| c.iter().any(|n| *n > 0))
-}
 
 /// One command: write or read, first block, blocks.
 type Command = (bool, usize, usize);

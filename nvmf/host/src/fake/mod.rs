@@ -1,6 +1,13 @@
 //! A target for tests: the controller's side of the protocol over byte buffers, with RAM behind
 //! it and knobs for everything that the specification leaves to a controller.
 
+mod pipe;
+mod server;
+pub(crate) mod strategy;
+
+pub(crate) use pipe::Pipe;
+pub(crate) use server::Server;
+
 use nvme_spec::dsm::Range;
 use nvme_spec::identify::{IdentifyController, IdentifyNamespace, NamespaceList, bits, cns};
 use nvme_spec::log::{GetLogPage, lid};
