@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod capsules;
+mod controller;
 mod framing;
 mod logs;
 
 pub use capsules::{capsules, connect_data};
+pub use controller::controller;
 pub use framing::pdu_framing;
 pub use logs::{discovery_log, log_pages};
 
@@ -16,10 +18,11 @@ pub use logs::{discovery_log, log_pages};
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its binary and of its folder in the corpus.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("pdu_framing", pdu_framing),
     ("capsules", capsules),
     ("connect_data", connect_data),
+    ("controller", controller),
     ("discovery_log", discovery_log),
     ("log_pages", log_pages),
 ];

@@ -21,6 +21,8 @@ pub fn discovery_log(bytes: &[u8]) {
             return;
         }
     };
+    let records = bytes.get(8..16).and_then(|field| field.try_into().ok()).map(u64::from_le_bytes);
+    assert_eq!(records, Some(log.entries().len() as u64));
     assert!(log_bytes(log.entries().len() as u64).is_some_and(|needed| needed <= bytes.len()));
     let mut understood = Vec::new();
     for entry in log.entries() {

@@ -1,0 +1,116 @@
+//! A small disk that ends its operations when the script says so, and how.
+
+use bdev::{Bdev, Channel, Cx, Geometry, Io, Op, OpenCx, OpenError};
+use nvme_spec::Status;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Blocks of the disk when it is new.
+pub const BLOCKS: u64 = 64;
+
+/// What the script changes of a disk.
+#[derive(Debug)]
+pub struct Knobs {
+    /// Blocks it has now.
+    pub blocks: AtomicU64,
+    /// Operations that it may end before it holds the next ones back.
+    pub let_go: AtomicU32,
+    /// The next operation that ends does so with this status.
+    pub next_status: AtomicU16,
+}
+
+/// A disk of up to [`BLOCKS`] blocks of 512 bytes.
+pub struct Disk {
+    /// What the script changes.
+    pub knobs: Arc<Knobs>,
+}
+
+impl Disk {
+    /// A disk that ends everything at once.
+    pub fn new() -> Disk {
+        let knobs = Knobs {
+            blocks: AtomicU64::new(BLOCKS),
+            let_go: AtomicU32::new(u32::MAX),
+            next_status: AtomicU16::new(0),
+        };
+        Disk { knobs: Arc::new(knobs) }
+    }
+}
+
+impl Bdev for Disk {
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            volatile_cache: true,
+            deallocates: true,
+            ..Geometry::plain(512, self.knobs.blocks.load(Ordering::Relaxed))
+        }
+    }
+
+    fn open(&self, _cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {
+        Ok(Box::new(DiskChannel {
+            knobs: self.knobs.clone(),
+            bytes: Mutex::new(vec![0; BLOCKS as usize * 512]),
+            held: VecDeque::new(),
+        }))
+    }
+}
+
+struct DiskChannel {
+    knobs: Arc<Knobs>,
+    bytes: Mutex<Vec<u8>>,
+    held: VecDeque<Io>,
+}
+
+impl DiskChannel {
+    /// Does an operation that is about to end well.
+    fn execute(&self, io: &Io) -> Status {
+        if io.op == Op::Flush {
+            return Status::SUCCESS;
+        }
+        let end = io.lba.checked_add(io.blocks.into()).filter(|end| *end <= BLOCKS);
+        let Some(end) = end else { return Status::LBA_OUT_OF_RANGE.dnr() };
+        let mut bytes = self.bytes.lock().expect("nothing panics under this lock");
+        let range = &mut bytes[io.lba as usize * 512..end as usize * 512];
+        match io.op {
+            Op::Read => io.data.copy_in(0, range),
+            Op::Write => io.data.copy_out(0, range),
+            Op::WriteZeroes | Op::Deallocate => range.fill(0),
+            Op::Flush => {}
+        }
+        Status::SUCCESS
+    }
+}
+
+impl Channel for DiskChannel {
+    fn submit(&mut self, io: Io, _cx: &mut Cx<'_>) {
+        let moves = matches!(io.op, Op::Read | Op::Write);
+        assert_eq!(io.data.len(), if moves { io.blocks as usize * 512 } else { 0 });
+        assert_eq!(io.blocks == 0, io.op == Op::Flush, "{io:?}");
+        self.held.push_back(io);
+    }
+
+    fn poll(&mut self, cx: &mut Cx<'_>) -> u32 {
+        let mut work = 0;
+        while self.knobs.let_go.load(Ordering::Relaxed) > 0
+            && let Some(io) = self.held.pop_front()
+        {
+            if self.knobs.let_go.load(Ordering::Relaxed) != u32::MAX {
+                self.knobs.let_go.fetch_sub(1, Ordering::Relaxed);
+            }
+            let fault = Status::from_bits(self.knobs.next_status.swap(0, Ordering::Relaxed));
+            let status = if fault.is_success() { self.execute(&io) } else { fault };
+            cx.complete(io, status);
+            work += 1;
+        }
+        work
+    }
+
+    fn polled(&self) -> bool {
+        true
+    }
+
+    fn outstanding(&self) -> u32 {
+        self.held.len() as u32
+    }
+}
