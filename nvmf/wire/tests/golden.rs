@@ -268,6 +268,11 @@ fn structures_of_the_linux_target() {
     let effects = CommandEffects::ref_from_bytes(&bytes).unwrap();
     assert_eq!(effects.io[usize::from(opcode::nvm::WRITE)].get() & 3, 3);
     assert_eq!(effects.admin[usize::from(opcode::admin::KEEP_ALIVE)].get() & 1, 1);
-    let error = Log::parse(&data("get-log-70")).unwrap_err();
+    let error = Log::parse(&data("get-log-70-header")).unwrap_err();
     assert_eq!(error, LogError::Incomplete { records: 2 });
+    let bytes = data("get-log-70");
+    let log = Log::parse(&bytes).unwrap();
+    let names: Vec<_> = log.entries().iter().map(|one| one.record().unwrap().subnqn).collect();
+    assert_eq!(names.len(), 2);
+    assert!(names.iter().any(|name| name.as_str() == "nqn.2026-01.org.example:captured"));
 }

@@ -79,7 +79,10 @@ fn write_initrd(lab: &Lab, kernel: Kernel, job: &Job<'_>, to: &Path) -> Result<(
     script.extend(read("prelude.sh")?);
     script.extend(read(&format!("{}.sh", job.script))?);
     script.extend(b"\necho done >&3\n");
-    let extra = cpio::archive(&[Entry { path: "job.sh", mode: 0o755, data: &script }]);
+    let extra = cpio::archive(&[
+        Entry { path: "job.sh", mode: 0o755, data: &script },
+        Entry { path: "nvmet.sh", mode: 0o755, data: &read("nvmet.sh")? },
+    ]);
     let base = lab.initramfs(kernel);
     std::fs::copy(&base, to).map_err(|error| format!("{}: {error}", base.display()))?;
     let mut file = std::fs::OpenOptions::new()

@@ -132,6 +132,8 @@ fn command_name(pdu: &[u8], queue: &str) -> String {
             8 => "disconnect".into(),
             other => format!("fabrics-{other:02x}"),
         },
+        // NUMDL: the header of the discovery log alone is 1024 bytes.
+        (0x02, "admin") if cdw10 & 0xffff_00ff == 0x00ff_0070 => "get-log-70-header".into(),
         (0x02, "admin") => format!("get-log-{:02x}", cdw10 & 0xff),
         (0x06, "admin") => format!("identify-cns{:02x}", cdw10 & 0xff),
         (0x09, "admin") => format!("set-features-{:02x}", cdw10 & 0xff),

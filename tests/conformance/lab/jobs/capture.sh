@@ -1,29 +1,10 @@
 # A host and the kernel's own target in one guest; between them, on the machine, the recorder that
 # $ADDRESS:$PORT leads to. Walks through what a host sends.
 SUBSYSTEM=nqn.2026-01.org.example:captured
-modprobe nvmet
-modprobe nvmet-tcp
-modprobe null_blk nr_devices=0
-null=/sys/kernel/config/nullb/nullb0
-mkdir "$null"
-echo 1 >"$null/memory_backed"
-echo 512 >"$null/blocksize"
-echo 32 >"$null/size"
-echo 1 >"$null/discard"
-echo 1 >"$null/power"
-target=/sys/kernel/config/nvmet
-mkdir "$target/subsystems/$SUBSYSTEM"
-echo 1 >"$target/subsystems/$SUBSYSTEM/attr_allow_any_host"
-mkdir "$target/subsystems/$SUBSYSTEM/namespaces/1"
-echo /dev/nullb0 >"$target/subsystems/$SUBSYSTEM/namespaces/1/device_path"
-echo 1 >"$target/subsystems/$SUBSYSTEM/namespaces/1/enable"
-mkdir "$target/ports/1"
-echo tcp >"$target/ports/1/addr_trtype"
-echo ipv4 >"$target/ports/1/addr_adrfam"
-echo 10.0.2.15 >"$target/ports/1/addr_traddr"
-echo 1024 >"$target/ports/1/param_inline_data_size"
-echo 4420 >"$target/ports/1/addr_trsvcid"
-ln -s "$target/subsystems/$SUBSYSTEM" "$target/ports/1/subsystems/$SUBSYSTEM"
+. /nvmet.sh
+nvmet_port 10.0.2.15 4420
+nvmet_subsystem "$SUBSYSTEM"
+nvmet_namespace "$SUBSYSTEM" 1 512 32
 
 at="-t tcp -a $ADDRESS -s $PORT"
 check discover nvme discover $at

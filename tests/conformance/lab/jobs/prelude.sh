@@ -52,21 +52,22 @@ call() {
     [ "$verdict" = ok ]
 }
 
+uptime_seconds() { cut -d. -f1 /proc/uptime; }
+
 # until_true SECONDS COMMAND...
 until_true() {
-    left=$(($1 * 5))
+    until=$(($(uptime_seconds) + $1))
     shift
     while ! "$@" >/dev/null 2>&1; do
-        left=$((left - 1))
-        [ $left -gt 0 ] || return 1
+        [ "$(uptime_seconds)" -lt $until ] || return 1
         sleep 0.2
     done
 }
 
 # The block device of namespace $2 of the subsystem $1, waited for: prints its path.
 device_of() {
-    left=150
-    while [ $left -gt 0 ]; do
+    end=$(($(uptime_seconds) + 30))
+    while [ "$(uptime_seconds)" -lt $end ]; do
         for head in /sys/class/nvme-subsystem/*; do
             [ "$(cat "$head/subsysnqn" 2>/dev/null)" = "$1" ] || continue
             for disk in "$head"/nvme*n*; do
@@ -74,7 +75,6 @@ device_of() {
                 [ -b "/dev/${disk##*/}" ] && { echo "/dev/${disk##*/}"; return 0; }
             done
         done
-        left=$((left - 1))
         sleep 0.2
     done
     echo /nonexistent
@@ -91,3 +91,10 @@ controller_of() {
 }
 
 modprobe nvme-tcp
+if [ "${PEER:-}" = nvmet ]; then
+    . /nvmet.sh
+    nvmet_port "$ADDRESS" "$PORT"
+    nvmet_subsystem "$MAIN"
+    nvmet_namespace "$MAIN" 1 4096 64
+    nvmet_namespace "$MAIN" 2 512 64
+fi
