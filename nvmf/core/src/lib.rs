@@ -18,6 +18,7 @@ mod qpair;
 pub mod registry;
 mod request;
 mod space;
+pub mod stats;
 pub mod subsystem;
 mod target;
 mod teardown;
