@@ -96,8 +96,9 @@ impl<T: Transport> Target<T> {
         }
     }
 
-    /// Tells the host what has happened, as far as it holds requests for it.
-    pub(crate) fn deliver_events(&mut self, key: u32, cx: &mut EdgeCx<'_>) {
+    /// Tells the host what has happened, as far as it holds requests for it. True if it did.
+    pub(crate) fn deliver_events(&mut self, key: u32, cx: &mut EdgeCx<'_>) -> bool {
+        let mut told = false;
         while let Some(qpair) = self.qpairs.get_mut(key)
             && let Role::Admin(queue) = &mut qpair.role
             && queue.ctrl.has_event()
@@ -106,7 +107,9 @@ impl<T: Transport> Target<T> {
         {
             let at = queue.events.remove(0);
             self.finish(at, Answer::result(event.dword()), cx);
+            told = true;
         }
+        told
     }
 
     /// Ends one held event request.

@@ -223,7 +223,7 @@ impl<T: Transport> Edge for Target<T> {
         work += self.serve_waiting(cx);
         work += self.retry_gated(cx);
         if cx.now_ns >= self.next_tick_ns {
-            self.tick(cx);
+            work += self.tick(cx);
         }
         work
     }

@@ -62,11 +62,11 @@ impl<T: Transport> Target<T> {
         }
     }
 
-    /// Closes the queue pairs whose controller has ended, or has been reset under them.
-    pub(crate) fn close_orphan(&mut self, key: u32) {
-        let Some(qpair) = self.qpairs.get(key) else { return };
+    /// Closes a queue pair whose controller has ended, or has been reset under it. True if it did.
+    pub(crate) fn close_orphan(&mut self, key: u32) -> bool {
+        let Some(qpair) = self.qpairs.get(key) else { return false };
         if matches!(qpair.phase, Phase::Closing | Phase::Closed) {
-            return;
+            return false;
         }
         let why = match &qpair.role {
             Role::Unconnected => None,
@@ -76,8 +76,8 @@ impl<T: Transport> Target<T> {
                 Some(queue.ctrl.ended().map_or("the controller was reset", EndReason::text))
             }
         };
-        if let Some(why) = why {
-            self.close_qpair(key, CloseReason::Controller(why));
-        }
+        let Some(why) = why else { return false };
+        self.close_qpair(key, CloseReason::Controller(why));
+        true
     }
 }

@@ -1,0 +1,9 @@
+//! The target between a fake fabric and a RAM bdev.
+
+mod chance;
+mod early_end;
+mod fabric;
+mod fused;
+mod node;
+mod ram;
+mod smoke;

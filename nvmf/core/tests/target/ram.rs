@@ -1,0 +1,127 @@
+//! A bdev in memory whose operations end when, and how, the test likes.
+
+use crate::chance::Chance;
+use bdev::{Bdev, Channel, Cx, DmaSlice, Geometry, Io, IoFlags, Op, OpenCx, OpenError};
+use nvme_spec::Status;
+use std::sync::{Arc, Mutex};
+
+/// A bug to plant in the blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RamBug {
+    /// A write is acknowledged and not done.
+    LosesWrite,
+    /// A read brings the block before the one that was asked for.
+    WrongBlock,
+    /// An operation never ends.
+    NeverEnds,
+}
+
+/// What the test and all channels share.
+pub struct Disk {
+    pub bytes: Vec<u8>,
+    pub chance: Chance,
+    /// Percent of the chances an operation has to end at a poll.
+    pub end: u64,
+    /// Percent of the operations that fail.
+    pub errors: u64,
+    pub bug: Option<RamBug>,
+    /// Every operation that was done, with its flags.
+    pub log: Vec<(Op, IoFlags, u64, u32)>,
+    pub geometry: Geometry,
+}
+
+/// The bdev.
+pub struct Ram(pub Arc<Mutex<Disk>>);
+
+impl Ram {
+    pub fn new(geometry: Geometry) -> Arc<Ram> {
+        let bytes = vec![0; geometry.bytes() as usize];
+        let chance = Chance::new(2);
+        let log = Vec::new();
+        let disk = Disk { bytes, chance, end: 100, errors: 0, bug: None, log, geometry };
+        Arc::new(Ram(Arc::new(Mutex::new(disk))))
+    }
+
+    pub fn disk(&self) -> std::sync::MutexGuard<'_, Disk> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Bdev for Ram {
+    fn geometry(&self) -> Geometry {
+        self.disk().geometry.clone()
+    }
+
+    fn open(&self, _cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {
+        Ok(Box::new(RamChannel { disk: self.0.clone(), held: Vec::new() }))
+    }
+}
+
+struct RamChannel {
+    disk: Arc<Mutex<Disk>>,
+    held: Vec<Io>,
+}
+
+impl Channel for RamChannel {
+    fn submit(&mut self, io: Io, _cx: &mut Cx<'_>) {
+        let geometry = self.disk.lock().unwrap().geometry.clone();
+        assert!(geometry.contains(io.lba, u64::from(io.blocks)), "checked above: {io:?}");
+        if matches!(io.op, Op::Read | Op::Write) {
+            assert_eq!(io.data.len(), io.blocks as usize * geometry.block_bytes as usize);
+            assert!(io.data.is_aligned(geometry.align_bytes), "checked above: {io:?}");
+        }
+        self.held.push(io);
+    }
+
+    fn poll(&mut self, cx: &mut Cx<'_>) -> u32 {
+        let mut disk = self.disk.lock().unwrap();
+        let mut done = 0;
+        let mut index = 0;
+        while index < self.held.len() {
+            let ends = disk.bug != Some(RamBug::NeverEnds);
+            let end = disk.end;
+            if !ends || !disk.chance.percent(end) {
+                index += 1;
+                continue;
+            }
+            let io = self.held.swap_remove(index);
+            let errors = disk.errors;
+            let status = if disk.chance.percent(errors) {
+                if io.op == Op::Read { Status::UNRECOVERED_READ } else { Status::WRITE_FAULT }
+            } else {
+                disk.execute(&io);
+                Status::SUCCESS
+            };
+            done += 1;
+            cx.complete(io, status);
+        }
+        done
+    }
+
+    fn polled(&self) -> bool {
+        true
+    }
+
+    fn outstanding(&self) -> u32 {
+        self.held.len() as u32
+    }
+}
+
+impl Disk {
+    fn execute(&mut self, io: &Io) {
+        self.log.push((io.op, io.flags, io.lba, io.blocks));
+        let block = self.geometry.block_bytes as usize;
+        let (at, bytes) = (io.lba as usize * block, io.blocks as usize * block);
+        let data: DmaSlice = io.data;
+        match io.op {
+            Op::Read if self.bug == Some(RamBug::WrongBlock) && at > 0 => {
+                data.copy_in(0, &self.bytes[at - block..at - block + bytes]);
+            }
+            Op::Read => data.copy_in(0, &self.bytes[at..at + bytes]),
+            Op::Write if self.bug == Some(RamBug::LosesWrite) => {}
+            Op::Write => data.copy_out(0, &mut self.bytes[at..at + bytes]),
+            Op::WriteZeroes | Op::Deallocate => self.bytes[at..at + bytes].fill(0),
+            Op::Flush => {}
+        }
+    }
+}
