@@ -4,7 +4,7 @@ use crate::counters::{IoCounters, IoCounts};
 use crate::io::gate::Gate;
 use crate::subsystem::Subsystem;
 use bdev::{Addr, Bdev, Geometry};
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, Weak};
 
 /// What a namespace is made of.
@@ -58,6 +58,8 @@ pub struct Namespace {
     generation: Arc<AtomicU64>,
     /// By reactor: the slot of the channel plus one, or 0.
     channels: Box<[AtomicU32]>,
+    /// By reactor: whether its queue pairs remember the namespace or commands are under way.
+    held: Box<[AtomicBool]>,
     counters: Arc<[IoCounters]>,
     gate: Gate,
     subsystem: Weak<Subsystem>,
@@ -84,6 +86,7 @@ impl Namespace {
             geometry: RwLock::new(geometry),
             generation,
             channels: (0..reactors).map(|_| AtomicU32::new(0)).collect(),
+            held: (0..reactors).map(|_| AtomicBool::new(false)).collect(),
             counters: (0..reactors).map(|_| IoCounters::default()).collect(),
             gate: Gate::new(reactors),
             subsystem: Arc::downgrade(subsystem),
@@ -157,6 +160,24 @@ impl Namespace {
     /// What keeps writes out of the blocks of a fused pair.
     pub(crate) fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    /// Takes the channel of `reactor` away, to be closed by the caller. Called on that reactor,
+    /// when it does not hold the namespace.
+    pub fn take_channel(&self, reactor: usize) -> Option<Addr> {
+        let slot = self.channels[reactor].swap(0, Ordering::AcqRel);
+        slot.checked_sub(1).map(Addr::channel)
+    }
+
+    /// Whether queue pairs of `reactor` remember the namespace or have commands under way on it.
+    /// Once it is removed this becomes false, and stays so: then its channel there can be closed.
+    pub fn is_held(&self, reactor: usize) -> bool {
+        self.held[reactor].load(Ordering::Acquire)
+    }
+
+    /// Says whether `reactor` holds the namespace. Called on that reactor.
+    pub(crate) fn hold(&self, reactor: usize, held: bool) {
+        self.held[reactor].store(held, Ordering::Release);
     }
 
     /// What `reactor` has done here; only it writes.

@@ -65,6 +65,7 @@ impl Spaces {
     }
 
     fn place(&mut self, subsystem: &Arc<Subsystem>, namespace: &Arc<Namespace>) -> usize {
+        namespace.hold(self.reactor, true);
         let space = Space {
             subsystem: subsystem.clone(),
             namespace: namespace.clone(),
@@ -120,6 +121,7 @@ impl Spaces {
     fn sweep(&mut self, at: u32) {
         let space = self.get(at);
         if space.commands | space.remembered == 0 {
+            space.namespace.hold(self.reactor, false);
             self.places[at as usize] = None;
         }
     }

@@ -1,0 +1,330 @@
+//! The configuration: a TOML file, flags, or the embedded default, all ending in one [`Config`].
+
+mod check;
+mod size;
+
+pub use check::{ConfigError, check_nqn};
+pub use size::Size;
+
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Everything `forebay serve` is told.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the control socket and the default namespace live.
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+    /// The control socket; `control.sock` in the data directory unless given.
+    #[serde(default)]
+    pub control: Option<PathBuf>,
+    /// Cores and memory.
+    #[serde(default)]
+    pub reactors: Reactors,
+    /// The TCP fabric.
+    #[serde(default)]
+    pub tcp: Tcp,
+    /// Block devices, by name.
+    #[serde(default, rename = "bdev")]
+    pub bdevs: Vec<BdevConfig>,
+    /// Subsystems, by NQN.
+    #[serde(default, rename = "subsystem")]
+    pub subsystems: Vec<SubsystemConfig>,
+    /// Where hosts connect.
+    #[serde(default, rename = "listener")]
+    pub listeners: Vec<ListenerConfig>,
+}
+
+/// Cores and memory.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reactors {
+    /// The cores to pin a reactor to, one each. Empty: one reactor on each core the process may
+    /// use, not pinned.
+    pub cores: Vec<usize>,
+    /// What they do when there is nothing to do.
+    pub poll: PollMode,
+    /// How long an adaptive reactor spins before it sleeps, in microseconds.
+    pub spin_us: u64,
+    /// DMA memory of each reactor.
+    pub memory: Size,
+}
+
+impl Default for Reactors {
+    fn default() -> Self {
+        Reactors {
+            cores: Vec::new(),
+            poll: PollMode::Adaptive,
+            spin_us: 50,
+            memory: Size(128 << 20),
+        }
+    }
+}
+
+/// What an idle reactor does.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum PollMode {
+    /// Spins always.
+    Busy,
+    /// Spins for a while, then sleeps.
+    Adaptive,
+}
+
+/// The TCP fabric.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tcp {
+    /// Congestion control of the sockets (TCP_CONGESTION); empty for the kernel's default.
+    pub congestion: String,
+    /// Connections accepted at once; more are closed as they come.
+    pub connections: u32,
+}
+
+impl Default for Tcp {
+    fn default() -> Self {
+        Tcp { congestion: String::new(), connections: 1024 }
+    }
+}
+
+/// One block device.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct BdevConfig {
+    /// Its name, for namespaces and layers to refer to.
+    pub name: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub kind: BdevKind,
+}
+
+/// What a block device is made of.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum BdevKind {
+    /// Memory of this process; gone when it ends.
+    Ram {
+        /// Capacity.
+        size: Size,
+        /// Bytes in a block.
+        #[serde(default = "default_block")]
+        block: u32,
+    },
+    /// Takes everything and gives nothing back.
+    Null {
+        /// Capacity.
+        size: Size,
+        /// Bytes in a block.
+        #[serde(default = "default_block")]
+        block: u32,
+    },
+    /// A file or a block device of the kernel, through io_uring.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// Capacity of a file that does not exist yet: it is made, sparse.
+        #[serde(default)]
+        size: Option<Size>,
+        /// Bytes in a block.
+        #[serde(default = "default_block")]
+        block: u32,
+    },
+    /// A namespace of another target.
+    Remote {
+        /// Its address.
+        address: SocketAddr,
+        /// Its subsystem.
+        subsystem: String,
+        /// Its number there.
+        #[serde(default = "default_nsid")]
+        nsid: u32,
+        /// The NQN to connect with; derived from the machine's unless given.
+        #[serde(default)]
+        host: Option<String>,
+        /// Header digests.
+        #[serde(default)]
+        header_digest: bool,
+        /// Data digests.
+        #[serde(default)]
+        data_digest: bool,
+    },
+    /// Another bdev, later.
+    Delay {
+        /// The bdev below.
+        base: String,
+        /// Microseconds added to each read.
+        #[serde(default)]
+        read_us: u64,
+        /// Microseconds added to everything else.
+        #[serde(default)]
+        write_us: u64,
+    },
+    /// Another bdev with errors injected.
+    Error {
+        /// The bdev below.
+        base: String,
+        /// What fails, and how.
+        #[serde(default, rename = "rule")]
+        rules: Vec<ErrorRule>,
+    },
+}
+
+/// One kind of injected error.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ErrorRule {
+    /// Operations that fail: read, write, write-zeroes, deallocate, flush.
+    pub ops: Vec<String>,
+    /// First block that fails.
+    #[serde(default)]
+    pub lba: u64,
+    /// Number of blocks that fail.
+    #[serde(default = "every_block")]
+    pub blocks: u64,
+    /// Status code type and status code, as in `[2, 0x81]`.
+    pub status: [u8; 2],
+    /// How often; always unless given.
+    #[serde(default)]
+    pub count: Option<u64>,
+}
+
+/// One subsystem.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct SubsystemConfig {
+    /// Its name.
+    pub nqn: String,
+    /// Serial number, at most 20 characters; derived from the NQN unless given.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// Hosts that may connect, by NQN.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Any host may connect.
+    #[serde(default)]
+    pub allow_any_host: bool,
+    /// Its namespaces.
+    #[serde(default, rename = "namespace")]
+    pub namespaces: Vec<NamespaceConfig>,
+}
+
+/// One namespace.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct NamespaceConfig {
+    /// Its bdev.
+    pub bdev: String,
+    /// Its number; the first free one unless given.
+    #[serde(default)]
+    pub nsid: Option<u32>,
+    /// Its UUID; derived from the NQN and the number unless given, the same on every start.
+    #[serde(default)]
+    pub uuid: Option<String>,
+}
+
+/// Where hosts connect.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerConfig {
+    /// Address and port. Port 0 takes a free one.
+    pub address: SocketAddr,
+    /// The discovery service alone, as on port 8009.
+    #[serde(default)]
+    pub discovery_only: bool,
+}
+
+fn default_block() -> u32 {
+    4096
+}
+
+fn default_nsid() -> u32 {
+    1
+}
+
+fn every_block() -> u64 {
+    u64::MAX
+}
+
+/// Where state lives unless told: the system's place for root, the user's for others.
+pub fn default_data_dir() -> PathBuf {
+    // SAFETY: geteuid only returns a number.
+    let root = unsafe { libc::geteuid() } == 0;
+    match std::env::var_os("HOME") {
+        Some(home) if !root => Path::new(&home).join(".local/share/forebay"),
+        _ => PathBuf::from("/var/lib/forebay"),
+    }
+}
+
+/// The NQN of the subsystem of the embedded default.
+pub const DEFAULT_NQN: &str = "nqn.2026-01.io.forebay:default";
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// A sentence: the file is missing, is no TOML, has an unknown key, or contradicts itself.
+    pub fn from_file(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            ConfigError(format!(
+                "The configuration file {} cannot be read: {error}. Give the path of an existing \
+                 file to --config.",
+                path.display()
+            ))
+        })?;
+        Config::from_text(&text)
+            .map_err(|error| ConfigError(format!("In {}: {error}", path.display())))
+    }
+
+    /// Reads TOML.
+    ///
+    /// # Errors
+    /// A sentence, as [`Config::from_file`].
+    pub fn from_text(text: &str) -> Result<Config, ConfigError> {
+        let config: Config =
+            toml::from_str(text).map_err(|error| ConfigError(error.to_string()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Without any file or flag: a sparse file of 1 GiB in `data_dir`, on loopback, open to any
+    /// host because only this machine reaches it.
+    pub fn embedded(data_dir: PathBuf) -> Config {
+        let path = data_dir.join("disk0.img");
+        let size = Some(Size(1 << 30));
+        Config {
+            data_dir,
+            control: None,
+            reactors: Reactors::default(),
+            tcp: Tcp::default(),
+            bdevs: vec![BdevConfig {
+                name: "disk0".into(),
+                kind: BdevKind::File { path, size, block: default_block() },
+            }],
+            subsystems: vec![SubsystemConfig {
+                nqn: DEFAULT_NQN.into(),
+                serial: None,
+                hosts: Vec::new(),
+                allow_any_host: true,
+                namespaces: vec![NamespaceConfig {
+                    bdev: "disk0".into(),
+                    nsid: Some(1),
+                    uuid: None,
+                }],
+            }],
+            listeners: vec![
+                ListenerConfig { address: ([127, 0, 0, 1], 4420).into(), discovery_only: false },
+                ListenerConfig { address: ([127, 0, 0, 1], 8009).into(), discovery_only: true },
+            ],
+        }
+    }
+
+    /// The path of the control socket.
+    pub fn control_path(&self) -> PathBuf {
+        self.control.clone().unwrap_or_else(|| self.data_dir.join("control.sock"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

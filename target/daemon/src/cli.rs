@@ -1,0 +1,379 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use control::config::{PollMode, Size};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The storage appliance in front of the GPUs: an NVMe over Fabrics target in user space.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the target.
+    Serve(ServeArgs),
+    /// Show the counters of a running target.
+    Stats(StatsArgs),
+    /// Add, remove or look again at block devices of a running target.
+    Bdev(BdevArgs),
+    /// Add or remove subsystems of a running target.
+    Subsystem(SubsystemArgs),
+    /// Add or remove namespaces of a running target.
+    Namespace(NamespaceArgs),
+    /// Let hosts connect to a subsystem of a running target, or not.
+    Host(HostArgs),
+    /// Ask a target what it exports.
+    Discover(DiscoverArgs),
+    /// Show a remote controller and its namespaces.
+    Identify(IdentifyArgs),
+    /// Write, read or verify a pattern on a remote namespace.
+    Io(IoArgs),
+}
+
+/// How to run the target. Without any option: a file-backed namespace in the data directory, on
+/// loopback.
+#[derive(Args, Default)]
+pub struct ServeArgs {
+    /// TOML file with devices, subsystems, listeners and hosts.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the control socket and the default namespace live.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Path of the control socket.
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// Listen here instead (repeatable).
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Vec<SocketAddr>,
+    /// Serve discovery alone here (repeatable), as hosts expect on port 8009.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub discovery: Vec<SocketAddr>,
+    /// Export memory of this size (repeatable).
+    #[arg(long, value_name = "SIZE", conflicts_with = "config")]
+    pub ram: Vec<Size>,
+    /// Export a namespace that keeps nothing (repeatable).
+    #[arg(long, value_name = "SIZE", conflicts_with = "config")]
+    pub null: Vec<Size>,
+    /// Export a file or block device (repeatable); with a size, a missing file is made.
+    #[arg(long, value_name = "PATH[=SIZE]", conflicts_with = "config")]
+    pub file: Vec<String>,
+    /// Bytes in a block of what --ram, --null and --file export: 512 or 4096.
+    #[arg(long, default_value_t = 4096, conflicts_with = "config")]
+    pub block: u32,
+    /// Name of the subsystem that exports them.
+    #[arg(long, value_name = "NQN", conflicts_with = "config")]
+    pub nqn: Option<String>,
+    /// A host that may connect (repeatable); any host unless given.
+    #[arg(long, value_name = "NQN", conflicts_with = "config")]
+    pub host: Vec<String>,
+    /// Cores to run on, one reactor each: 0,1 or 0-3. Without: every core, not pinned.
+    #[arg(long, value_name = "CORES")]
+    pub cores: Option<String>,
+    /// What idle reactors do.
+    #[arg(long, value_enum)]
+    pub poll: Option<PollArg>,
+    /// Congestion control of the sockets, such as cubic or reno.
+    #[arg(long, value_name = "NAME")]
+    pub congestion: Option<String>,
+    /// DMA memory of each reactor.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Size>,
+    /// Log as JSON, one object a line.
+    #[arg(long)]
+    pub log_json: bool,
+}
+
+/// What idle reactors do.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum PollArg {
+    /// Spin always.
+    Busy,
+    /// Spin for a while, then sleep.
+    Adaptive,
+}
+
+impl From<PollArg> for PollMode {
+    fn from(arg: PollArg) -> PollMode {
+        match arg {
+            PollArg::Busy => PollMode::Busy,
+            PollArg::Adaptive => PollMode::Adaptive,
+        }
+    }
+}
+
+/// Which running target to ask.
+#[derive(Args)]
+pub struct Target {
+    /// The data directory of the target.
+    #[arg(long, value_name = "DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// The control socket of the target.
+    #[arg(long, value_name = "PATH", global = true)]
+    pub control: Option<PathBuf>,
+}
+
+impl Target {
+    /// The control socket to talk to.
+    pub fn path(&self) -> PathBuf {
+        let default = control::config::default_data_dir;
+        let socket = || self.data_dir.clone().unwrap_or_else(default).join("control.sock");
+        self.control.clone().unwrap_or_else(socket)
+    }
+}
+
+/// What to show.
+#[derive(Args)]
+pub struct StatsArgs {
+    /// For programs.
+    #[arg(long)]
+    pub json: bool,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// What to do with block devices.
+#[derive(Args)]
+pub struct BdevArgs {
+    /// What.
+    #[command(subcommand)]
+    pub action: BdevAction,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// What to do with block devices.
+#[derive(Subcommand)]
+pub enum BdevAction {
+    /// Memory.
+    AddRam {
+        /// Its name.
+        name: String,
+        /// Its size.
+        size: Size,
+        /// Bytes in a block.
+        #[arg(long, default_value_t = 4096)]
+        block: u32,
+    },
+    /// A file or block device.
+    AddFile {
+        /// Its name.
+        name: String,
+        /// Its path.
+        path: PathBuf,
+        /// Size of a file to be made.
+        #[arg(long)]
+        size: Option<Size>,
+        /// Bytes in a block.
+        #[arg(long, default_value_t = 4096)]
+        block: u32,
+    },
+    /// Close one that nobody uses.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+    /// Look at the size again and tell the hosts.
+    Rescan {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What to do with subsystems.
+#[derive(Args)]
+pub struct SubsystemArgs {
+    /// What.
+    #[command(subcommand)]
+    pub action: SubsystemAction,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// What to do with subsystems.
+#[derive(Subcommand)]
+pub enum SubsystemAction {
+    /// Export one.
+    Add {
+        /// Its name.
+        nqn: String,
+        /// A host that may connect (repeatable).
+        #[arg(long)]
+        host: Vec<String>,
+        /// Any host may connect.
+        #[arg(long)]
+        allow_any_host: bool,
+        /// A bdev to export in it (repeatable).
+        #[arg(long)]
+        bdev: Vec<String>,
+    },
+    /// Take one away and disconnect its hosts.
+    Remove {
+        /// Its name.
+        nqn: String,
+    },
+}
+
+/// What to do with namespaces.
+#[derive(Args)]
+pub struct NamespaceArgs {
+    /// What.
+    #[command(subcommand)]
+    pub action: NamespaceAction,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// What to do with namespaces.
+#[derive(Subcommand)]
+pub enum NamespaceAction {
+    /// Export a bdev as a namespace; its hosts see it at once.
+    Add {
+        /// The subsystem.
+        nqn: String,
+        /// The bdev.
+        bdev: String,
+        /// Its number; the first free one unless given.
+        #[arg(long)]
+        nsid: Option<u32>,
+        /// Its UUID; derived unless given.
+        #[arg(long)]
+        uuid: Option<String>,
+    },
+    /// Take a namespace away.
+    Remove {
+        /// The subsystem.
+        nqn: String,
+        /// Its number.
+        nsid: u32,
+    },
+}
+
+/// What to do with the list of hosts.
+#[derive(Args)]
+pub struct HostArgs {
+    /// What.
+    #[command(subcommand)]
+    pub action: HostAction,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// What to do with the list of hosts.
+#[derive(Subcommand)]
+pub enum HostAction {
+    /// Let a host connect.
+    Add {
+        /// The subsystem.
+        nqn: String,
+        /// The host's NQN.
+        host: String,
+    },
+    /// Do not let a host connect any more, and disconnect it.
+    Remove {
+        /// The subsystem.
+        nqn: String,
+        /// The host's NQN.
+        host: String,
+    },
+}
+
+/// Whom to connect to and as whom.
+#[derive(Args)]
+pub struct Remote {
+    /// Address of the target: host:port.
+    #[arg(value_name = "ADDRESS")]
+    pub address: String,
+    /// NQN to connect as; this machine's unless given.
+    #[arg(long, value_name = "NQN")]
+    pub hostnqn: Option<String>,
+    /// Header digests.
+    #[arg(long)]
+    pub hdr_digest: bool,
+    /// Data digests.
+    #[arg(long)]
+    pub data_digest: bool,
+    /// Congestion control of the sockets.
+    #[arg(long, value_name = "NAME")]
+    pub congestion: Option<String>,
+}
+
+/// Whom to ask for what they export.
+#[derive(Args)]
+pub struct DiscoverArgs {
+    /// Whom.
+    #[command(flatten)]
+    pub remote: Remote,
+    /// For programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to show of a remote controller.
+#[derive(Args)]
+pub struct IdentifyArgs {
+    /// Whom.
+    #[command(flatten)]
+    pub remote: Remote,
+    /// The subsystem.
+    #[arg(long, value_name = "NQN")]
+    pub nqn: String,
+    /// For programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A pattern on a remote namespace.
+#[derive(Args)]
+pub struct IoArgs {
+    /// Write the pattern, read without looking, or read and compare with the pattern.
+    #[arg(value_enum)]
+    pub action: IoAction,
+    /// Whom.
+    #[command(flatten)]
+    pub remote: Remote,
+    /// The subsystem.
+    #[arg(long, value_name = "NQN")]
+    pub nqn: String,
+    /// The namespace.
+    #[arg(long, default_value_t = 1)]
+    pub nsid: u32,
+    /// First byte, a multiple of the block size.
+    #[arg(long, default_value = "0")]
+    pub offset: Size,
+    /// Bytes; all of the namespace unless given.
+    #[arg(long)]
+    pub length: Option<Size>,
+    /// Bytes of each operation, up to 1 MiB.
+    #[arg(long, default_value = "128KiB")]
+    pub size: Size,
+    /// Operations under way at once.
+    #[arg(long, default_value_t = 32)]
+    pub depth: u32,
+    /// What the pattern is made from: verify with the seed it was written with.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// What to do with the blocks.
+#[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
+pub enum IoAction {
+    /// Write the pattern.
+    Write,
+    /// Read.
+    Read,
+    /// Read and compare with the pattern.
+    Verify,
+}

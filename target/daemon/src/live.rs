@@ -1,0 +1,197 @@
+//! Commands to a running target, over its control socket.
+
+use crate::cli::{BdevAction, BdevArgs, HostAction, HostArgs, NamespaceAction, NamespaceArgs};
+use crate::cli::{StatsArgs, SubsystemAction, SubsystemArgs, Target};
+use crate::table::Table;
+use control::config::{BdevConfig, BdevKind, NamespaceConfig, SubsystemConfig};
+use control::{Answer, Report, Request, ask};
+
+fn tell(target: &Target, request: &Request) -> Result<(), String> {
+    match ask(&target.path(), request)? {
+        Answer::Done(what) => println!("{what}"),
+        Answer::Stats(report) => print(&report),
+        Answer::Error(why) => return Err(why),
+    }
+    Ok(())
+}
+
+/// `forebay stats`.
+pub fn stats(args: &StatsArgs) -> Result<(), String> {
+    match ask(&args.target.path(), &Request::Stats)? {
+        Answer::Stats(report) if args.json => {
+            let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
+            println!("{text}");
+        }
+        Answer::Stats(report) => print(&report),
+        Answer::Done(what) | Answer::Error(what) => return Err(what),
+    }
+    Ok(())
+}
+
+/// `forebay bdev`.
+pub fn bdev(args: &BdevArgs) -> Result<(), String> {
+    let add =
+        |name: &String, kind| Request::BdevAdd { bdev: BdevConfig { name: name.clone(), kind } };
+    let request = match &args.action {
+        BdevAction::AddRam { name, size, block } => {
+            add(name, BdevKind::Ram { size: *size, block: *block })
+        }
+        BdevAction::AddFile { name, path, size, block } => {
+            let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+            add(name, BdevKind::File { path, size: *size, block: *block })
+        }
+        BdevAction::Remove { name } => Request::BdevRemove { name: name.clone() },
+        BdevAction::Rescan { name } => Request::BdevRescan { name: name.clone() },
+    };
+    tell(&args.target, &request)
+}
+
+/// `forebay subsystem`.
+pub fn subsystem(args: &SubsystemArgs) -> Result<(), String> {
+    let request = match &args.action {
+        SubsystemAction::Add { nqn, host, allow_any_host, bdev } => {
+            if host.is_empty() && !allow_any_host {
+                return Err("Name the hosts that may connect with --host, or open it to any with \
+                            --allow-any-host."
+                    .into());
+            }
+            let namespace =
+                |bdev: &String| NamespaceConfig { bdev: bdev.clone(), nsid: None, uuid: None };
+            let subsystem = SubsystemConfig {
+                nqn: nqn.clone(),
+                serial: None,
+                hosts: host.clone(),
+                allow_any_host: *allow_any_host,
+                namespaces: bdev.iter().map(namespace).collect(),
+            };
+            Request::SubsystemAdd { subsystem }
+        }
+        SubsystemAction::Remove { nqn } => Request::SubsystemRemove { nqn: nqn.clone() },
+    };
+    tell(&args.target, &request)
+}
+
+/// `forebay namespace`.
+pub fn namespace(args: &NamespaceArgs) -> Result<(), String> {
+    let request = match &args.action {
+        NamespaceAction::Add { nqn, bdev, nsid, uuid } => Request::NamespaceAdd {
+            nqn: nqn.clone(),
+            namespace: NamespaceConfig { bdev: bdev.clone(), nsid: *nsid, uuid: uuid.clone() },
+        },
+        NamespaceAction::Remove { nqn, nsid } => {
+            Request::NamespaceRemove { nqn: nqn.clone(), nsid: *nsid }
+        }
+    };
+    tell(&args.target, &request)
+}
+
+/// `forebay host`.
+pub fn host(args: &HostArgs) -> Result<(), String> {
+    let request = match &args.action {
+        HostAction::Add { nqn, host } => Request::HostAdd { nqn: nqn.clone(), host: host.clone() },
+        HostAction::Remove { nqn, host } => {
+            Request::HostRemove { nqn: nqn.clone(), host: host.clone() }
+        }
+    };
+    tell(&args.target, &request)
+}
+
+/// The report as tables.
+fn print(report: &Report) {
+    println!(
+        "forebay {}, process {}, up {:.0} s, {} on {}",
+        report.version,
+        report.pid,
+        report.uptime_s,
+        report.memory,
+        report.listeners.join(", ")
+    );
+    let c = &report.connections;
+    println!("connections: {} open of {}, {} turned away\n", c.open, c.limit, c.refused);
+    print_reactors(report);
+    print_namespaces(report);
+    print_queues(report);
+    print_hosts(report);
+}
+
+fn count(counts: &control::Counts, name: &str) -> u64 {
+    counts.get(name).copied().unwrap_or_default()
+}
+
+fn print_reactors(report: &Report) {
+    let mut table = Table::new(&[
+        "reactor", "core", "busy s", "turns", "sleeps", "commands", "received", "sent", "recvs",
+        "sends", "buffers",
+    ]);
+    for r in &report.reactors {
+        table.row([
+            r.number.to_string(),
+            r.core.map_or("any".into(), |core| core.to_string()),
+            format!("{:.3}", count(&r.counts, "busy_ns") as f64 / 1e9),
+            count(&r.counts, "turns").to_string(),
+            count(&r.counts, "sleeps").to_string(),
+            count(&r.tcp, "commands").to_string(),
+            count(&r.tcp, "rx_bytes").to_string(),
+            count(&r.tcp, "tx_bytes").to_string(),
+            count(&r.tcp, "recvs").to_string(),
+            count(&r.tcp, "sends").to_string(),
+            format!("{:?}", r.buffers_taken),
+        ]);
+    }
+    table.print();
+}
+
+/// What every table of I/O shows.
+const IO_COLUMNS: [&str; 5] = ["reads", "read_bytes", "writes", "write_bytes", "errors"];
+
+fn io_columns(counts: &control::Counts) -> impl Iterator<Item = String> {
+    IO_COLUMNS.map(|name| count(counts, name).to_string()).into_iter()
+}
+
+fn print_namespaces(report: &Report) {
+    let mut table =
+        Table::new(&[&["subsystem", "nsid", "bdev", "bytes", "block"], &IO_COLUMNS[..]].concat());
+    for subsystem in &report.subsystems {
+        for n in &subsystem.namespaces {
+            let bytes = n.blocks * u64::from(n.block_bytes);
+            let first = [
+                subsystem.nqn.clone(),
+                n.nsid.to_string(),
+                n.bdev.clone(),
+                bytes.to_string(),
+                n.block_bytes.to_string(),
+            ];
+            table.row(first.into_iter().chain(io_columns(&n.counts)));
+        }
+    }
+    table.print();
+}
+
+fn print_queues(report: &Report) {
+    let first = ["controller", "subsystem", "host", "queue", "reactor", "entries"];
+    let mut table = Table::new(&[&first, &IO_COLUMNS[..]].concat());
+    for subsystem in &report.subsystems {
+        for controller in &subsystem.controllers {
+            for queue in &controller.queues {
+                let first = [
+                    controller.cntlid.to_string(),
+                    subsystem.nqn.clone(),
+                    controller.host.clone(),
+                    queue.qid.to_string(),
+                    queue.reactor.to_string(),
+                    queue.entries.to_string(),
+                ];
+                table.row(first.into_iter().chain(io_columns(&queue.counts)));
+            }
+        }
+    }
+    table.print();
+}
+
+fn print_hosts(report: &Report) {
+    let mut table = Table::new(&[&["host"], &IO_COLUMNS[..]].concat());
+    for (host, counts) in &report.hosts {
+        table.row(std::iter::once(host.clone()).chain(io_columns(counts)));
+    }
+    table.print();
+}

@@ -1,0 +1,48 @@
+//! `forebay discover`.
+
+use crate::cli::DiscoverArgs;
+use crate::table::Table;
+use nvmf_host::{Found, discovery};
+use serde_json::json;
+
+/// `forebay discover`.
+pub fn discover(args: &DiscoverArgs) -> Result<(), String> {
+    let options = super::options(&args.remote, nvmf_wire::Nqn::discovery().as_str(), 8009)?;
+    let found = discovery::discover_with(&options).map_err(|error| error.to_string())?;
+    if args.json {
+        let records: Vec<_> = found.iter().map(record).collect();
+        let text = serde_json::to_string_pretty(&records).map_err(|error| error.to_string())?;
+        println!("{text}");
+        return Ok(());
+    }
+    if found.is_empty() {
+        println!("Nothing is exported to {}.", options.host.nqn);
+    }
+    let mut table = Table::new(&["transport", "address", "port", "kind", "subsystem"]);
+    for one in &found {
+        table.row([
+            format!("{:?}", one.transport).to_lowercase(),
+            one.address.clone(),
+            one.service.clone(),
+            format!("{:?}", one.kind).to_lowercase(),
+            one.subsystem.clone(),
+        ]);
+    }
+    table.print();
+    Ok(())
+}
+
+fn record(found: &Found) -> serde_json::Value {
+    json!({
+        "trtype": format!("{:?}", found.transport).to_lowercase(),
+        "adrfam": format!("{:?}", found.family).to_lowercase(),
+        "subtype": format!("{:?}", found.kind).to_lowercase(),
+        "portid": found.port_id,
+        "cntlid": found.cntlid,
+        "asqsz": found.admin_queue_entries,
+        "eflags": found.flags,
+        "traddr": found.address,
+        "trsvcid": found.service,
+        "subnqn": found.subsystem,
+    })
+}

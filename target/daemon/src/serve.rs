@@ -1,0 +1,225 @@
+//! `forebay serve`.
+
+use crate::cli::ServeArgs;
+use control::config::{
+    BdevConfig, BdevKind, Config, DEFAULT_NQN, ListenerConfig, NamespaceConfig, Size,
+    SubsystemConfig, default_data_dir,
+};
+use control::{ControlSocket, Node};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use tracing_subscriber::EnvFilter;
+
+/// Runs the target until SIGTERM or SIGINT.
+pub fn serve(args: &ServeArgs) -> Result<(), String> {
+    let config = configuration(args)?;
+    start_log(args.log_json);
+    let mut signals = Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| format!("Signals cannot be caught: {error}."))?;
+    make_data_dir(&config.data_dir)?;
+    let control = config.control_path();
+    let node = Node::start(config)?;
+    let greeting = greeting(&node);
+    let node = Arc::new(Mutex::new(Some(node)));
+    let socket = ControlSocket::serve(&control, node.clone())?;
+    println!("{greeting}");
+    let signal = signals.forever().next();
+    tracing::info!(signal, "stopping: no new connections, commands under way end first");
+    drop(socket);
+    let node = node.lock().unwrap_or_else(|e| e.into_inner()).take();
+    let stopped = node.map_or(Ok(()), Node::stop);
+    tracing::info!("stopped");
+    stopped
+}
+
+fn start_log(json: bool) {
+    let filter = EnvFilter::try_from_env("FOREBAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json { log.json().init() } else { log.init() }
+}
+
+fn make_data_dir(path: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(path).map_err(|error| {
+        format!(
+            "The data directory {} cannot be made: {error}. Give another with --data-dir.",
+            path.display()
+        )
+    })
+}
+
+/// The configuration from a file, from flags, or the embedded default; flags that say where and how
+/// to run win over the file.
+fn configuration(args: &ServeArgs) -> Result<Config, String> {
+    let data_dir = args.data_dir.clone().unwrap_or_else(default_data_dir);
+    let mut config = match &args.config {
+        Some(path) => Config::from_file(path).map_err(|error| error.0)?,
+        None if has_devices(args) => from_flags(args, data_dir.clone())?,
+        None => {
+            let mut config = Config::embedded(data_dir.clone());
+            name_subsystem(&mut config.subsystems[0], args);
+            config
+        }
+    };
+    if args.data_dir.is_some() {
+        config.data_dir = data_dir;
+    }
+    if args.control.is_some() {
+        config.control = args.control.clone();
+    }
+    if !args.listen.is_empty() || !args.discovery.is_empty() {
+        config.listeners = listeners(&args.listen, &args.discovery);
+    }
+    if config.listeners.is_empty() {
+        config.listeners = Config::embedded(PathBuf::new()).listeners;
+    }
+    if let Some(cores) = &args.cores {
+        config.reactors.cores = parse_cores(cores)?;
+    }
+    if let Some(poll) = args.poll {
+        config.reactors.poll = poll.into();
+    }
+    if let Some(memory) = args.memory {
+        config.reactors.memory = memory;
+    }
+    if let Some(congestion) = &args.congestion {
+        config.tcp.congestion = congestion.clone();
+    }
+    config.check().map_err(|error| error.0)?;
+    Ok(config)
+}
+
+fn has_devices(args: &ServeArgs) -> bool {
+    !(args.ram.is_empty() && args.null.is_empty() && args.file.is_empty())
+}
+
+fn listeners(everything: &[SocketAddr], discovery: &[SocketAddr]) -> Vec<ListenerConfig> {
+    let listener = |discovery_only| {
+        move |address: &SocketAddr| ListenerConfig { address: *address, discovery_only }
+    };
+    everything.iter().map(listener(false)).chain(discovery.iter().map(listener(true))).collect()
+}
+
+fn name_subsystem(subsystem: &mut SubsystemConfig, args: &ServeArgs) {
+    if let Some(nqn) = &args.nqn {
+        subsystem.nqn = nqn.clone();
+    }
+    subsystem.hosts = args.host.clone();
+    subsystem.allow_any_host = args.host.is_empty();
+}
+
+/// One subsystem with a namespace for each device named.
+fn from_flags(args: &ServeArgs, data_dir: PathBuf) -> Result<Config, String> {
+    let block = args.block;
+    let mut kinds: Vec<(&str, BdevKind)> = Vec::new();
+    kinds.extend(args.ram.iter().map(|size| ("ram", BdevKind::Ram { size: *size, block })));
+    kinds.extend(args.null.iter().map(|size| ("null", BdevKind::Null { size: *size, block })));
+    for text in &args.file {
+        let (path, size) = match text.rsplit_once('=') {
+            Some((path, size)) => (path, Some(size.parse::<Size>()?)),
+            None => (text.as_str(), None),
+        };
+        kinds.push(("file", BdevKind::File { path: path.into(), size, block }));
+    }
+    let mut config = Config::embedded(data_dir);
+    config.bdevs.clear();
+    let mut subsystem = SubsystemConfig {
+        nqn: DEFAULT_NQN.into(),
+        serial: None,
+        hosts: Vec::new(),
+        allow_any_host: true,
+        namespaces: Vec::new(),
+    };
+    name_subsystem(&mut subsystem, args);
+    for (place, (what, kind)) in kinds.into_iter().enumerate() {
+        let name = format!("{what}{place}");
+        let nsid = Some(place as u32 + 1);
+        subsystem.namespaces.push(NamespaceConfig { bdev: name.clone(), nsid, uuid: None });
+        config.bdevs.push(BdevConfig { name, kind });
+    }
+    config.subsystems = vec![subsystem];
+    Ok(config)
+}
+
+/// Cores as people write them: `0,2` or `0-3`.
+fn parse_cores(text: &str) -> Result<Vec<usize>, String> {
+    let wrong = || format!("\"{text}\" is no list of cores: write it as 0,1 or 0-3.");
+    let mut cores = Vec::new();
+    for part in text.split(',') {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        let from: usize = from.trim().parse().map_err(|_| wrong())?;
+        let to: usize = to.trim().parse().map_err(|_| wrong())?;
+        if from > to || to >= 4096 {
+            return Err(wrong());
+        }
+        cores.extend(from..=to);
+    }
+    Ok(cores)
+}
+
+/// What to type on a host, printed once everything is open.
+fn greeting(node: &Node) -> String {
+    let mut lines = vec!["Forebay is ready. On a host:".to_owned()];
+    let port = |address: &SocketAddr| format!("-t tcp -a {} -s {}", address.ip(), address.port());
+    let everywhere: Vec<_> = node.listeners().collect();
+    let discovery = everywhere.iter().find(|(_, alone)| *alone).or(everywhere.first());
+    if let Some((address, _)) = discovery {
+        lines.push(format!("  nvme discover {}", port(address)));
+    }
+    for subsystem in &node.config().subsystems {
+        for (address, _) in everywhere.iter().filter(|(_, alone)| !alone) {
+            lines.push(format!("  nvme connect {} -n {}", port(address), subsystem.nqn));
+        }
+        if subsystem.allow_any_host {
+            lines.push(format!("  ({} is open to any host that reaches it)", subsystem.nqn));
+        }
+    }
+    lines.push(format!(
+        "Counters: forebay stats --control {}",
+        node.config().control_path().display()
+    ));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_read_as_written() {
+        assert_eq!(parse_cores("0").unwrap(), [0]);
+        assert_eq!(parse_cores("0,2-4").unwrap(), [0, 2, 3, 4]);
+        for text in ["", "a", "3-1", "0-", "-1", "0-99999"] {
+            assert!(parse_cores(text).unwrap_err().contains("is no list of cores"), "{text}");
+        }
+    }
+
+    #[test]
+    fn flags_make_a_configuration() {
+        let args = ServeArgs {
+            ram: vec![Size(1 << 20)],
+            file: vec!["a.img=1GiB".into(), "b.img".into()],
+            block: 512,
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            host: vec!["nqn.2026-01.org.example:h".into()],
+            ..ServeArgs::default()
+        };
+        let config = configuration(&args).unwrap();
+        let names: Vec<_> = config.bdevs.iter().map(|b| b.name.as_str()).collect();
+        assert_eq!(names, ["ram0", "file1", "file2"]);
+        assert_eq!(config.subsystems[0].hosts, args.host);
+        assert!(!config.subsystems[0].allow_any_host);
+        assert_eq!(config.listeners.len(), 1);
+        let wrong =
+            ServeArgs { file: vec!["a.img=big".into()], block: 512, ..ServeArgs::default() };
+        assert!(configuration(&wrong).unwrap_err().contains("is not a size"));
+    }
+
+    #[test]
+    fn without_flags_the_embedded_default_is_served() {
+        let args = ServeArgs { data_dir: Some("data".into()), ..ServeArgs::default() };
+        assert_eq!(configuration(&args).unwrap(), Config::embedded("data".into()));
+    }
+}
