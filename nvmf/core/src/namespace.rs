@@ -22,6 +22,17 @@ pub struct NamespaceConfig {
     pub bdev: Arc<dyn Bdev>,
 }
 
+impl NamespaceConfig {
+    /// The names that the namespace has in subsystem `nqn`.
+    pub fn ids(&self, nqn: &str) -> NamespaceIds {
+        NamespaceIds {
+            uuid: self.uuid.unwrap_or_else(|| derived_uuid(nqn, self.nsid)),
+            nguid: self.nguid.unwrap_or_else(|| derived_nguid(nqn, self.nsid)),
+            eui64: self.eui64,
+        }
+    }
+}
+
 /// The globally unique names of a namespace, the same after each start and on each node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NamespaceIds {
@@ -31,6 +42,34 @@ pub struct NamespaceIds {
     pub nguid: [u8; 16],
     /// EUI-64, big endian.
     pub eui64: Option<[u8; 8]>,
+}
+
+impl NamespaceIds {
+    /// The name that says nothing: all zeroes mean that there is none.
+    pub(crate) fn unset(&self) -> Option<&'static str> {
+        if self.uuid == [0; 16] {
+            Some("UUID")
+        } else if self.nguid == [0; 16] {
+            Some("NGUID")
+        } else if self.eui64 == Some([0; 8]) {
+            Some("EUI-64")
+        } else {
+            None
+        }
+    }
+
+    /// The name that is also `other`'s.
+    pub(crate) fn shared_with(&self, other: &NamespaceIds) -> Option<&'static str> {
+        if self.uuid == other.uuid {
+            Some("UUID")
+        } else if self.nguid == other.nguid {
+            Some("NGUID")
+        } else if self.eui64.is_some() && self.eui64 == other.eui64 {
+            Some("EUI-64")
+        } else {
+            None
+        }
+    }
 }
 
 /// The life of a namespace; it only goes forward.
@@ -77,11 +116,7 @@ impl Namespace {
         let geometry = config.bdev.geometry();
         Namespace {
             nsid: config.nsid,
-            ids: NamespaceIds {
-                uuid: config.uuid.unwrap_or_else(|| derived_uuid(nqn, config.nsid)),
-                nguid: config.nguid.unwrap_or_else(|| derived_nguid(nqn, config.nsid)),
-                eui64: config.eui64,
-            },
+            ids: config.ids(nqn),
             bdev: config.bdev,
             geometry: RwLock::new(geometry),
             generation,

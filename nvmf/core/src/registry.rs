@@ -3,7 +3,7 @@
 use crate::controller::{EndReason, Notice};
 use crate::counters::ReactorCounters;
 use crate::limits;
-use crate::namespace::{Namespace, NamespaceConfig};
+use crate::namespace::{Namespace, NamespaceConfig, NamespaceIds};
 use crate::subsystem::{Hosts, Subsystem, SubsystemConfig, SubsystemKind};
 use nvme_spec::log::AnaState;
 use nvmf_wire::Nqn;
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 /// The NQN under which every discovery subsystem answers.
 pub const DISCOVERY_NQN: &str = nvmf_wire::nqn::DISCOVERY;
@@ -152,6 +152,8 @@ pub struct Registry {
     counters: Box<[Arc<ReactorCounters>]>,
     directory: Arc<Directory>,
     discovery: Arc<Subsystem>,
+    /// Held by whoever changes something: changes come one after another.
+    changes: Mutex<()>,
 }
 
 impl Registry {
@@ -173,6 +175,7 @@ impl Registry {
             counters: (0..config.reactors).map(|_| Default::default()).collect(),
             directory,
             discovery: Arc::new(discovery),
+            changes: Mutex::new(()),
         })
     }
 
@@ -219,6 +222,7 @@ impl Registry {
         now_ns: u64,
     ) -> Result<Arc<Subsystem>, RegistryError> {
         check_subsystem(&config)?;
+        let _changing = self.changing();
         let nqn = config.nqn.clone();
         let mut subsystems = self.directory.subsystems.write().expect("no panic under this lock");
         if subsystems.contains_key(&nqn) || nqn == DISCOVERY_NQN || nqn == self.discovery.nqn() {
@@ -236,6 +240,7 @@ impl Registry {
     /// # Errors
     /// When there is none.
     pub fn remove_subsystem(&self, nqn: &str) -> Result<Arc<Subsystem>, RegistryError> {
+        let _changing = self.changing();
         let mut subsystems = self.directory.subsystems.write().expect("no panic under this lock");
         let removed = subsystems.remove(nqn);
         drop(subsystems);
@@ -270,7 +275,12 @@ impl Registry {
         if geometry.blocks == 0 {
             return Err(RegistryError::BadBdev("a namespace has at least one block".into()));
         }
+        let _changing = self.changing();
         let subsystem = self.nvm_subsystem(nqn)?;
+        if subsystem.namespace(nsid).is_some() {
+            return Err(RegistryError::NamespaceExists(nsid));
+        }
+        self.check_ids(&config.ids(nqn))?;
         subsystem.add_namespace(config).ok_or(RegistryError::NamespaceExists(nsid))
     }
 
@@ -279,6 +289,7 @@ impl Registry {
     /// # Errors
     /// When there is none.
     pub fn remove_namespace(&self, nqn: &str, nsid: u32) -> Result<Arc<Namespace>, RegistryError> {
+        let _changing = self.changing();
         let subsystem = self.nvm_subsystem(nqn)?;
         subsystem.remove_namespace(nsid).ok_or(RegistryError::NoNamespace(nsid))
     }
@@ -289,6 +300,7 @@ impl Registry {
     /// # Errors
     /// When there is no such namespace.
     pub fn refresh_namespace(&self, nqn: &str, nsid: u32) -> Result<bool, RegistryError> {
+        let _changing = self.changing();
         let subsystem = self.nvm_subsystem(nqn)?;
         let namespace = subsystem.namespace(nsid).ok_or(RegistryError::NoNamespace(nsid))?;
         let changed = namespace.refresh();
@@ -303,6 +315,7 @@ impl Registry {
     /// # Errors
     /// When there is no such subsystem.
     pub fn set_ana_state(&self, nqn: &str, state: AnaState) -> Result<(), RegistryError> {
+        let _changing = self.changing();
         self.nvm_subsystem(nqn)?.set_ana_state(state);
         Ok(())
     }
@@ -310,8 +323,11 @@ impl Registry {
     /// Lets a host connect.
     ///
     /// # Errors
-    /// When there is no such subsystem, or the host may connect already.
+    /// When there is no such subsystem, the host may connect already, or no host can have the
+    /// name.
     pub fn add_host(&self, nqn: &str, host: &str) -> Result<(), RegistryError> {
+        check_host(host)?;
+        let _changing = self.changing();
         let subsystem = self.nvm_subsystem(nqn)?;
         let Hosts::Listed(mut nqns) = subsystem.hosts() else {
             return Err(RegistryError::HostExists(host.into()));
@@ -329,6 +345,7 @@ impl Registry {
     /// # Errors
     /// When there is no such subsystem, or the host is not on its list.
     pub fn remove_host(&self, nqn: &str, host: &str) -> Result<(), RegistryError> {
+        let _changing = self.changing();
         let subsystem = self.nvm_subsystem(nqn)?;
         let Hosts::Listed(mut nqns) = subsystem.hosts() else {
             return Err(RegistryError::NoHost(host.into()));
@@ -344,8 +361,10 @@ impl Registry {
     /// Sets who may connect to a subsystem; controllers of other hosts end.
     ///
     /// # Errors
-    /// When there is no such subsystem.
+    /// When there is no such subsystem, or no host can have one of the names.
     pub fn set_hosts(&self, nqn: &str, hosts: Hosts) -> Result<(), RegistryError> {
+        check_hosts(&hosts)?;
+        let _changing = self.changing();
         self.nvm_subsystem(nqn)?.set_hosts(hosts);
         self.discovery_changed();
         Ok(())
@@ -379,6 +398,28 @@ impl Registry {
         self.discovery.close(EndReason::Shutdown);
     }
 
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock().expect("no panic under this lock")
+    }
+
+    /// Whether the names are no other namespace's: hosts take two namespaces of one name for two
+    /// paths to the same blocks.
+    fn check_ids(&self, ids: &NamespaceIds) -> Result<(), RegistryError> {
+        if let Some(name) = ids.unset() {
+            return Err(RegistryError::BadField(name, "is not all zeroes".into()));
+        }
+        for subsystem in self.subsystems() {
+            for other in subsystem.namespaces() {
+                if let Some(name) = ids.shared_with(other.ids()) {
+                    let (nqn, nsid) = (subsystem.nqn(), other.nsid());
+                    let why = format!("is that of namespace {nsid} of {nqn} already");
+                    return Err(RegistryError::BadField(name, why));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn nvm_subsystem(&self, nqn: &str) -> Result<Arc<Subsystem>, RegistryError> {
         self.directory.subsystem(nqn).ok_or_else(|| RegistryError::NoSubsystem(nqn.into()))
     }
@@ -406,7 +447,23 @@ fn check_subsystem(config: &SubsystemConfig) -> Result<(), RegistryError> {
     ascii("serial number", &config.serial, 20)?;
     ascii("model number", &config.model, 40)?;
     ascii("firmware revision", &config.firmware, 8)?;
+    check_hosts(&config.hosts)?;
     check_cntlids(&config.cntlids)
+}
+
+fn check_hosts(hosts: &Hosts) -> Result<(), RegistryError> {
+    match hosts {
+        Hosts::Any => Ok(()),
+        Hosts::Listed(nqns) => nqns.iter().try_for_each(|nqn| check_host(nqn)),
+    }
+}
+
+/// Hosts are known by whatever name they send.
+fn check_host(nqn: &str) -> Result<(), RegistryError> {
+    match Nqn::lenient(nqn) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(RegistryError::BadField("NQN of a host", why.to_string())),
+    }
 }
 
 fn check_cntlids(cntlids: &RangeInclusive<u16>) -> Result<(), RegistryError> {

@@ -13,6 +13,8 @@ use nvmf::admin::{AdminOutcome, execute};
 use nvmf::controller::Controller;
 use nvmf::limits;
 use nvmf::registry::{Fabric, Listener, Serves};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
 use zerocopy::FromBytes;
 
 fn request(ctrl: &Controller) -> AdminOutcome {
@@ -207,4 +209,133 @@ fn discovery_controllers_are_told_of_changes() {
     lab.registry.add_listener(listener);
     assert_eq!(ctrl.take_event(), Some(Event::DISCOVERY_CHANGED));
     assert_eq!(lab.ctrl.take_event(), None, "I/O controllers have nothing to do with it");
+}
+
+/// What a host and the world around it do.
+#[derive(Clone, Debug)]
+enum Step {
+    Changed(u32),
+    Ana(bool),
+    Hold,
+    Take,
+    ReadNamespaces { rae: bool },
+    ReadAna { rae: bool },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (1..4u32).prop_map(Step::Changed),
+        any::<bool>().prop_map(Step::Ana),
+        Just(Step::Hold),
+        Just(Step::Take),
+        any::<bool>().prop_map(|rae| Step::ReadNamespaces { rae }),
+        any::<bool>().prop_map(|rae| Step::ReadAna { rae }),
+    ]
+}
+
+/// What a host is owed of one kind of event.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Owed {
+    /// Nothing happened since it last read the log.
+    #[default]
+    Nothing,
+    /// Something happened, and it has not been told.
+    Event,
+    /// It has been told, and has not read the log.
+    Told,
+}
+
+impl Owed {
+    fn happened(&mut self) {
+        if *self == Owed::Nothing {
+            *self = Owed::Event;
+        }
+    }
+}
+
+proptest! {
+    /// No event is lost, none is told twice, and the list has exactly what changed.
+    #[test]
+    fn a_host_is_told_of_every_change_once(steps in prop::collection::vec(step(), 0..80)) {
+        let lab = Lab::new();
+        let (mut namespaces, mut ana, mut held) = (Owed::default(), Owed::default(), 0u8);
+        let mut list = BTreeSet::new();
+        let mut state = AnaState::Optimized;
+        for step in steps {
+            match step {
+                Step::Changed(nsid) => {
+                    lab.ctrl.namespace_changed(nsid);
+                    list.insert(nsid);
+                    namespaces.happened();
+                }
+                Step::Ana(optimized) => {
+                    let to =
+                        if optimized { AnaState::Optimized } else { AnaState::Inaccessible };
+                    lab.registry.set_ana_state(NQN, to).unwrap();
+                    if std::mem::replace(&mut state, to) != to {
+                        ana.happened();
+                    }
+                }
+                Step::Hold => match request(&lab.ctrl) {
+                    AdminOutcome::HoldEvent => held += 1,
+                    outcome => prop_assert_eq!(held, limits::ASYNC_EVENTS, "{:?}", outcome),
+                },
+                Step::Take => {
+                    let owed = held > 0 && [namespaces, ana].contains(&Owed::Event);
+                    prop_assert_eq!(lab.ctrl.has_event(), owed);
+                    let told = lab.ctrl.take_event();
+                    prop_assert_eq!(told.is_some(), owed);
+                    let Some(event) = told else { continue };
+                    held -= 1;
+                    let kind =
+                        if event == Event::ANA_CHANGED { &mut ana } else { &mut namespaces };
+                    prop_assert!(std::mem::replace(kind, Owed::Told) == Owed::Event);
+                }
+                Step::ReadNamespaces { rae } => {
+                    let read = changed(&lab.ctrl, rae);
+                    prop_assert_eq!(read, list.iter().copied().collect::<Vec<_>>());
+                    if !rae {
+                        list.clear();
+                        namespaces = Owed::Nothing;
+                    }
+                }
+                Step::ReadAna { rae } => {
+                    let fields = GetLogPage { lid: lid::ANA, numd: 9, rae, ..Default::default() };
+                    send(&lab.ctrl, &log_page_with(fields), &[]).ok();
+                    if !rae {
+                        ana = Owed::Nothing;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn changes_from_other_threads_are_never_lost() {
+    let lab = Lab::new();
+    const CHANGES: u32 = 1000;
+    let mut seen = BTreeSet::new();
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let ctrl = &lab.ctrl;
+            scope.spawn(move || {
+                for n in 1..=CHANGES / 2 {
+                    ctrl.namespace_changed(thread * CHANGES / 2 + n);
+                    std::thread::yield_now();
+                }
+            });
+        }
+        // A host that reads the list only when it is told to.
+        hold(&lab.ctrl);
+        while seen.len() < CHANGES as usize {
+            if lab.ctrl.has_event() {
+                assert_eq!(lab.ctrl.take_event(), Some(Event::NAMESPACE_CHANGED));
+                seen.extend(changed(&lab.ctrl, false));
+                hold(&lab.ctrl);
+            }
+            std::thread::yield_now();
+        }
+    });
+    assert_eq!(seen, (1..=CHANGES).collect());
 }

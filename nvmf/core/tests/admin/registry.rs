@@ -162,3 +162,60 @@ fn statistics_add_up() {
     assert_eq!(stats.io_by_reactor()[2].reads, 3);
     assert_eq!(stats.reactors.len(), REACTORS);
 }
+
+#[test]
+fn no_two_namespaces_have_one_name() {
+    let lab = Lab::new();
+    let second = "nqn.2026-01.example:second";
+    lab.registry.add_subsystem(subsystem_config(second, 1..=10), START_NS).unwrap();
+    let plain = || namespace(2, Geometry::plain(512, 8));
+    let ids = *lab.subsystem.namespace(1).unwrap().ids();
+    for (name, config) in [
+        ("UUID", NamespaceConfig { uuid: Some(ids.uuid), ..plain() }),
+        ("NGUID", NamespaceConfig { nguid: Some(ids.nguid), ..plain() }),
+        ("UUID", NamespaceConfig { uuid: Some([0; 16]), ..plain() }),
+        ("NGUID", NamespaceConfig { nguid: Some([0; 16]), ..plain() }),
+        ("EUI-64", NamespaceConfig { eui64: Some([0; 8]), ..plain() }),
+    ] {
+        for nqn in [NQN, second] {
+            let refused = lab.registry.add_namespace(nqn, config.clone()).err();
+            assert!(matches!(refused, Some(RegistryError::BadField(n, _)) if n == name), "{name}");
+        }
+    }
+    let with_eui64 = NamespaceConfig { eui64: Some([1; 8]), ..plain() };
+    lab.registry.add_namespace(NQN, with_eui64.clone()).unwrap();
+    let refused = lab.registry.add_namespace(second, with_eui64).err();
+    assert!(matches!(refused, Some(RegistryError::BadField("EUI-64", _))));
+    // The same names again, once they are free.
+    lab.registry.remove_namespace(NQN, 1).unwrap();
+    lab.registry.add_namespace(NQN, namespace(1, Geometry::plain(512, 8))).unwrap();
+}
+
+#[test]
+fn hosts_are_known_by_names_that_can_be_sent() {
+    let lab = Lab::new();
+    lab.registry.set_hosts(NQN, Hosts::Listed(BTreeSet::new())).unwrap();
+    let long = "x".repeat(224);
+    for name in ["", "a\0b", &long] {
+        assert!(matches!(lab.registry.add_host(NQN, name), Err(RegistryError::BadField(..))));
+        let hosts = Hosts::Listed(BTreeSet::from([name.into()]));
+        assert!(matches!(lab.registry.set_hosts(NQN, hosts), Err(RegistryError::BadField(..))));
+    }
+}
+
+#[test]
+fn changes_from_many_threads_are_all_there() {
+    let lab = Lab::new();
+    lab.registry.set_hosts(NQN, Hosts::Listed(BTreeSet::new())).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let registry = &lab.registry;
+            scope.spawn(move || {
+                for n in 0..50 {
+                    registry.add_host(NQN, &format!("host-{thread}-{n}")).unwrap();
+                }
+            });
+        }
+    });
+    assert!(matches!(lab.subsystem.hosts(), Hosts::Listed(nqns) if nqns.len() == 200));
+}
