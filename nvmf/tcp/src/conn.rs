@@ -8,7 +8,7 @@ pub(crate) use send::{Outgoing, Sending};
 
 use crate::Config;
 use crate::arena::Arenas;
-use crate::limits::R2TS_PER_COMMAND;
+use crate::limits::{PUT_OFF_BYTES, R2TS_PER_COMMAND};
 use crate::poller::Interest;
 use crate::request::{R2t, Requests, State as RequestState};
 use crate::socket::Socket;
@@ -106,8 +106,8 @@ pub(crate) struct Conn<S> {
     rx: Rx,
     /// The beginning of a PDU, until the rest of it comes.
     carry: Vec<u8>,
-    /// What is carried could be handled but for the want of a place or of memory.
-    stalled: bool,
+    /// Capsules that wait for a place or for memory, whole.
+    put_off: VecDeque<u8>,
     /// The count of PDUs when the one that is under way began, and the time.
     begun: Option<(u64, u64)>,
     out: VecDeque<Out>,
@@ -155,7 +155,7 @@ impl<S: Socket> Conn<S> {
             maxr2t: 1,
             rx: Rx::Header,
             carry: Vec::new(),
-            stalled: false,
+            put_off: VecDeque::new(),
             begun: None,
             out: VecDeque::new(),
             front_sent: 0,
@@ -187,7 +187,14 @@ impl<S: Socket> Conn<S> {
     /// What to wait for.
     pub(crate) fn wants(&self) -> Interest {
         let closing = matches!(self.state, State::Closing { .. });
-        Interest { read: !self.held && !closing, write: self.blocked }
+        let read = !closing && (!self.held || self.reads_on());
+        Interest { read, write: self.blocked }
+    }
+
+    /// Whether it is read although it is held back: for data that was asked for, and that makes
+    /// places and memory free.
+    pub(crate) fn reads_on(&self) -> bool {
+        self.pulls > 0 && self.put_off.len() < PUT_OFF_BYTES
     }
 
     /// When it has to be looked at even if nothing comes: the time, and what it means.
@@ -220,7 +227,7 @@ impl<S: Socket> Conn<S> {
             let until_ns = shared.now_ns + shared.config.linger_ns;
             self.state = State::Closing { why, until_ns };
             self.begun = None;
-            self.stalled = false;
+            self.put_off = VecDeque::new();
         }
     }
 
@@ -232,7 +239,7 @@ impl<S: Socket> Conn<S> {
         self.out = VecDeque::new();
         self.front_sent = 0;
         (self.outstanding, self.pulls, self.large_pulls) = (0, 0, 0);
-        (self.blocked, self.stalled) = (false, false);
+        self.blocked = false;
         self.drop_carry(shared);
     }
 

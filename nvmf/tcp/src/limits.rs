@@ -34,6 +34,12 @@ const _: () = assert!(R2TS_PER_COMMAND <= 1 << (16 - TTAG_REQUEST_BITS));
 /// The longest capsule: header and padding, data, and the data's digest.
 pub const MAX_CAPSULE_BYTES: usize = MAX_DATA_OFFSET + IN_CAPSULE_BYTES as usize + DIGEST_BYTES;
 
+/// Capsules of one connection that are put off, in bytes, while there is no place for them and the
+/// data that would make places free stands behind them:
+/// a queue of commands without data in their capsules,
+/// and the one that goes past it.
+pub const PUT_OFF_BYTES: usize = COMMANDS_PER_QPAIR as usize * MAX_HEADER_BYTES + MAX_CAPSULE_BYTES;
+
 /// The shortest PDU that takes a place for a command.
 pub const MIN_COMMAND_BYTES: usize = PduType::CapsuleCmd.header_bytes();
 

@@ -37,6 +37,9 @@ pub struct TcpTransport<P: Poller = EpollPoller> {
     hot: Vec<u16>,
     /// Places that wait for a place for a command or for memory.
     held: Vec<u16>,
+    /// The same list while it is worked on, and those on it that got something.
+    retried: Vec<u16>,
+    served: Vec<u16>,
     ready: Vec<Ready>,
     turns_since_ready: u32,
     /// Connections other than the hot ones were ready when the poller was asked last.
@@ -65,6 +68,8 @@ impl<P: Poller> TcpTransport<P> {
             flushing: Vec::with_capacity(usize::from(qpairs)),
             hot: Vec::with_capacity(HOT_QPAIRS),
             held: Vec::with_capacity(usize::from(qpairs)),
+            retried: Vec::with_capacity(usize::from(qpairs)),
+            served: Vec::with_capacity(usize::from(qpairs)),
             ready: Vec::with_capacity(EPOLL_EVENTS),
             turns_since_ready: 0,
             others_busy: false,
@@ -206,17 +211,24 @@ impl<P: Poller> TcpTransport<P> {
 
     /// Reads on where there was no place or memory before.
     fn retry_held(&mut self, pool: &mut DmaPool, out: &mut Vec<Event>) -> u32 {
-        let count = self.held.len();
         let mut work = 0;
-        for _ in 0..count {
-            // Those that stay held go to the end: each has its turn at what becomes free.
-            let index = self.held.remove(0);
+        std::mem::swap(&mut self.held, &mut self.retried);
+        for at in 0..self.retried.len() {
+            let index = self.retried[at];
             let now_ns = self.shared.now_ns;
             let Some(conn) = self.conn(index) else { continue };
             conn.unhold(now_ns);
-            work += u32::from(self.receive(index, pool, out));
+            let served = self.receive(index, pool, out);
+            work += u32::from(served);
+            // Who got something goes behind those who got nothing.
+            if served && self.held.last() == Some(&index) {
+                self.held.pop();
+                self.served.push(index);
+            }
             self.settled(index);
         }
+        self.retried.clear();
+        self.held.append(&mut self.served);
         work
     }
 
@@ -262,7 +274,10 @@ impl<P: Poller> TcpTransport<P> {
                 self.settled(place);
             }
             let Some(conn) = self.conn(place) else { continue };
-            if conn.held && read {
+            if conn.held && conn.reads_on() {
+                // It has had its turn.
+                self.others_busy |= read;
+            } else if conn.held && read {
                 // Nothing was asked for: it is broken.
                 let why = "the connection broke while it was held back".to_string();
                 self.cut(place, CloseReason::Network(why), out);

@@ -36,7 +36,7 @@ impl Target {
             let start = Instant::now();
             while !stopping.load(Ordering::Relaxed) {
                 if ram.turn(start.elapsed().as_nanos() as u64) == 0 {
-                    std::thread::yield_now();
+                    std::thread::sleep(Duration::from_micros(50));
                 }
             }
             ram

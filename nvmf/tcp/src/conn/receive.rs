@@ -18,6 +18,7 @@ use nvmf_wire::pdu::{
     Fes, Framed, Framing, H2cData, IcReq, MAX_HEADER_BYTES, Pdu, Peek, Phase, WireError, flags,
     peek,
 };
+use std::collections::VecDeque;
 use std::mem::offset_of;
 
 /// Bytes received at once while data in capsules has to be copied out.
@@ -42,8 +43,6 @@ enum Taken {
     Bytes(usize),
     /// More are needed.
     Need,
-    /// A place or memory is needed.
-    Stall,
     /// The rest does not count any more.
     Stop,
     /// The connection is over.
@@ -89,6 +88,9 @@ impl<S: Socket> Conn<S> {
             return Received::Nothing;
         }
         let before = self.counters.rx_bytes;
+        if !self.put_off.is_empty() {
+            self.take_up(cx);
+        }
         for _ in 0..TURN_CALLS {
             let again = self.receive_once(cx);
             let bytes = (self.counters.rx_bytes - before) as usize;
@@ -108,11 +110,6 @@ impl<S: Socket> Conn<S> {
         let Some(spare) = cx.shared.arenas.spare(cx.pool) else { return Err(Received::Held) };
         let carried = self.carry.len();
         spare.slice.copy_in(0, &self.carry);
-        if self.stalled {
-            self.stalled = false;
-            self.parse(spare, carried, cx)?;
-            return Ok(true);
-        }
         let (room, small) = self.room(cx.shared, spare.slice.len() - carried);
         let beside = spare.slice.sub(carried, room);
         let (moved, direct) = match &self.rx {
@@ -126,7 +123,7 @@ impl<S: Socket> Conn<S> {
             Moved::Bytes(bytes) => bytes,
             Moved::Blocked => {
                 self.counters.empty_recvs += 1;
-                return Ok(false);
+                return if self.put_off.is_empty() { Ok(false) } else { Err(Received::Held) };
             }
             Moved::Ended => return Err(Received::Gone(CloseReason::Peer)),
             Moved::Failed(error) => {
@@ -139,7 +136,11 @@ impl<S: Socket> Conn<S> {
             self.arrived(bytes.min(direct), cx);
         }
         self.parse(spare, carried + bytes.saturating_sub(direct), cx)?;
-        Ok(small && bytes == direct + room)
+        if self.put_off.is_empty() {
+            Ok(small && bytes == direct + room)
+        } else {
+            Err(Received::Held)
+        }
     }
 
     /// How many bytes to receive behind what is carried, and whether that is little on purpose:
@@ -148,8 +149,14 @@ impl<S: Socket> Conn<S> {
     fn room(&self, shared: &Shared, most: usize) -> (usize, bool) {
         let here = COMMANDS_PER_QPAIR.saturating_sub(self.outstanding);
         let places = shared.requests.free().min(here) as usize;
-        let bytes = (places + 1) * MIN_COMMAND_BYTES - 1;
-        let most = most.min(bytes.saturating_sub(self.carry.len()));
+        let bytes = match places {
+            0 => SCARCE_BYTES,
+            _ => ((places + 1) * MIN_COMMAND_BYTES - 1).max(MAX_CAPSULE_BYTES),
+        };
+        if (places == 0 || !self.put_off.is_empty()) && !self.reads_on() {
+            return (0, false);
+        }
+        let most = most.min(bytes - self.carry.len());
         let large = match &self.rx {
             Rx::Payload(incoming) => incoming.rest.len() >= DIRECT_BYTES as usize,
             Rx::Header | Rx::Trailer(_) => self.large_pulls > 0,
@@ -188,10 +195,6 @@ impl<S: Socket> Conn<S> {
             Taken::Stop => {
                 self.drop_carry(cx.shared);
                 Err(Received::Bytes)
-            }
-            Taken::Stall => {
-                self.stalled = true;
-                Err(Received::Held)
             }
             Taken::Gone(why) => Err(Received::Gone(why)),
         }
@@ -238,7 +241,11 @@ impl<S: Socket> Conn<S> {
                     return Taken::Need;
                 }
                 let data = at + offset as usize..at + (offset + bytes) as usize;
-                self.command(spare, sqe, data, digest, cx).unwrap_or(Taken::Bytes(total as usize))
+                if !self.put_off.is_empty() || !self.command(spare, sqe, data, digest, cx) {
+                    let capsule = rest.sub(0, total as usize);
+                    self.put_off.extend(cx.shared.arenas.bytes(capsule));
+                }
+                Taken::Bytes(total as usize)
             }
             Head::Data { pdu, offset, bytes, digest } => {
                 if rest.len() < offset as usize {
@@ -282,8 +289,30 @@ impl<S: Socket> Conn<S> {
         cx.out.push(Event::Connected { qpair, peer, local });
     }
 
-    /// A command capsule that is all there; its data is bytes `data` of `spare`. Nothing, or why
-    /// it cannot be taken now.
+    /// Takes up capsules that were put off, as far as there are places and memory now.
+    fn take_up(&mut self, cx: &mut Cx<'_>) {
+        while !self.put_off.is_empty() {
+            let Some(spare) = cx.shared.arenas.spare(cx.pool) else { return };
+            let bytes = self.put_off.make_contiguous();
+            let Ok(Peek::Pdu(framed)) = peek(bytes, &self.params) else {
+                unreachable!("what is put off was looked at before")
+            };
+            let total = framed.total_len as usize;
+            let Head::Command { sqe, offset, bytes: len, digest, .. } = Head::of(&framed) else {
+                unreachable!("only commands are put off")
+            };
+            spare.slice.copy_in(0, &bytes[..total]);
+            let data = offset as usize..(offset + len) as usize;
+            if !self.command(spare, sqe, data, digest, cx) {
+                return;
+            }
+            self.put_off.drain(..total);
+        }
+        self.put_off = VecDeque::new();
+    }
+
+    /// Hands over a command capsule that is all there; its data is bytes `data` of `spare`. False
+    /// when there is no place or no memory for it.
     fn command(
         &mut self,
         spare: Spare,
@@ -291,10 +320,10 @@ impl<S: Socket> Conn<S> {
         data: std::ops::Range<usize>,
         digest: bool,
         cx: &mut Cx<'_>,
-    ) -> Option<Taken> {
+    ) -> bool {
         let Shared { requests, arenas, stats, .. } = &mut *cx.shared;
         if requests.free() == 0 || self.outstanding >= COMMANDS_PER_QPAIR {
-            return Some(Taken::Stall);
+            return false;
         }
         let (home, in_capsule) = if data.is_empty() {
             (Home::None, InCapsule::None)
@@ -307,7 +336,7 @@ impl<S: Socket> Conn<S> {
                 Stats::add(&stats.digest_errors, 1);
                 (Home::None, InCapsule::Damaged)
             } else if arenas.scarce() {
-                let Some(buf) = cx.pool.take(slice.len()) else { return Some(Taken::Stall) };
+                let Some(buf) = cx.pool.take(slice.len()) else { return false };
                 buf.slice().copy_from(slice);
                 let copy = buf.slice().sub(0, slice.len());
                 (Home::Own(buf), InCapsule::Data(copy))
@@ -321,7 +350,7 @@ impl<S: Socket> Conn<S> {
         self.counters.rx_pdus += 1;
         self.counters.commands += 1;
         cx.out.push(Event::Command { qpair: self.id, req, sqe, in_capsule });
-        None
+        true
     }
 
     /// The header of an H2CData: it must answer an R2T of ours, in order.

@@ -16,6 +16,8 @@ pub struct Pipe {
     pub dropped: bool,
     /// Bytes that each call moves at most, in turn; 0 blocks once. Empty: no limit.
     pub cuts: Vec<usize>,
+    /// Bytes that each send moves at most.
+    pub send_most: Option<usize>,
     turn: usize,
 }
 
@@ -70,7 +72,7 @@ impl Socket for PipeSocket {
         }
         let whole: usize = from.iter().map(|piece| piece.len()).sum();
         assert!(whole > 0, "something to send");
-        let bytes = pipe.cut(whole);
+        let bytes = pipe.cut(whole).min(pipe.send_most.unwrap_or(whole));
         let mut left = bytes;
         for piece in from {
             let mut copy = vec![0; piece.len().min(left)];
