@@ -18,8 +18,10 @@ pub const CAPSULE_BYTES: usize = 8192;
 enum Line {
     Free,
     Open,
-    /// `Closed` is on its way.
+    /// `Closed` is on its way; the target may still ask for what it does not know yet.
     Closing,
+    /// `Closed` was handed over in this turn.
+    Closed,
 }
 
 /// A command of the script.
@@ -160,7 +162,7 @@ impl Transport for Script {
         let before = out.len();
         for event in self.events.drain(..) {
             if let Event::Closed { qpair, .. } = &event {
-                self.lines[usize::from(qpair.index)].0 = Line::Free;
+                self.lines[usize::from(qpair.index)].0 = Line::Closed;
             }
             out.push(event);
         }
@@ -209,6 +211,9 @@ impl Transport for Script {
     }
 
     fn flush(&mut self, _now_ns: u64, _pool: &mut DmaPool, out: &mut Vec<Event>) -> u32 {
+        for (line, _) in self.lines.iter_mut().filter(|(line, _)| *line == Line::Closed) {
+            *line = Line::Free;
+        }
         let sent = self.sent.len();
         for req in self.sent.drain(..) {
             self.places[req.0 as usize] = Place::Free;
