@@ -193,7 +193,16 @@ impl<S: Socket, L: Lanes<S>> RemoteChannel<S, L> {
     }
 }
 
+/// Puts an operation where it stays until it ends.
+#[inline]
+fn place(works: &mut Slab<Work>, work: Work) -> u32 {
+    works
+        .insert(work)
+        .unwrap_or_else(|work| panic!("more operations than the channel's limit: {:?}", work.io))
+}
+
 /// Ends an operation.
+#[inline]
 fn end(works: &mut Slab<Work>, index: u32, cx: &mut Cx<'_>) {
     let work = works.remove(index).expect("an operation ends once");
     cx.complete(work.io, work.status);
@@ -210,11 +219,25 @@ impl<S: Socket, L: Lanes<S>> Channel for RemoteChannel<S, L> {
             return;
         }
         let mut work = Work::new(io);
+        if let Link::Up { qpair, shape, .. } = &mut self.link
+            && self.waiting.is_empty()
+            && qpair.has_room()
+            && let Ok((sqe, payload)) = work.next(shape)
+        {
+            work.out = 1;
+            let more = work.left > 0;
+            work.queued = more;
+            let index = place(&mut self.works, work);
+            let deadline_ns = cx.now_ns().saturating_add(self.patience.io_timeout_ns);
+            qpair.submit(index, sqe, payload, deadline_ns);
+            if more {
+                self.waiting.push_back(index);
+                self.issue(cx);
+            }
+            return;
+        }
         work.queued = true;
-        let index = self.works.insert(work);
-        let index = index.unwrap_or_else(|work| {
-            panic!("more operations than the channel's limit: {:?}", work.io)
-        });
+        let index = place(&mut self.works, work);
         self.waiting.push_back(index);
         self.issue(cx);
     }

@@ -136,7 +136,7 @@ impl Rig {
 
     /// Turns until nothing is outstanding, for a bounded number of times.
     fn settle(&mut self, ns: u64) {
-        for _ in 0..20_000 {
+        for _ in 0..100_000 {
             if self.stack.outstanding(self.addr) == 0 && !self.stack.has_dones() {
                 return;
             }

@@ -118,30 +118,29 @@ impl<S: Socket, T: Copy> Qpair<S, T> {
     ///
     /// # Panics
     /// If there is no room.
+    #[inline]
     pub fn submit(&mut self, ticket: T, mut sqe: Sqe, payload: Payload, deadline_ns: u64) {
-        let in_capsule = self.params.in_capsule_bytes;
         let (index, slot) = self.slots.take().expect("the caller asks for room first");
         sqe.cid = slot.cid.into();
         if sqe.flags >> 6 == 0 {
             sqe.flags |= Sqe::FLAGS_SGL;
         }
-        if sqe.dptr == Sgl::default() {
-            let bytes = u32::try_from(payload.len()).expect("payloads are below 4 GiB");
-            let outgoing = matches!(payload, Payload::ToController(_) | Payload::Range(_));
-            sqe.dptr = if outgoing && bytes > 0 && bytes <= in_capsule {
-                Sgl::in_capsule(0, bytes)
-            } else {
-                Sgl::transport(bytes)
-            };
+        if sqe.dptr.kind == 0 && sqe.dptr == Sgl::default() {
+            sqe.dptr = data_pointer(&payload, self.params.in_capsule_bytes);
         }
         slot.ticket = Some(ticket);
-        slot.stage = Stage::Queued;
-        slot.sqe = sqe;
         slot.payload = payload;
         slot.received = 0;
         slot.damaged = false;
         slot.deadline_ns = deadline_ns;
-        self.jobs.push_back(Job::Command(index));
+        if self.jobs.is_empty() && self.outbox.has_room() {
+            slot.stage = Stage::Sent;
+            self.put_command(index, &sqe);
+        } else {
+            slot.stage = Stage::Queued;
+            slot.sqe = sqe;
+            self.jobs.push_back(Job::Command(index));
+        }
     }
 
     /// Sends what waits, takes what is there, and answers it. `end` hears of each command that
@@ -173,7 +172,12 @@ impl<S: Socket, T: Copy> Qpair<S, T> {
             while self.outbox.has_room() {
                 let Some(job) = self.jobs.pop_front() else { break };
                 match job {
-                    Job::Command(slot) => self.put_command(slot),
+                    Job::Command(index) => {
+                        let slot = self.slots.at(index);
+                        slot.stage = Stage::Sent;
+                        let sqe = slot.sqe;
+                        self.put_command(index, &sqe);
+                    }
                     Job::Transfer { slot, ttag, offset, left } => {
                         self.put_data(slot, ttag, offset, left);
                     }
@@ -199,24 +203,23 @@ impl<S: Socket, T: Copy> Qpair<S, T> {
     }
 
     /// The command's capsule, with its data where that fits.
-    fn put_command(&mut self, index: u16) {
+    #[inline]
+    fn put_command(&mut self, index: u16, sqe: &Sqe) {
         let QueueParams { framing, in_capsule_bytes, .. } = self.params;
-        let slot = self.slots.at(index);
+        if sqe.dptr.kind != Sgl::IN_CAPSULE {
+            self.outbox.put_header(|out| encode_capsule_cmd(out, framing, sqe, 0));
+            return;
+        }
         // Fabrics commands bring their data in the capsule on every queue.
-        let most = if slot.sqe.opcode == fabrics::FABRICS {
-            pdu::ADMIN_CAPSULE_DATA
-        } else {
-            in_capsule_bytes
-        };
-        let with_data =
-            slot.sqe.dptr.kind == Sgl::IN_CAPSULE && slot.payload.len() <= most as usize;
+        let most =
+            if sqe.opcode == fabrics::FABRICS { pdu::ADMIN_CAPSULE_DATA } else { in_capsule_bytes };
+        let slot = self.slots.at(index);
         let bytes = match slot.payload {
-            Payload::ToController(data) if with_data => data.len() as u32,
-            Payload::Range(range) if with_data => range.len() as u32,
+            Payload::ToController(data) if data.len() <= most as usize => data.len() as u32,
+            Payload::Range(range) if range.len() <= most as usize => range.len() as u32,
             _ => 0,
         };
-        slot.stage = Stage::Sent;
-        self.outbox.put_header(|out| encode_capsule_cmd(out, framing, &slot.sqe, bytes));
+        self.outbox.put_header(|out| encode_capsule_cmd(out, framing, sqe, bytes));
         if bytes > 0 {
             put_payload(&mut self.outbox, slot.payload, 0, bytes, index, framing.ddgst, || {
                 slot.sending += 1;
@@ -258,7 +261,7 @@ impl<S: Socket, T: Copy> Qpair<S, T> {
         if self.blocked {
             return Some(self.now_ns + BLOCKED_RETRY_NS);
         }
-        if !self.jobs.is_empty() {
+        if !self.jobs.is_empty() || !self.outbox.is_empty() {
             return Some(self.now_ns);
         }
         (self.slots.used() > 0).then_some(self.next_check_ns)
@@ -289,6 +292,18 @@ impl<S: Socket, T: Copy> Qpair<S, T> {
     /// The socket, which is to be used no more with this queue pair.
     pub fn into_socket(self) -> S {
         self.socket
+    }
+}
+
+/// Where a command's data is: in its capsule, if it goes to the controller and fits.
+#[inline]
+fn data_pointer(payload: &Payload, in_capsule: u32) -> Sgl {
+    let bytes = u32::try_from(payload.len()).expect("payloads are below 4 GiB");
+    match payload {
+        Payload::ToController(_) | Payload::Range(_) if bytes > 0 && bytes <= in_capsule => {
+            Sgl::in_capsule(0, bytes)
+        }
+        _ => Sgl::transport(bytes),
     }
 }
 

@@ -162,7 +162,19 @@ impl Outbox {
             let sent = socket.send(&[IoSlice::new(&self.staging[at..at + bytes])])?;
             return Ok((bytes, sent));
         }
-        let mut list = [IoSlice::new(&[]); PIECES_PER_CALL];
+        // A short list is cheaper to fill than a long one.
+        if self.pieces.len() <= 8 {
+            self.send_list::<8>(socket)
+        } else {
+            self.send_list::<PIECES_PER_CALL>(socket)
+        }
+    }
+
+    fn send_list<const N: usize>(
+        &self,
+        socket: &mut impl Socket,
+    ) -> io::Result<(usize, Option<usize>)> {
+        let mut list = [IoSlice::new(&[]); N];
         let (mut count, mut asked) = (0, 0);
         for (place, piece) in list.iter_mut().zip(&self.pieces) {
             let bytes = match piece {
