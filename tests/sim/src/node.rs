@@ -1,0 +1,275 @@
+//! One storage node: production reactors, target and transport over a simulated drive and network.
+
+use crate::disk::{SharedDrive, SimDisk};
+use crate::network::{SharedNet, SimPoller, Watched, locked};
+use crate::plan::{Plan, Planted};
+use crate::{Failure, Kind};
+use bdev::dma::PoolPlan;
+use bdev::{Addr, Bdev, DmaPool, Done, Edge, EdgeCx, Memory, Stack};
+use bdev_mem::{ErrorInjector, OpSet, Rule, Times};
+use nvme_spec::Status;
+use nvmf::Target;
+use nvmf::namespace::NamespaceConfig;
+use nvmf::registry::{Registry, RegistryConfig};
+use nvmf::subsystem::{Hosts, SubsystemConfig};
+use nvmf_tcp::{Config, TcpTransport};
+use reactor::{Handle, Reactor};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// The subsystem.
+pub const NQN: &str = "nqn.2024-01.io.forebay:sim";
+/// Its only namespace.
+pub const NSID: u32 = 1;
+/// Data in a capsule, in bytes.
+pub const IN_CAPSULE_BYTES: u32 = 8192;
+
+type SimTarget = Target<TcpTransport<SimPoller>>;
+
+/// How a reactor's memory is divided.
+pub fn pool_plan() -> PoolPlan {
+    PoolPlan::for_bytes(8 << 20)
+}
+
+/// A target that the simulation can look into while a reactor runs it.
+#[derive(Clone)]
+struct Visible(Arc<Mutex<SimTarget>>);
+
+impl Visible {
+    fn get(&self) -> MutexGuard<'_, SimTarget> {
+        self.0.lock().expect("one thread runs a simulation")
+    }
+}
+
+impl Edge for Visible {
+    fn poll(&mut self, cx: &mut EdgeCx<'_>) -> u32 {
+        self.get().poll(cx)
+    }
+
+    fn done(&mut self, done: Done, cx: &mut EdgeCx<'_>) {
+        self.get().done(done, cx);
+    }
+
+    fn flush(&mut self, cx: &mut EdgeCx<'_>) -> u32 {
+        self.get().flush(cx)
+    }
+
+    fn closed(&mut self, stack: &mut Stack) {
+        self.get().closed(stack);
+    }
+
+    fn next_deadline_ns(&self) -> Option<u64> {
+        self.get().next_deadline_ns()
+    }
+}
+
+/// Takes one buffer and keeps it.
+struct BufferThief(bool);
+
+impl Edge for BufferThief {
+    fn poll(&mut self, cx: &mut EdgeCx<'_>) -> u32 {
+        if !std::mem::replace(&mut self.0, true) {
+            // Not given back: lost to the pool.
+            let _ = cx.pool.take(4096);
+        }
+        0
+    }
+
+    fn done(&mut self, _done: Done, _cx: &mut EdgeCx<'_>) {}
+}
+
+/// One reactor of the node. It sleeps as a real one does: until its network is ready or its
+/// deadline has come.
+struct Core {
+    reactor: Reactor,
+    target: Visible,
+    channel: Addr,
+    watched: Arc<Mutex<Watched>>,
+    asleep: bool,
+}
+
+/// A node that runs.
+pub struct Node {
+    cores: Vec<Core>,
+    registry: Arc<Registry>,
+    net: SharedNet,
+}
+
+fn subsystem(nqn: &str) -> SubsystemConfig {
+    SubsystemConfig {
+        nqn: nqn.to_owned(),
+        serial: "SIM1".to_owned(),
+        model: "Forebay".to_owned(),
+        firmware: "1".to_owned(),
+        hosts: Hosts::Any,
+        cntlids: 1..=0xff,
+    }
+}
+
+impl Node {
+    /// Starts a node over `drive`. Region `n` of `memory` is reactor `n`'s.
+    pub fn start(
+        plan: &Plan,
+        memory: &Arc<Memory>,
+        drive: &SharedDrive,
+        net: &SharedNet,
+        now_ns: u64,
+    ) -> Node {
+        let discovery = subsystem("nqn.2024-01.io.forebay:discovery");
+        let config = RegistryConfig { reactors: plan.reactors, discovery, now_ns };
+        let registry = Arc::new(Registry::new(config).expect("fixed values"));
+        registry.add_subsystem(subsystem(NQN), now_ns).expect("the first");
+        let bdev = layered(drive, plan);
+        let (uuid, nguid, eui64) = (None, None, None);
+        let namespace = NamespaceConfig { nsid: NSID, uuid, nguid, eui64, bdev: bdev.clone() };
+        let namespace = registry.add_namespace(NQN, namespace).expect("the first");
+        let core = |number| {
+            let core = Core::start(number, plan, memory, &registry, &bdev, net, now_ns);
+            namespace.set_channel(number, Some(core.channel));
+            core
+        };
+        let cores = (0..plan.reactors).map(core).collect();
+        locked(net).set_listening(true);
+        Node { cores, registry, net: net.clone() }
+    }
+
+    /// Number of reactors.
+    pub fn cores(&self) -> usize {
+        self.cores.len()
+    }
+
+    /// Lets one reactor take a step, unless it sleeps. Returns how much it did.
+    pub fn step(&mut self, number: usize, now_ns: u64) -> u32 {
+        let core = &mut self.cores[number];
+        if core.asleep {
+            let due = core.reactor.next_deadline_ns().is_some_and(|at_ns| at_ns <= now_ns);
+            let watched = core.watched.lock().expect("one thread runs a simulation").clone();
+            if !due && !locked(&self.net).is_ready(number, &watched) {
+                return 0;
+            }
+        }
+        let work = core.reactor.turn(now_ns);
+        core.asleep = work == 0;
+        work
+    }
+
+    /// When some reactor has to be looked at.
+    pub fn next_deadline_ns(&self) -> Option<u64> {
+        self.cores.iter().filter_map(|core| core.reactor.next_deadline_ns()).min()
+    }
+
+    /// Whether no connection, command or queue pair is left.
+    pub fn is_idle(&self) -> bool {
+        let idle = |core: &Core| {
+            let target = core.target.get();
+            target.queue_pairs() == 0
+                && target.commands() == 0
+                && target.transport().connections() == 0
+        };
+        self.cores.iter().all(idle)
+    }
+
+    /// What is left, for a person.
+    pub fn left(&self) -> String {
+        let each = self.cores.iter().map(|core| {
+            let target = core.target.get();
+            format!(
+                "{} queue pairs, {} commands, {} connections",
+                target.queue_pairs(),
+                target.commands(),
+                target.transport().connections()
+            )
+        });
+        each.collect::<Vec<_>>().join("; ")
+    }
+
+    /// The power goes, or the process is killed: nothing is said to anybody.
+    pub fn die(self) {
+        let mut net = locked(&self.net);
+        net.set_listening(false);
+        net.reset_all();
+        // The sockets lock the network when they are dropped.
+        drop(net);
+    }
+
+    /// Shuts the idle node down.
+    ///
+    /// # Errors
+    /// Something was left behind.
+    pub fn shut_down(mut self) -> Result<(), Failure> {
+        let leak = |what: String| Err(Failure::new(Kind::Leak, what));
+        locked(&self.net).set_listening(false);
+        let live: usize =
+            self.registry.subsystems().iter().map(|s| s.live_controllers().len()).sum();
+        if live > 0 {
+            return leak(format!("{live} controllers have no queue pair and live"));
+        }
+        self.registry.remove_namespace(NQN, NSID).expect("it was there");
+        for (number, core) in self.cores.iter_mut().enumerate() {
+            let reactor = &mut core.reactor;
+            let outstanding = reactor.stack.outstanding(core.channel);
+            if outstanding > 0 {
+                return leak(format!("reactor {number} has {outstanding} operations under way"));
+            }
+            reactor.stack.close(core.channel);
+            let (open, taken) = (reactor.stack.channels(), reactor.pool.taken());
+            if open > 0 {
+                return leak(format!("reactor {number} has {open} channels open"));
+            }
+            if taken != [0; 4] {
+                return leak(format!("reactor {number} has buffers on loan: {taken:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The drive with a layer that fails some operations before they reach it.
+fn layered(drive: &SharedDrive, plan: &Plan) -> Arc<dyn Bdev> {
+    let layer = ErrorInjector::new(Arc::new(SimDisk::new(drive.clone())));
+    if plan.errors > 0 {
+        let times = Times::OneIn { n: plan.errors, seed: plan.seed };
+        let rule =
+            Rule { ops: OpSet::ALL, lbas: 0..plan.blocks, status: Status::INTERNAL_ERROR, times };
+        layer.add(rule).expect("a rule that can fail something");
+    }
+    Arc::new(layer)
+}
+
+impl Core {
+    fn start(
+        number: usize,
+        plan: &Plan,
+        memory: &Arc<Memory>,
+        registry: &Arc<Registry>,
+        bdev: &Arc<dyn Bdev>,
+        net: &SharedNet,
+        now_ns: u64,
+    ) -> Core {
+        let handle = Handle::new(number).expect("a descriptor");
+        let stack = Stack::new(number, memory.clone());
+        let pool = DmaPool::new(memory.clone(), number as u16, &pool_plan());
+        let mut reactor = Reactor::new(handle, stack, pool);
+        let channel = reactor.stack.open(bdev, now_ns).expect("a simulated drive opens");
+        let watched = Arc::new(Mutex::new(Watched::new()));
+        let poller = SimPoller::new(net.clone(), number, watched.clone());
+        let config = Config {
+            qpairs: 16,
+            requests: 96,
+            in_capsule_bytes: IN_CAPSULE_BYTES,
+            ..Config::default()
+        };
+        let target = Target::new(TcpTransport::new(poller, config), registry.clone(), number);
+        let target = Visible(Arc::new(Mutex::new(target)));
+        reactor.add_edge(Box::new(target.clone()));
+        match plan.planted {
+            Some(Planted::LeakedBuffer) => {
+                reactor.add_edge(Box::new(BufferThief(false)));
+            }
+            Some(Planted::LeakedChannel) => {
+                reactor.stack.open(bdev, now_ns).expect("it is open already");
+            }
+            _ => {}
+        }
+        Core { reactor, target, channel, watched, asleep: false }
+    }
+}
