@@ -41,6 +41,8 @@ struct Rig {
     addr: Addr,
     memory: Arc<Memory>,
     done: Vec<Done>,
+    /// First block that it writes.
+    base: u64,
 }
 
 impl Rig {
@@ -48,7 +50,7 @@ impl Rig {
         let memory = Arc::new(Memory::map(1, 16 << 20).unwrap());
         let mut stack = Stack::new(0, memory.clone());
         let addr = stack.open(&bdev, clock_ns()).unwrap();
-        Rig { stack, addr, memory, done: Vec::new() }
+        Rig { stack, addr, memory, done: Vec::new(), base: 0 }
     }
 
     fn submit(&mut self, op: Op, flags: IoFlags, lba: u64, data: DmaSlice, blocks: u32, tag: u64) {
@@ -86,10 +88,12 @@ impl Rig {
         let pieces: Vec<DmaSlice> =
             (0..count).map(|n| self.memory.slice(0, n * bytes, bytes)).collect();
         let mut data = vec![0; bytes];
+        let base = self.base;
+        let lba = |n: usize| base + (n * blocks) as u64;
         for (n, piece) in pieces.iter().enumerate() {
-            pattern.fill((n * blocks) as u64, BLOCK, &mut data);
+            let lba = lba(n);
+            pattern.fill(lba, BLOCK, &mut data);
             piece.copy_in(0, &data);
-            let lba = (n * blocks) as u64;
             self.submit(Op::Write, IoFlags::FUA, lba, *piece, blocks as u32, n as u64);
         }
         self.stack.poll(clock_ns());
@@ -97,8 +101,7 @@ impl Rig {
         let written = self.settle();
         for (n, piece) in pieces.iter().enumerate() {
             piece.zero();
-            let lba = (n * blocks) as u64;
-            self.submit(Op::Read, IoFlags::NONE, lba, *piece, blocks as u32, n as u64);
+            self.submit(Op::Read, IoFlags::NONE, lba(n), *piece, blocks as u32, n as u64);
         }
         for done in [written, self.settle()] {
             assert_eq!(done.len(), count);
@@ -106,7 +109,7 @@ impl Rig {
         }
         for (n, piece) in pieces.iter().enumerate() {
             piece.copy_out(0, &mut data);
-            assert_eq!(pattern.check((n * blocks) as u64, BLOCK, &data), Ok(()));
+            assert_eq!(pattern.check(lba(n), BLOCK, &data), Ok(()));
         }
     }
 }
@@ -158,6 +161,37 @@ fn a_target_that_is_killed_and_started_again_loses_nothing() {
             node = Node::start(disk.clone(), Hosts::Any, Some(address));
         });
         assert_eq!(bdev.link(), LinkState::Connected);
+    }
+}
+
+#[test]
+fn several_queues_at_once_and_a_kill_under_all_of_them() {
+    let disk = ram();
+    let mut node = Node::start(disk.clone(), Hosts::Any, None);
+    let address = node.address;
+    let options = Options { queues: 3, ..options(address) };
+    let bdev: Arc<dyn Bdev> = Arc::new(RemoteBdev::connect(options, 1).unwrap());
+    let threads: Vec<_> = (0..3)
+        .map(|n: u64| {
+            let bdev = bdev.clone();
+            std::thread::spawn(move || {
+                let mut rig = Rig::new(bdev);
+                rig.base = n * 16384;
+                for seed in 0..20 {
+                    rig.write_and_check(seed, 8, 100, || {});
+                    rig.write_and_check(seed, 256, 20, || {});
+                }
+                rig.stack.close(rig.addr);
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(20));
+        node.kill();
+        node = Node::start(disk.clone(), Hosts::Any, Some(address));
+    }
+    for thread in threads {
+        thread.join().unwrap();
     }
 }
 
