@@ -131,31 +131,4 @@ impl<T: Transport> Target<T> {
             self.finish(at, Answer::status(Status::ABORTED_SQ_DELETION), cx);
         }
     }
-
-    /// Abort: answered when the command it aborts has ended, or at once when it cannot be stopped.
-    fn abort(&mut self, at: u32, ctrl: &Arc<Controller>, sqid: u16, cid: u16, cx: &mut EdgeCx<'_>) {
-        const NOT_ABORTED: u32 = 1;
-        let victim = self
-            .qpairs
-            .iter()
-            .find(|(_, qpair)| {
-                qpair.qid() == sqid && qpair.ctrl().is_some_and(|c| Arc::ptr_eq(c, ctrl))
-            })
-            .and_then(|(_, qpair)| qpair.find(cid))
-            .filter(|victim| *victim != at);
-        let Some(victim) = victim else {
-            return self.finish(at, Answer::result(NOT_ABORTED), cx);
-        };
-        if self.requests[victim as usize].state == State::EventHeld {
-            ctrl.event_request_aborted();
-        }
-        if !self.doom(victim, Status::ABORT_REQUESTED, cx) {
-            return self.finish(at, Answer::result(NOT_ABORTED), cx);
-        }
-        if self.requests[victim as usize].state == State::Responding {
-            return self.finish(at, Answer::result(0), cx);
-        }
-        self.requests[victim as usize].aborter = Some(at);
-        self.requests[at as usize].state = State::Aborting;
-    }
 }

@@ -5,6 +5,7 @@ use crate::controller::{Association, Controller, Location, PropertyEffect, Queue
 use crate::io::command::{Fault, check_pointer, described};
 use crate::limits;
 use crate::qpair::{AdminQueue, IoQueue, Phase, Qpair, Role};
+use crate::registry::Serves;
 use crate::request::{Answer, Job};
 use crate::subsystem::{ConnectRefusal, Subsystem, SubsystemKind};
 use crate::target::Target;
@@ -106,6 +107,12 @@ impl<T: Transport> Target<T> {
         let name = data.subnqn().map_err(|_| BadParameter::SubNqn)?;
         let host = data.hostnqn().map_err(|_| BadParameter::HostNqn)?;
         let subsystem = self.registry.subsystem(name.as_str()).ok_or(BadParameter::SubNqn)?;
+        let local = self.qpairs.get(request.qpair).map(|qpair| qpair.local);
+        if matches!(subsystem.kind(), SubsystemKind::Nvm)
+            && local.is_some_and(|local| self.registry.serves(local) == Serves::Discovery)
+        {
+            return Err(BadParameter::SubNqn.into());
+        }
         if !subsystem.allows(host.as_str()) {
             return Err(Refusal::Status(Status::CONNECT_INVALID_HOST.dnr()));
         }
@@ -154,7 +161,7 @@ impl<T: Transport> Target<T> {
             ConnectRefusal::TooManyControllers => Refusal::Status(Status::CONNECT_BUSY),
         })?;
         let events = Vec::with_capacity(usize::from(limits::ASYNC_EVENTS));
-        Ok(Role::Admin(AdminQueue { ctrl, events }))
+        Ok(Role::Admin(AdminQueue { ctrl, events, aborting: 0 }))
     }
 
     /// What a fabrics command on a connected I/O queue needs: only Disconnect is for it.

@@ -4,6 +4,7 @@
 //! executes them, and time comes in as an argument.
 #![forbid(unsafe_code)]
 
+mod abort;
 pub mod admin;
 mod admin_queue;
 mod cid;

@@ -42,6 +42,8 @@ pub(crate) struct AdminQueue {
     pub(crate) ctrl: Arc<Controller>,
     /// Asynchronous Event Requests held, oldest first.
     pub(crate) events: Vec<u32>,
+    /// Aborts that wait for the end of what they abort.
+    pub(crate) aborting: u8,
 }
 
 /// Namespaces an I/O queue remembers.

@@ -370,6 +370,19 @@ impl Registry {
         Ok(())
     }
 
+    /// What is behind the listener that a connection to `local` came through; everything, where
+    /// none is known.
+    pub fn serves(&self, local: SocketAddr) -> Serves {
+        let listeners = self.directory.listeners.read().expect("no panic under this lock");
+        let is_it = |listener: &&Listener| {
+            let ip = listener.addr.ip();
+            listener.addr.port() == local.port() && (ip == local.ip() || ip.is_unspecified())
+        };
+        // The one with this very address comes before one for any address.
+        let exact = listeners.iter().find(|listener| listener.addr == local);
+        exact.or_else(|| listeners.iter().find(is_it)).map_or(Serves::Everything, |l| l.serves)
+    }
+
     /// Says that the target listens on an address.
     pub fn add_listener(&self, listener: Listener) {
         let mut listeners = self.directory.listeners.write().expect("no panic under this lock");

@@ -96,6 +96,15 @@ pub(crate) enum Pair {
     Second(u32),
 }
 
+/// The Abort command that waits for the end of another command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aborter {
+    /// On this reactor: its request.
+    Here(u32),
+    /// On another reactor: the controller carries the answer.
+    Elsewhere(u32),
+}
+
 /// A place for a command.
 pub(crate) struct Request {
     pub(crate) state: State,
@@ -113,7 +122,7 @@ pub(crate) struct Request {
     /// It ends with this status as soon as it can.
     pub(crate) doomed: Option<Status>,
     /// The Abort command that waits for its end.
-    pub(crate) aborter: Option<u32>,
+    pub(crate) aborter: Option<Aborter>,
     pub(crate) sqe: Sqe,
     /// Data that came in the capsule.
     pub(crate) in_capsule: DmaSlice,
@@ -418,6 +427,10 @@ impl<T: Transport> Target<T> {
     pub(crate) fn finish(&mut self, at: u32, mut answer: Answer, cx: &mut EdgeCx<'_>) {
         let request = &mut self.requests[at as usize];
         debug_assert_ne!(request.state, State::Responding, "a command is answered once");
+        if request.state == State::Aborting {
+            self.abort_ends(at);
+        }
+        let request = &mut self.requests[at as usize];
         request.state = State::Responding;
         if let Some(buf) = request.scratch.take() {
             cx.pool.give(buf);
@@ -442,8 +455,8 @@ impl<T: Transport> Target<T> {
         }
         implied &= answer.status == Status::SUCCESS && data.is_some();
         self.transport.respond(ReqId(at), Response { data, cqe, cqe_may_be_implied: implied });
-        if let Some(abort) = aborter {
-            self.finish(abort, Answer::result(0), cx);
+        if let Some(aborter) = aborter {
+            self.tell_aborter(at, aborter, cx);
         }
     }
 

@@ -38,7 +38,7 @@ impl<T: Transport> Target<T> {
                     self.counters.keep_alive_expiries.add(1);
                     queue.ctrl.end(EndReason::KeepAliveExpired);
                 }
-                told = self.deliver_events(key, cx);
+                told = self.deliver_events(key, cx) | self.collect_abort_answers(key, cx);
             }
             (_, Role::Io(queue)) => {
                 if std::mem::take(&mut queue.seen) {
@@ -47,6 +47,7 @@ impl<T: Transport> Target<T> {
                 if forget {
                     queue.forget_views(&mut self.spaces);
                 }
+                told = self.abort_for_others(key, cx);
             }
             _ => {}
         }

@@ -1,10 +1,12 @@
 //! A controller: the association of one host with a subsystem.
 
+mod abort;
 mod error_log;
 mod event;
 mod property;
 mod queue;
 
+pub(crate) use abort::AbortAsked;
 pub use error_log::{CommandError, Location};
 pub use event::Notice;
 pub use property::{PropertyEffect, VERSION, capabilities};
@@ -12,6 +14,7 @@ pub use queue::{QueueRefusal, QueueUse};
 
 use crate::admin::Features;
 use crate::subsystem::{Subsystem, SubsystemKind};
+use abort::Aborts;
 use error_log::ErrorLog;
 use event::Events;
 use nvme_spec::Status;
@@ -127,6 +130,8 @@ pub struct Controller {
     events: Mutex<Events>,
     errors: Mutex<ErrorLog>,
     queues: Mutex<Queues>,
+    has_aborts: AtomicBool,
+    aborts: Mutex<Aborts>,
     queue_counters: Box<[crate::counters::IoCounters]>,
 }
 
@@ -157,6 +162,8 @@ impl Controller {
             has_event: AtomicBool::new(false),
             events: Mutex::new(Events::new(enabled)),
             errors: Mutex::new(ErrorLog::default()),
+            has_aborts: AtomicBool::new(false),
+            aborts: Mutex::default(),
             queues: Mutex::new(Queues::new(queues, association.reactor)),
             queue_counters: (0..queues).map(|_| Default::default()).collect(),
             subsystem,

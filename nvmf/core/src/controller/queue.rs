@@ -36,6 +36,11 @@ pub(crate) struct Queues {
 }
 
 impl Queues {
+    /// Whether queue `qid` is connected.
+    pub(super) fn is_used(&self, qid: u16) -> bool {
+        self.used.get(usize::from(qid)).is_some_and(Option::is_some)
+    }
+
     pub(super) fn new(queues: usize, admin_reactor: usize) -> Queues {
         let mut used: Box<[_]> = vec![None; queues].into();
         used[0] = Some(QueueUse { qid: 0, reactor: admin_reactor, entries: 0 });
@@ -75,7 +80,9 @@ impl Controller {
     /// # Panics
     /// If it was not claimed.
     pub fn release_queue(&self, qid: u16) {
-        let released = self.queues().used[usize::from(qid)].take();
+        let mut queues = self.queues();
+        let released = queues.used[usize::from(qid)].take();
+        self.refuse_aborts(qid);
         assert!(released.is_some(), "queue {qid} is released once for each claim");
     }
 

@@ -194,7 +194,8 @@ impl<T: Transport> Target<T> {
             }
         }
         let none = |status| Fault { status, location: Location::NSID };
-        Ok((space.channel.map_err(none)?, !queue.ctrl.write_cache_enabled()))
+        let write_through = space.geometry.volatile_cache && !queue.ctrl.write_cache_enabled();
+        Ok((space.channel.map_err(none)?, write_through))
     }
 
     /// A step has ended in the stack.

@@ -181,3 +181,38 @@ fn end(node: &mut Node, qpairs: &[QpairId]) {
     node.settle();
     node.check_nothing_left();
 }
+
+#[test]
+fn abort_reaches_a_queue_on_another_reactor() {
+    let ram = Ram::new(Geometry::plain(512, 8192));
+    let registry = registry(2, std::slice::from_ref(&ram));
+    let mut near = Node::new(&registry, 0, [4, 0, 0, 0]);
+    let mut far = Node::new(&registry, 1, [1, 0, 0, 0]);
+    let (adm, cntlid) = near.connect_admin(0);
+    let qp = far.connect_io(cntlid, 1, false);
+    ram.disk().end = 0;
+    send(&mut far, qp, read(0, 1), 101, &[]);
+    send(&mut far, qp, read(0, 1), 102, &[]);
+    let mut ask = |far: &mut Node, cid: u16| {
+        let mut sqe = abort(1, cid);
+        sqe.cid = (cid + 400).into();
+        assert!(near.fabric().send(adm, sqe, &[], false));
+        for _ in 0..4 {
+            near.now_ns += 11_000_000;
+            near.turn();
+            far.now_ns += 11_000_000;
+            far.turn();
+        }
+        let answer = near.answer(adm, cid + 400);
+        assert_eq!(answer.cqe.status(), Status::SUCCESS);
+        answer.cqe.dw0.get()
+    };
+    assert_eq!(ask(&mut far, 102), 0);
+    no_answer_but(&mut far, qp, 102, Status::ABORT_REQUESTED);
+    assert_eq!(ask(&mut far, 101), 1, "it is in the stack");
+    assert_eq!(ask(&mut far, 300), 1, "there is none");
+    ram.disk().end = 100;
+    no_answer_but(&mut far, qp, 101, Status::SUCCESS);
+    end(&mut far, &[qp]);
+    end(&mut near, &[adm]);
+}

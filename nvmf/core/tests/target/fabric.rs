@@ -32,7 +32,7 @@ impl Manners {
 /// A bug to plant in the fabric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FabricBug {
-    /// The transport forgets to say that an answer has left.
+    /// The transport forgets, now and then, to say that an answer has left.
     LosesSent,
     /// The transport loses an answer.
     LosesAnswer,
@@ -261,10 +261,10 @@ impl Transport for FakeFabric {
                 continue;
             }
             self.deliver(qpair, &response);
-            if self.bug == Some(FabricBug::LosesSent) {
+            self.places[req] = Place::Free;
+            if self.bug == Some(FabricBug::LosesSent) && self.chance.percent(1) {
                 continue;
             }
-            self.places[req] = Place::Free;
             self.free.push(req as u32);
             out.push(Event::Sent { req: ReqId(req as u32) });
         }

@@ -4,6 +4,8 @@ mod chance;
 mod early_end;
 mod fabric;
 mod fused;
+mod model;
 mod node;
 mod ram;
 mod smoke;
+mod storm;

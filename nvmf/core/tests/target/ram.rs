@@ -107,6 +107,15 @@ impl Channel for RamChannel {
     }
 }
 
+/// A test that failed leaves operations behind; they are not what it failed for.
+impl Drop for RamChannel {
+    fn drop(&mut self) {
+        for io in self.held.drain(..) {
+            let _ = io.into_parts();
+        }
+    }
+}
+
 impl Disk {
     fn execute(&mut self, io: &Io) {
         self.log.push((io.op, io.flags, io.lba, io.blocks));
