@@ -1,4 +1,5 @@
 //! Our own target in this process, on loopback, that can be killed and started again.
+#![forbid(unsafe_code)]
 
 use bdev::dma::PoolPlan;
 use bdev::{Bdev, DmaPool, Memory, Stack};
@@ -14,10 +15,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+/// The subsystem that a node exports.
 pub const NQN: &str = "nqn.2026-01.io.forebay:test";
 
+/// One target with one reactor.
 pub struct Node {
+    /// Where it listens.
     pub address: SocketAddr,
+    /// What it exports.
     pub registry: Arc<Registry>,
     handle: Handle,
     thread: Option<JoinHandle<()>>,

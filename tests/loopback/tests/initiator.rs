@@ -1,10 +1,8 @@
 //! The initiator against our own target, over loopback.
 
-mod node;
-
 use bdev::{Addr, Bdev, DmaSlice, Done, Io, IoFlags, Memory, Op, Stack, Tag};
 use bdev_mem::Ram;
-use node::{NQN, Node};
+use loopback::{NQN, Node};
 use nvme_spec::opcode::nvm;
 use nvme_spec::{Sqe, Status};
 use nvmf::registry::{Fabric, Listener, Serves};
