@@ -40,10 +40,18 @@ fn entries(directory: &Directory, own_nqn: &str, host: &str, local: SocketAddr) 
         }
     }
     for listener in &listeners {
-        let flags = eflags::PERSISTENT;
+        let same = returns_the_same(listener, &listeners, local);
+        let flags = eflags::PERSISTENT | if same { eflags::DUPLICATE } else { 0 };
         entries.extend(entry(listener, SubType::Current, flags, own_nqn, local));
     }
     entries
+}
+
+/// Whether a host that came to `listener` instead would read the same log: where it arrives at
+/// another address, listeners on every address are told by that one.
+fn returns_the_same(listener: &Listener, listeners: &[Listener], local: SocketAddr) -> bool {
+    reachable(listener.addr.ip(), local.ip()) == Some(local.ip().to_canonical())
+        || !listeners.iter().any(|l| l.addr.ip().is_unspecified())
 }
 
 /// One entry; none where the host cannot reach the listener: it listens on every address of a

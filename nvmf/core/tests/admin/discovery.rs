@@ -6,7 +6,7 @@ use nvme_spec::log::{GetLogPage, lid};
 use nvmf::controller::{Association, Controller};
 use nvmf::registry::{DISCOVERY_NQN, Fabric, Listener, Registry, Serves};
 use nvmf::subsystem::{Hosts, Subsystem};
-use nvmf_wire::discovery::{AdrFam, Log, SubType, TrType};
+use nvmf_wire::discovery::{AdrFam, Log, SubType, TrType, eflags};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -151,4 +151,27 @@ fn discovery_answers_to_both_names() {
     for nqn in [DISCOVERY_NQN, discovery.nqn()] {
         assert!(Arc::ptr_eq(&lab.registry.subsystem(nqn).unwrap(), discovery));
     }
+}
+
+#[test]
+fn discovery_entries_say_whether_they_return_the_same() {
+    let flags = |registry: &Registry| {
+        let ctrl = controller(registry, HOST, "192.0.2.1:8009");
+        let data = send(&ctrl, &log_page(lid::DISCOVERY, 64 << 10), &[]).ok().data;
+        let entries = Log::parse(&data).unwrap().entries().to_vec();
+        let current = |entry: &nvmf_wire::discovery::Entry| {
+            let record = entry.record().unwrap();
+            let port: u16 = record.trsvcid.parse().unwrap();
+            (record.subtype == SubType::Current).then_some((port, record.eflags))
+        };
+        entries.iter().filter_map(current).collect::<Vec<_>>()
+    };
+    let lab = Lab::new();
+    let (persistent, same) = (eflags::PERSISTENT, eflags::PERSISTENT | eflags::DUPLICATE);
+    lab.registry.add_listener(listener("192.0.2.1:8009", 1, Serves::Discovery));
+    lab.registry.add_listener(listener("198.51.100.7:8010", 2, Serves::Discovery));
+    assert_eq!(flags(&lab.registry), [(8009, same), (8010, same)]);
+    // Told by its own address to a host that comes to the other one.
+    lab.registry.add_listener(listener("0.0.0.0:4420", 3, Serves::Everything));
+    assert_eq!(flags(&lab.registry), [(4420, same), (8009, same), (8010, persistent)]);
 }
