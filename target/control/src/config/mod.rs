@@ -91,13 +91,27 @@ impl Default for Tcp {
 
 /// One block device.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "serde_json::Map<String, serde_json::Value>")]
 pub struct BdevConfig {
     /// Its name, for namespaces and layers to refer to.
     pub name: String,
     /// What it is.
     #[serde(flatten)]
     pub kind: BdevKind,
+}
+
+/// serde cannot refuse unknown fields of a flattened enum, so the name is taken out by hand.
+impl TryFrom<serde_json::Map<String, serde_json::Value>> for BdevConfig {
+    type Error = String;
+
+    fn try_from(mut map: serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
+        let Some(serde_json::Value::String(name)) = map.remove("name") else {
+            return Err("a bdev has a name, as in name = \"disk0\"".into());
+        };
+        let kind = serde_json::from_value(map.into());
+        let kind = kind.map_err(|error| format!("bdev \"{name}\": {error}"))?;
+        Ok(BdevConfig { name, kind })
+    }
 }
 
 /// What a block device is made of.

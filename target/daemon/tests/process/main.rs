@@ -1,0 +1,6 @@
+//! The binary as its users meet it: flags, sentences, signals, and peers that mean no good.
+
+mod appliance;
+mod bad_peers;
+mod life;
+mod sentences;

@@ -1,0 +1,83 @@
+//! Every wrong flag, missing file, busy port and bad size gets a sentence.
+
+use crate::appliance::{Appliance, NQN, refusal};
+
+fn serve(flags: &[&str]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap().to_owned();
+    refusal(&[&["serve", "--data-dir", &data, "--listen", "127.0.0.1:0"], flags].concat())
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let cases: [(&[&str], &str); 12] = [
+        (&["--config", "no/such.toml"], "no/such.toml cannot be read"),
+        (&["--ram", "lots"], "is not a size"),
+        (&["--ram", "1000"], "less than one block"),
+        (&["--ram", "10GiB", "--block", "1000"], "use 512 or 4096"),
+        (&["--ram", "900TiB"], "bdev \"ram0\""),
+        (&["--file", "no/such/disk.img"], "does not exist: give a size"),
+        (&["--file", "/"], "directory"),
+        (&["--cores", "100-1"], "is no list of cores"),
+        (&["--cores", "4000", "--ram", "1MiB"], "There is no core 4000"),
+        (&["--ram", "1MiB", "--nqn", "mine"], "is not a valid NQN"),
+        (&["--ram", "1MiB", "--congestion", "wishful"], "tcp_available_congestion_control"),
+        (&["--ram", "1MiB", "--memory", "1KiB"], "between 16MiB and 64GiB"),
+    ];
+    for (flags, says) in cases {
+        let text = serve(flags);
+        assert!(text.contains(says), "{flags:?}: {text}");
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_or_not_ours_is_said() {
+    let first = Appliance::start(&["--ram", "1MiB"]);
+    let address = first.address();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let flags = ["serve", "--data-dir", data, "--ram", "1MiB", "--listen"];
+    let busy = refusal(&[&flags[..], &[&address]].concat());
+    assert!(busy.contains("is in use by another program"), "{busy}");
+    let foreign = refusal(&[&flags[..], &["192.0.2.1:4420"]].concat());
+    assert!(foreign.contains("is no address of this machine"), "{foreign}");
+}
+
+#[test]
+fn a_file_in_use_by_another_process_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = format!("{}=16MiB", dir.path().join("disk.img").display());
+    let first = Appliance::start(&["--file", &file]);
+    let text = serve(&["--file", &file]);
+    assert!(text.contains("disk.img"), "{text}");
+    drop(first);
+}
+
+#[test]
+fn commands_without_a_target_say_where_they_looked() {
+    let text = refusal(&["stats", "--control", "no/such.sock"]);
+    assert!(text.contains("No forebay answers at no/such.sock"), "{text}");
+    let text = refusal(&["discover", "127.0.0.1:1"]);
+    assert!(text.contains("127.0.0.1:1"), "{text}");
+    let text = refusal(&["io", "read", "127.0.0.1:1", "--nqn", NQN, "--depth", "0"]);
+    assert!(text.contains("--depth"), "{text}");
+}
+
+#[test]
+fn changes_that_cannot_be_made_say_why() {
+    let node = Appliance::start(&["--ram", "1MiB"]);
+    let cases: [(&[&str], &str); 7] = [
+        (&["namespace", "add", NQN, "nothing"], "no bdev called \"nothing\""),
+        (&["namespace", "add", NQN, "ram0"], "in use by namespace 1"),
+        (&["namespace", "remove", NQN, "7"], "there is no namespace 7"),
+        (&["namespace", "remove", "nqn.2026-01.org.example:x", "1"], "there is no subsystem"),
+        (&["bdev", "remove", "ram0"], "in use by namespace 1"),
+        (&["bdev", "rescan", "ram0"], "cannot change"),
+        (&["subsystem", "add", "nqn.2026-01.org.example:y"], "--allow-any-host"),
+    ];
+    for (args, says) in cases {
+        let output = node.tell(args);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains(says), "{args:?}: {text}");
+    }
+}
