@@ -8,7 +8,7 @@ use control::{Answer, Report, Request, ask};
 
 fn tell(target: &Target, request: &Request) -> Result<(), String> {
     match ask(&target.path(), request)? {
-        Answer::Done(what) => println!("{what}"),
+        Answer::Done(what) => crate::out::line!("{what}"),
         Answer::Stats(report) => print(&report),
         Answer::Error(why) => return Err(why),
     }
@@ -20,7 +20,7 @@ pub fn stats(args: &StatsArgs) -> Result<(), String> {
     match ask(&args.target.path(), &Request::Stats)? {
         Answer::Stats(report) if args.json => {
             let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-            println!("{text}");
+            crate::out::line!("{text}");
         }
         Answer::Stats(report) => print(&report),
         Answer::Done(what) | Answer::Error(what) => return Err(what),
@@ -98,7 +98,7 @@ pub fn host(args: &HostArgs) -> Result<(), String> {
 
 /// The report as tables.
 fn print(report: &Report) {
-    println!(
+    crate::out::line!(
         "forebay {}, process {}, up {:.0} s, {} on {}",
         report.version,
         report.pid,
@@ -107,7 +107,7 @@ fn print(report: &Report) {
         report.listeners.join(", ")
     );
     let c = &report.connections;
-    println!("connections: {} open of {}, {} turned away\n", c.open, c.limit, c.refused);
+    crate::out::line!("connections: {} open of {}, {} turned away\n", c.open, c.limit, c.refused);
     print_reactors(report);
     print_namespaces(report);
     print_queues(report);

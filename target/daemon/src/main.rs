@@ -3,6 +3,7 @@
 
 mod cli;
 mod live;
+mod out;
 mod remote;
 mod serve;
 mod table;

@@ -8,15 +8,17 @@ use control::config::{
 use control::{ControlSocket, Node};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
 /// Runs the target until SIGTERM or SIGINT.
 pub fn serve(args: &ServeArgs) -> Result<(), String> {
     let config = configuration(args)?;
-    start_log(args.log_json);
+    let _log = start_log(args.log_json);
     let mut signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| format!("Signals cannot be caught: {error}."))?;
     make_data_dir(&config.data_dir)?;
@@ -25,7 +27,7 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
     let greeting = greeting(&node);
     let node = Arc::new(Mutex::new(Some(node)));
     let socket = ControlSocket::serve(&control, node.clone())?;
-    println!("{greeting}");
+    crate::out::line!("{greeting}");
     let signal = signals.forever().next();
     tracing::info!(signal, "stopping: no new connections, commands under way end first");
     drop(socket);
@@ -35,10 +37,20 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
     stopped
 }
 
-fn start_log(json: bool) {
+/// Logs to standard error from a thread of its own, so that a reactor never waits for whoever reads
+/// the log; what it cannot take is dropped. The log is written out when the guard is dropped.
+fn start_log(json: bool) -> WorkerGuard {
     let filter = EnvFilter::try_from_env("FOREBAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json { log.json().init() } else { log.init() }
+    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let log = log.with_ansi(colours);
+    if json {
+        log.json().init()
+    } else {
+        log.init()
+    }
+    guard
 }
 
 fn make_data_dir(path: &Path) -> Result<(), String> {

@@ -34,7 +34,7 @@ impl Table {
     /// Prints it, with an empty line after it.
     pub fn print(&self) {
         if self.rows.len() > 1 {
-            println!("{}\n", self.lines().join("\n"));
+            crate::out::line!("{}\n", self.lines().join("\n"));
         }
     }
 }

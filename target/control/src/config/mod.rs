@@ -148,6 +148,7 @@ pub enum BdevKind {
     /// A namespace of another target.
     Remote {
         /// Its address.
+        #[serde(deserialize_with = "address")]
         address: SocketAddr,
         /// Its subsystem.
         subsystem: String,
@@ -243,10 +244,21 @@ pub struct NamespaceConfig {
 #[serde(deny_unknown_fields)]
 pub struct ListenerConfig {
     /// Address and port. Port 0 takes a free one.
+    #[serde(deserialize_with = "address")]
     pub address: SocketAddr,
     /// The discovery service alone, as on port 8009.
     #[serde(default)]
     pub discovery_only: bool,
+}
+
+/// An address and a port, or a sentence.
+fn address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map_err(|_| {
+        serde::de::Error::custom(format!(
+            "\"{text}\" is no address with a port: write it as 127.0.0.1:4420 or [::1]:4420"
+        ))
+    })
 }
 
 fn default_block() -> u32 {

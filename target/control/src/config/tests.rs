@@ -73,7 +73,7 @@ fn every_mistake_gets_its_sentence() {
         ("bdev = \"bad\"", "bdev = \"none\"", "which is no bdev"),
         ("nsid = 3", "nsid = 0", "number 0"),
         ("nsid = 3", "uuid = \"x\"", "not a UUID"),
-        ("127.0.0.1:4420", "localhost", "listener"),
+        ("127.0.0.1:4420", "localhost", "no address with a port"),
     ];
     for (good, bad, says) in cases {
         assert!(GOOD.contains(good), "{good}");

@@ -12,11 +12,11 @@ pub fn discover(args: &DiscoverArgs) -> Result<(), String> {
     if args.json {
         let records: Vec<_> = found.iter().map(record).collect();
         let text = serde_json::to_string_pretty(&records).map_err(|error| error.to_string())?;
-        println!("{text}");
+        crate::out::line!("{text}");
         return Ok(());
     }
     if found.is_empty() {
-        println!("Nothing is exported to {}.", options.host.nqn);
+        crate::out::line!("Nothing is exported to {}.", options.host.nqn);
     }
     let mut table = Table::new(&["transport", "address", "port", "kind", "subsystem"]);
     for one in &found {

@@ -28,16 +28,16 @@ pub fn identify(args: &IdentifyArgs) -> Result<(), String> {
 fn print(controller: &ControllerInfo, namespaces: &[NamespaceInfo]) {
     let c = controller;
     let limit = |bytes: Option<u64>| bytes.map_or("no limit".into(), |bytes| bytes.to_string());
-    println!("subsystem       {}", c.subsystem);
-    println!("model           {}", c.model);
-    println!("serial          {}", c.serial);
-    println!("firmware        {}", c.firmware);
-    println!("controller      {}", c.cntlid);
-    println!("version         {}.{}", c.version >> 16, c.version >> 8 & 0xff);
-    println!("transfer bytes  {}", limit(c.max_transfer_bytes));
-    println!("in-capsule      {}", c.in_capsule_bytes);
-    println!("queue commands  {}", c.max_commands);
-    println!("volatile cache  {}\n", if c.volatile_cache { "yes" } else { "no" });
+    crate::out::line!("subsystem       {}", c.subsystem);
+    crate::out::line!("model           {}", c.model);
+    crate::out::line!("serial          {}", c.serial);
+    crate::out::line!("firmware        {}", c.firmware);
+    crate::out::line!("controller      {}", c.cntlid);
+    crate::out::line!("version         {}.{}", c.version >> 16, c.version >> 8 & 0xff);
+    crate::out::line!("transfer bytes  {}", limit(c.max_transfer_bytes));
+    crate::out::line!("in-capsule      {}", c.in_capsule_bytes);
+    crate::out::line!("queue commands  {}", c.max_commands);
+    crate::out::line!("volatile cache  {}\n", if c.volatile_cache { "yes" } else { "no" });
     let mut table = Table::new(&["nsid", "blocks", "block", "bytes", "uuid"]);
     for n in namespaces {
         table.row([
@@ -76,6 +76,9 @@ fn print_json(c: &ControllerInfo, namespaces: &[NamespaceInfo]) -> Result<(), St
         "volatile_cache": c.volatile_cache,
         "namespaces": namespaces.iter().map(namespace).collect::<Vec<_>>(),
     });
-    println!("{}", serde_json::to_string_pretty(&value).map_err(|error| error.to_string())?);
+    crate::out::line!(
+        "{}",
+        serde_json::to_string_pretty(&value).map_err(|error| error.to_string())?
+    );
     Ok(())
 }

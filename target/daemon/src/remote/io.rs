@@ -7,7 +7,10 @@ use bdev::{Stack, Tag};
 use nvmf_host::{Pattern, RemoteBdev};
 use reactor::{Handle, Poll, Reactor};
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a lost target is waited for: somebody watches.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The most operations under way at once.
 const MAX_DEPTH: u32 = 128;
@@ -17,7 +20,8 @@ pub fn io(args: &IoArgs) -> Result<(), String> {
     if args.depth == 0 || args.depth > MAX_DEPTH {
         return Err(format!("--depth is {}: give 1 to {MAX_DEPTH}.", args.depth));
     }
-    let options = super::options(&args.remote, &args.nqn, 4420)?;
+    let mut options = super::options(&args.remote, &args.nqn, 4420)?;
+    options.loss_timeout = PATIENCE;
     let bdev = RemoteBdev::connect(options, args.nsid).map_err(|error| error.to_string())?;
     let work = Work::plan(args, &bdev.geometry())?;
     let bytes = work.blocks * u64::from(work.block_bytes);
@@ -33,7 +37,7 @@ pub fn io(args: &IoArgs) -> Result<(), String> {
         IoAction::Read => "read",
         IoAction::Verify => "read and compared: all as written",
     };
-    println!(
+    crate::out::line!(
         "{bytes} bytes {what} in {seconds:.2} s ({:.0} MiB/s)",
         bytes as f64 / seconds / 1048576.0
     );

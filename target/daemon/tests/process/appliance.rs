@@ -127,6 +127,11 @@ impl Drop for Appliance {
         // Gone already is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking()
+            && let Some(stderr) = self.child.stderr.take()
+        {
+            eprintln!("its log: {}", std::io::read_to_string(stderr).unwrap_or_default());
+        }
     }
 }
 

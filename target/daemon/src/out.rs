@@ -1,0 +1,15 @@
+//! Standard output that may go away, as in `forebay stats | head`.
+
+use std::io::Write;
+
+/// Prints a line. Whoever closed the other end does not want the rest, which is no error.
+pub fn print(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// `println!` that does not panic when nobody reads.
+macro_rules! line {
+    ($($arg:tt)*) => { $crate::out::print(format_args!($($arg)*)) };
+}
+
+pub(crate) use line;
