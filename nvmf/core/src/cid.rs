@@ -1,8 +1,9 @@
 //! Which commands of a queue pair are under way, by command identifier.
 
-/// A fixed hash table from command identifiers to request places: open addressing, filled at most
-/// half, so that a lookup touches one or two neighbours. Hosts count their identifiers in the low
-/// bits, which are the hash.
+/// A fixed hash table from command identifiers to request places, filled at most half: open
+/// addressing, neighbours in the order of the places they want (Robin Hood), so that a search and
+/// a removal end at the first one that is where it wants to be. Hosts count their identifiers in
+/// the low bits, which are the hash: then each is where it wants to be.
 pub(crate) struct CidTable {
     places: Box<[Place]>,
     mask: usize,
@@ -41,24 +42,27 @@ impl CidTable {
 
     /// Enters command `cid`, whose request is `req`.
     pub(crate) fn insert(&mut self, cid: u16, req: u32) -> Result<(), CidError> {
-        let mut at = usize::from(cid) & self.mask;
-        while self.places[at].req != u32::MAX {
-            if self.places[at].cid == cid {
-                return Err(CidError::Conflict);
-            }
-            at = (at + 1) & self.mask;
-        }
+        let at = match self.search(cid) {
+            Ok(_) => return Err(CidError::Conflict),
+            Err(at) => at,
+        };
         if self.used * 2 >= self.places.len() {
             return Err(CidError::Full);
         }
-        self.places[at] = Place { req, cid };
         self.used += 1;
+        let mut at = at;
+        let mut moving = Place { req, cid };
+        // What was there moves one further, as does what it meets.
+        while moving.req != u32::MAX {
+            std::mem::swap(&mut self.places[at], &mut moving);
+            at = (at + 1) & self.mask;
+        }
         Ok(())
     }
 
     /// The request of command `cid`.
     pub(crate) fn get(&self, cid: u16) -> Option<u32> {
-        self.find(cid).map(|at| self.places[at].req)
+        self.search(cid).ok().map(|at| self.places[at].req)
     }
 
     /// Every request in the table.
@@ -66,15 +70,26 @@ impl CidTable {
         self.places.iter().map(|place| place.req).filter(|req| *req != u32::MAX)
     }
 
-    fn find(&self, cid: u16) -> Option<usize> {
+    /// How far from where it wants to be the command in place `at` is.
+    fn distance(&self, at: usize) -> usize {
+        at.wrapping_sub(usize::from(self.places[at].cid)) & self.mask
+    }
+
+    /// The place of command `cid`, or the place that it would take.
+    fn search(&self, cid: u16) -> Result<usize, usize> {
         let mut at = usize::from(cid) & self.mask;
+        let mut distance = 0;
         while self.places[at].req != u32::MAX {
             if self.places[at].cid == cid {
-                return Some(at);
+                return Ok(at);
+            }
+            if self.distance(at) < distance {
+                break;
             }
             at = (at + 1) & self.mask;
+            distance += 1;
         }
-        None
+        Err(at)
     }
 
     /// Takes command `cid` out.
@@ -82,19 +97,15 @@ impl CidTable {
     /// # Panics
     /// If it is not in.
     pub(crate) fn remove(&mut self, cid: u16) {
-        let mut hole = self.find(cid).expect("a command ends once");
+        let mut hole = self.search(cid).expect("a command ends once");
         self.used -= 1;
-        // Close the hole: move back what was pushed past it, so that no lookup stops early.
-        let mut at = (hole + 1) & self.mask;
-        while self.places[at].req != u32::MAX {
-            let wanted = usize::from(self.places[at].cid) & self.mask;
-            let from_wanted = at.wrapping_sub(wanted) & self.mask;
-            let from_hole = at.wrapping_sub(hole) & self.mask;
-            if from_wanted >= from_hole {
-                self.places[hole] = self.places[at];
-                hole = at;
+        loop {
+            let next = (hole + 1) & self.mask;
+            if self.places[next].req == u32::MAX || self.distance(next) == 0 {
+                break;
             }
-            at = (at + 1) & self.mask;
+            self.places[hole] = self.places[next];
+            hole = next;
         }
         self.places[hole] = EMPTY;
     }

@@ -199,7 +199,7 @@ impl Request {
     }
 
     /// Makes the place that of a new command.
-    pub(crate) fn begin(&mut self, qpair: u32, sqe: Sqe, in_capsule: DmaSlice) {
+    pub(crate) fn begin(&mut self, qpair: u32, sqe: &Sqe, in_capsule: DmaSlice) {
         assert_eq!(self.state, State::Free, "the transport used a request's place twice");
         self.state = State::NeedBuffer;
         self.job = Job::Unknown;
@@ -210,7 +210,7 @@ impl Request {
         self.progress = 0;
         self.doomed = None;
         self.aborter = None;
-        self.sqe = sqe;
+        self.sqe = *sqe;
         self.in_capsule = in_capsule;
         (self.data_bytes, self.scratch_bytes, self.pull_bytes) = (0, 0, 0);
         self.admin_bytes = 0;
@@ -318,6 +318,14 @@ impl<T: Transport> Target<T> {
         if request.data_bytes | request.scratch_bytes == 0 && request.pair == Pair::Alone {
             return self.fetch(at, cx);
         }
+        if self.waiting.is_empty() && self.take_buffers(at, cx.pool) {
+            return self.fetch(at, cx);
+        }
+        self.wait_for_buffers(at, cx);
+    }
+
+    #[cold]
+    fn wait_for_buffers(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
         let class = self.class_of(at);
         if self.waiting.is_class_empty(class) && self.take_buffers(at, cx.pool) {
             return self.fetch(at, cx);

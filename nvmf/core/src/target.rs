@@ -88,19 +88,27 @@ impl<T: Transport> Target<T> {
         self.requests.iter().filter(|request| request.state != State::Free).count()
     }
 
-    fn event(&mut self, event: Event, cx: &mut EdgeCx<'_>) {
+    fn event(&mut self, event: &Event, cx: &mut EdgeCx<'_>) {
         match event {
             Event::Command { qpair, req, sqe, in_capsule } => {
-                self.command(qpair, req, sqe, in_capsule, cx)
+                self.command(*qpair, *req, sqe, *in_capsule, cx)
             }
-            Event::Sent { req } => self.sent(req, cx),
-            Event::Pulled { req, status } => self.pulled(req, status, cx),
+            Event::Sent { req } => self.sent(*req, cx),
+            Event::Pulled { req, status } => self.pulled(*req, *status, cx),
             Event::Connected { qpair, peer, local } => {
                 let by_ns = cx.now_ns + limits::CONNECT_NS;
-                self.connected(Qpair::new(qpair, peer, local, by_ns))
+                self.connected(Qpair::new(*qpair, *peer, *local, by_ns))
             }
-            Event::Closed { qpair, why } => self.closed(qpair, &why, cx),
+            Event::Closed { qpair, why } => self.closed(*qpair, why, cx),
         }
+    }
+
+    fn take_events(&mut self, mut events: Vec<Event>, cx: &mut EdgeCx<'_>) {
+        for event in &events {
+            self.event(event, cx);
+        }
+        events.clear();
+        self.events = events;
     }
 
     fn connected(&mut self, qpair: Qpair) {
@@ -125,7 +133,7 @@ impl<T: Transport> Target<T> {
         &mut self,
         id: QpairId,
         req: ReqId,
-        sqe: Sqe,
+        sqe: &Sqe,
         in_capsule: InCapsule,
         cx: &mut EdgeCx<'_>,
     ) {
@@ -216,10 +224,7 @@ impl<T: Transport> Edge for Target<T> {
         self.now_ns = cx.now_ns;
         let mut events = std::mem::take(&mut self.events);
         let mut work = self.transport.poll(cx.now_ns, cx.pool, &mut events);
-        for event in events.drain(..) {
-            self.event(event, cx);
-        }
-        self.events = events;
+        self.take_events(events, cx);
         work += self.serve_waiting(cx);
         work += self.retry_gated(cx);
         if cx.now_ns >= self.next_tick_ns {
@@ -236,10 +241,7 @@ impl<T: Transport> Edge for Target<T> {
         let mut work = self.serve_waiting(cx);
         let mut events = std::mem::take(&mut self.events);
         work += self.transport.flush(cx.now_ns, cx.pool, &mut events);
-        for event in events.drain(..) {
-            self.event(event, cx);
-        }
-        self.events = events;
+        self.take_events(events, cx);
         work + self.serve_waiting(cx)
     }
 

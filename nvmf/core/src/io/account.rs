@@ -17,23 +17,19 @@ impl<T: Transport> Target<T> {
             self.log_failure(at, answer);
         }
         let request = &mut self.requests[at as usize];
-        if let Some(qpair) = self.qpairs.get(request.qpair)
-            && let Role::Io(queue) = &qpair.role
-        {
-            let block_bytes = if request.space == NONE {
-                0
-            } else {
-                self.spaces.get(request.space).geometry.block_bytes
-            };
-            count(queue.ctrl.queue_counters(queue.qid), request, block_bytes, answer.status);
+        let at_queue = match self.qpairs.get(request.qpair).map(|qpair| &qpair.role) {
+            Some(Role::Io(queue)) => queue.ctrl.queue_counters(queue.qid),
+            _ => return,
+        };
+        if request.space == NONE {
+            return count([at_queue].into_iter(), request, 0, answer.status);
         }
-        if request.space != NONE {
-            let space = self.spaces.get(request.space);
-            let counters = space.namespace.counters(self.reactor);
-            count(counters, request, space.geometry.block_bytes, answer.status);
-            self.spaces.leave(request.space);
-            request.space = NONE;
-        }
+        let space = self.spaces.get(request.space);
+        let here = space.namespace.counters(self.reactor);
+        let block_bytes = space.geometry.block_bytes;
+        count([at_queue, here].into_iter(), request, block_bytes, answer.status);
+        self.spaces.leave(request.space);
+        request.space = NONE;
     }
 
     #[cold]
@@ -61,16 +57,26 @@ impl<T: Transport> Target<T> {
     }
 }
 
-/// Counts one command.
-fn count(counters: &IoCounters, request: &Request, block_bytes: u32, status: Status) {
+/// Counts one command, for whoever keeps count.
+#[inline]
+fn count<'a>(
+    counters: impl Iterator<Item = &'a IoCounters>,
+    request: &Request,
+    block_bytes: u32,
+    status: Status,
+) {
     if !status.is_success() {
-        return count_failure(counters, request, status);
+        return counters.for_each(|counters| count_failure(counters, request, status));
     }
-    let command = match request.job {
-        Job::Io(command) => command,
-        Job::Flush | Job::FlushAll => return counters.flushes.add(1),
-        _ => return,
-    };
+    match request.job {
+        Job::Io(command) => counters.for_each(|counters| count_io(counters, command, block_bytes)),
+        Job::Flush | Job::FlushAll => counters.for_each(|counters| counters.flushes.add(1)),
+        _ => {}
+    }
+}
+
+#[inline]
+fn count_io(counters: &IoCounters, command: Command, block_bytes: u32) {
     let Command { verb, bytes, blocks, .. } = command;
     match verb {
         Verb::Read => {
