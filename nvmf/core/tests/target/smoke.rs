@@ -316,3 +316,25 @@ fn events_reach_the_host_that_asked() {
     assert_eq!(node.status(qp, second, &[], false).code(), Status::INVALID_NAMESPACE);
     hang_up_all(&mut node, &[adm, qp]);
 }
+
+#[test]
+fn behind_a_listener_for_discovery_there_is_nothing_else() {
+    use nvmf::registry::{DISCOVERY_NQN, Fabric, Listener, Serves};
+    let (mut node, _ram) = node();
+    // Where the connections of the fake fabric come in.
+    let addr = "0.0.0.0:4420".parse().unwrap();
+    let listener = |serves| Listener { fabric: Fabric::Tcp, addr, port_id: 1, serves };
+    node.registry.add_listener(listener(Serves::Discovery));
+    let connect = Connect { sqsize: 31, ..Connect::default() };
+    let data = connect_data(CNTLID_DYNAMIC);
+    let (_, answer) = node.connect_raw(connect, &data);
+    assert_eq!(answer.cqe.status(), Status::CONNECT_INVALID_PARAMETERS.dnr());
+    let mut discovery = data;
+    discovery.subnqn = nvmf_wire::Nqn::new(DISCOVERY_NQN).unwrap().to_field();
+    let (_, answer) = node.connect_raw(connect, &discovery);
+    assert_eq!(answer.cqe.status(), Status::SUCCESS);
+    node.registry.remove_listener(&listener(Serves::Discovery));
+    node.registry.add_listener(listener(Serves::Everything));
+    let (_, answer) = node.connect_raw(connect, &data);
+    assert_eq!(answer.cqe.status(), Status::SUCCESS);
+}

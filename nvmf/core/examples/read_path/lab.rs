@@ -1,17 +1,11 @@
-//! A bounded number of 4 KiB reads through [`Target`] and nothing else: a fabric that costs nothing
-//! and a bdev that does nothing, for an instruction count.
-//!
-//! ```text
-//! valgrind --tool=callgrind --toggle-collect='*read_path::measured*' read_path 20000
-//! ```
+//! The target between a fabric that costs nothing and a bdev that does nothing.
 
 use bdev::dma::PoolPlan;
 use bdev::{
-    Addr, Bdev, Channel, Cx, DmaPool, DmaSlice, Edge, EdgeCx, Geometry, Io, Memory, OpenCx,
+    Addr, Bdev, Channel, Cx, DmaBuf, DmaPool, DmaSlice, Edge, EdgeCx, Geometry, Io, Memory, OpenCx,
     OpenError, Stack,
 };
-use nvme_spec::opcode::nvm;
-use nvme_spec::{Sgl, Sqe, Status, property};
+use nvme_spec::{Sqe, Status, property};
 use nvmf::Target;
 use nvmf::namespace::NamespaceConfig;
 use nvmf::registry::{Registry, RegistryConfig};
@@ -24,14 +18,16 @@ use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 const NQN: &str = "nqn.2026-01.example:path";
-const DEPTH: u32 = 32;
+/// Commands sent at once.
+pub const DEPTH: u32 = 32;
 
 /// Hands out prepared commands and forgets the answers.
-struct Fabric {
+pub struct Fabric {
     inbox: Vec<Event>,
     sent: Vec<ReqId>,
     last: Option<Response>,
-    answers: u64,
+    /// Answers that say success.
+    pub answers: u64,
 }
 
 impl Transport for Fabric {
@@ -94,15 +90,18 @@ impl Channel for Nothing {
     }
 }
 
-struct Lab {
-    target: Target<Fabric>,
+/// A reactor's worth of target.
+pub struct Lab {
+    /// The target.
+    pub target: Target<Fabric>,
     stack: Stack,
     pool: DmaPool,
     dones: Vec<bdev::Done>,
 }
 
 impl Lab {
-    fn turn(&mut self) {
+    /// One turn of the reactor.
+    pub fn turn(&mut self) {
         let Lab { target, stack, pool, dones } = self;
         let mut cx = EdgeCx { me: Addr::edge(0), stack, pool, now_ns: 1 };
         target.poll(&mut cx);
@@ -114,10 +113,26 @@ impl Lab {
         target.flush(&mut cx);
     }
 
-    fn send(&mut self, index: u16, req: u32, sqe: Sqe, in_capsule: InCapsule) {
+    /// The host sends a command.
+    pub fn send(&mut self, index: u16, req: u32, sqe: Sqe, in_capsule: InCapsule) {
         let qpair = QpairId { index, generation: 1 };
         let event = Event::Command { qpair, req: ReqId(req), sqe, in_capsule };
         self.target.transport_mut().inbox.push(event);
+    }
+
+    /// How the last command ended.
+    pub fn last(&self) -> Option<Status> {
+        self.target.transport().last.map(|response| response.cqe.status())
+    }
+
+    /// Memory of one block.
+    pub fn block(&mut self) -> DmaBuf {
+        self.pool.take(4096).expect("a buffer")
+    }
+
+    /// Gives memory back.
+    pub fn give(&mut self, buf: DmaBuf) {
+        self.pool.give(buf);
     }
 
     fn connect(&mut self, index: u16, connect: Connect, cntlid: u16) -> u16 {
@@ -135,6 +150,19 @@ impl Lab {
         assert_eq!(answer.status(), Status::SUCCESS);
         answer.dw0.get() as u16
     }
+}
+
+/// A target with one namespace and an I/O queue, number 1, that is connected.
+pub fn connected() -> Lab {
+    let mut lab = lab();
+    let cntlid = lab.connect(0, Connect { sqsize: 31, ..Connect::default() }, CNTLID_DYNAMIC);
+    let value = u64::from(property::Cc::ENABLE.0);
+    let set = PropertySet { width: Width::Four, offset: property::CC, value };
+    lab.send(0, 0, set.sqe(1), InCapsule::None);
+    lab.turn();
+    let io = Connect { qid: 1, sqsize: 127, cattr: cattr::DISABLE_SQ_FLOW, ..Connect::default() };
+    lab.connect(1, io, cntlid);
+    lab
 }
 
 fn lab() -> Lab {
@@ -166,41 +194,4 @@ fn lab() -> Lab {
     };
     let target = Target::new(fabric, registry, 0);
     Lab { target, stack, pool: DmaPool::new(memory, 0, &plan), dones: Vec::with_capacity(256) }
-}
-
-/// What is counted: nothing but the turns.
-#[inline(never)]
-fn measured(lab: &mut Lab, rounds: u64, command: &Sqe) {
-    for round in 0..rounds {
-        for req in 0..DEPTH {
-            let mut sqe = *command;
-            sqe.cid = ((round as u16 & 0xf) << 12 | req as u16).into();
-            sqe.set_slba(round);
-            lab.send(1, req, sqe, InCapsule::None);
-        }
-        lab.turn();
-    }
-}
-
-fn main() {
-    let rounds: u64 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(20_000);
-    let mut lab = lab();
-    let cntlid = lab.connect(0, Connect { sqsize: 31, ..Connect::default() }, CNTLID_DYNAMIC);
-    let value = u64::from(property::Cc::ENABLE.0);
-    let set = PropertySet { width: Width::Four, offset: property::CC, value };
-    lab.send(0, 0, set.sqe(1), InCapsule::None);
-    lab.turn();
-    let io = Connect { qid: 1, sqsize: 127, cattr: cattr::DISABLE_SQ_FLOW, ..Connect::default() };
-    lab.connect(1, io, cntlid);
-    let mut sqe = Sqe::new(nvm::READ, 0, 1);
-    sqe.flags = Sqe::FLAGS_SGL;
-    sqe.dptr = Sgl::transport(4096);
-    sqe.set_blocks(1);
-    let before = lab.target.transport().answers;
-    let start = std::time::Instant::now();
-    measured(&mut lab, rounds, &sqe);
-    let reads = lab.target.transport().answers - before;
-    assert_eq!(reads, rounds * u64::from(DEPTH), "every read succeeds");
-    let ns = start.elapsed().as_nanos() as f64 / reads as f64;
-    println!("{reads} reads, {ns:.1} ns each");
 }
