@@ -326,26 +326,33 @@ impl<T: Transport> Target<T> {
 
     #[cold]
     fn wait_for_buffers(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
-        let class = self.class_of(at);
+        let class = BufferQueue::class(self.wanted(at).0);
         if self.waiting.is_class_empty(class) && self.take_buffers(at, cx.pool) {
             return self.fetch(at, cx);
+        }
+        let (bytes, buffers) = self.wanted(at);
+        if !cx.pool.could_take(bytes as usize, buffers) {
+            // It would wait for ever: the pool was made too small for what is promised to hosts.
+            self.requests[at as usize].doomed = Some(Status::INTERNAL_ERROR.dnr());
+            return self.end_doomed(at, cx);
         }
         self.requests[at as usize].state = State::NeedBuffer;
         self.waiting.push(class, at);
         self.counters.buffer_waits.add(1);
     }
 
-    /// The size class in which a command, with its other half, waits.
-    fn class_of(&self, at: u32) -> usize {
-        let largest = |at: u32| {
+    /// The largest buffer that a command, with its other half, needs, and how many.
+    fn wanted(&self, at: u32) -> (u32, u32) {
+        let of = |at: u32| {
             let request = &self.requests[at as usize];
-            request.data_bytes.max(request.scratch_bytes)
+            [request.data_bytes, request.scratch_bytes]
         };
         let other = match self.requests[at as usize].pair {
-            Pair::First(second) => largest(second),
-            _ => 0,
+            Pair::First(second) => of(second),
+            _ => [0; 2],
         };
-        BufferQueue::class(largest(at).max(other))
+        let all = of(at).into_iter().chain(other);
+        all.fold((0, 0), |(most, count), bytes| (most.max(bytes), count + u32::from(bytes > 0)))
     }
 
     /// Takes the buffers of a command and of its other half, or none.

@@ -111,6 +111,12 @@ impl DmaPool {
         self.classes[usize::from(buf.class)].free.push(buf.index);
     }
 
+    /// Whether `count` buffers of at least `bytes` bytes could be taken at once if all were here.
+    pub fn could_take(&self, bytes: usize, count: u32) -> bool {
+        let large = self.classes.iter().filter(|class| class.bytes as usize >= bytes);
+        large.map(|class| class.count).sum::<u32>() >= count
+    }
+
     /// Buffers on loan, by class, smallest first.
     pub fn taken(&self) -> [u32; 4] {
         std::array::from_fn(|i| self.classes[i].count - self.classes[i].free.len() as u32)
@@ -166,6 +172,8 @@ mod tests {
             std::mem::forget(buf);
         }
         assert_eq!(count, 512 + 128 + 16 + 2);
+        assert!(pool.could_take(1 << 20, 2) && !pool.could_take(1 << 20, 3));
+        assert!(pool.could_take(1, 658) && !pool.could_take((1 << 20) + 1, 1));
         assert!(pool.take(1).is_none());
     }
 

@@ -58,7 +58,7 @@ impl<T: Transport> Target<T> {
         }
     }
 
-    /// Flushes the next namespace of the subsystem.
+    /// Flushes the next namespace of the subsystem that hosts see.
     pub(super) fn flush_next(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
         let request = &mut self.requests[at as usize];
         if request.space != NONE {
@@ -67,21 +67,17 @@ impl<T: Transport> Target<T> {
         }
         let Some(qpair) = self.qpairs.get_mut(request.qpair) else { unreachable!("kept") };
         let Role::Io(queue) = &mut qpair.role else { unreachable!("an I/O queue") };
-        let next = queue.subsystem.next_namespace(request.progress);
-        let space = next.and_then(|nsid| {
+        while let Some(nsid) = queue.subsystem.next_namespace(request.progress) {
             request.progress = nsid;
-            queue.space(nsid, &mut self.spaces)
-        });
-        let Some(space) = space else {
-            return match next {
-                // It went away in this moment: on to the one after it.
-                Some(_) => self.flush_next(at, cx),
-                None => self.finish(at, Answer::status(Status::SUCCESS), cx),
-            };
-        };
-        request.space = space;
-        self.spaces.get_mut(space).commands += 1;
-        self.step(at, Step::FlushOne, Submission::FLUSH, cx);
+            if let Some(space) = queue.space(nsid, &mut self.spaces)
+                && self.spaces.get(space).namespace.is_active()
+            {
+                request.space = space;
+                self.spaces.get_mut(space).commands += 1;
+                return self.step(at, Step::FlushOne, Submission::FLUSH, cx);
+            }
+        }
+        self.finish(at, Answer::status(Status::SUCCESS), cx);
     }
 }
 

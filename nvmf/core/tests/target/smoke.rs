@@ -338,3 +338,17 @@ fn behind_a_listener_for_discovery_there_is_nothing_else() {
     let (_, answer) = node.connect_raw(connect, &data);
     assert_eq!(answer.cqe.status(), Status::SUCCESS);
 }
+
+#[test]
+fn a_command_that_no_buffer_is_large_enough_for_fails() {
+    let ram = Ram::new(Geometry::plain(512, 8192));
+    let registry = registry(1, std::slice::from_ref(&ram));
+    let mut node = Node::new(&registry, 0, [4, 1, 0, 0]);
+    let (adm, qp) = node.connect();
+    assert_eq!(node.status(qp, read(0, 32), &[], false), Status::SUCCESS);
+    assert_eq!(node.status(qp, read(0, 33), &[], false).code(), Status::INTERNAL_ERROR);
+    // One for what comes, another one for what is there.
+    let status = node.status(qp, io(nvm::COMPARE, 0, 32), &[0; 16384], false);
+    assert_eq!(status.code(), Status::INTERNAL_ERROR);
+    hang_up_all(&mut node, &[adm, qp]);
+}
