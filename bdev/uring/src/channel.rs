@@ -78,6 +78,7 @@ impl UringChannel {
         if self.ring.waiting() == 0 && !self.ring.has_deferred() {
             return 0;
         }
+        self.device.crossings.fetch_add(1, Ordering::Relaxed);
         match self.ring.enter() {
             Ok(taken) => taken,
             Err(error) => match error.raw_os_error() {

@@ -45,6 +45,8 @@ pub(crate) struct Device {
     pub(crate) blocks: AtomicU64,
     pub(crate) learned: Learned,
     pub(crate) errors: AtomicU64,
+    /// Calls into the kernel for I/O, of all channels.
+    pub(crate) crossings: AtomicU64,
     /// When an error was last written to the log, in ns.
     pub(crate) logged_ns: AtomicU64,
     /// Zeros to write from; nobody writes to them.
@@ -146,6 +148,7 @@ impl UringBdev {
             blocks: AtomicU64::new(size / u64::from(block_bytes)),
             learned: Learned::default(),
             errors: AtomicU64::new(0),
+            crossings: AtomicU64::new(0),
             logged_ns: AtomicU64::new(0),
             zeros: Memory::new(vec![zeros]),
             file,
@@ -179,6 +182,12 @@ impl UringBdev {
     /// Operations that ended with an error of the kernel.
     pub fn errors(&self) -> u64 {
         self.device.errors.load(Ordering::Relaxed)
+    }
+
+    /// System calls that the I/O of all channels took so far: at most one for each turn of a
+    /// reactor, and none in a turn without anything new.
+    pub fn system_calls(&self) -> u64 {
+        self.device.crossings.load(Ordering::Relaxed)
     }
 
     /// Looks at the size again: a file or device that grew or shrank gives more or fewer blocks

@@ -231,3 +231,24 @@ fn thousands_at_once_all_complete_once() {
     rig.pool.give(buf);
     rig.end();
 }
+
+#[test]
+fn a_turn_costs_one_system_call_and_none_when_nothing_is_new() {
+    let folder = rig::on_disk();
+    let path = file_in(folder.path(), 4096);
+    let mut rig = Rig::new(UringBdev::open(&path, Options::default()).unwrap());
+    let buf = rig.pool.take(4096).unwrap();
+    for n in 0..64 {
+        rig.submit(Op::Read, IoFlags::NONE, n, 1, buf.slice(), n);
+    }
+    assert_eq!(rig.device.system_calls(), 0, "submitting only gathers");
+    rig.stack.poll(0);
+    assert_eq!(rig.device.system_calls(), 1, "64 operations in one call");
+    rig.run(64);
+    let calls = rig.device.system_calls();
+    (0..1000).for_each(|_| assert_eq!(rig.stack.poll(0), 0));
+    assert_eq!(rig.device.system_calls(), calls, "nothing is new");
+    rig.dones.clear();
+    rig.pool.give(buf);
+    rig.end();
+}
