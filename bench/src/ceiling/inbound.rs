@@ -138,13 +138,15 @@ mod tests {
     struct Trickle {
         bytes: VecDeque<u8>,
         chunks: Vec<usize>,
-        turn: usize,
+        /// Reads and writes so far, each going through the chunks on their own: with one count for
+        /// both, one of them can meet the empty chunks for ever.
+        turns: [usize; 2],
     }
 
     impl Trickle {
-        fn allowance(&mut self) -> usize {
-            self.turn += 1;
-            self.chunks[self.turn % self.chunks.len()]
+        fn allowance(&mut self, side: usize) -> usize {
+            self.turns[side] += 1;
+            self.chunks[self.turns[side] % self.chunks.len()]
         }
     }
 
@@ -154,7 +156,7 @@ mod tests {
         }
 
         fn read_vectored(&mut self, bufs: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
-            let allowed = self.allowance().min(self.bytes.len());
+            let allowed = self.allowance(0).min(self.bytes.len());
             if allowed == 0 {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -173,7 +175,7 @@ mod tests {
         }
 
         fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
-            let allowed = self.allowance();
+            let allowed = self.allowance(1);
             if allowed == 0 {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -206,7 +208,7 @@ mod tests {
             chunks.push(1);
             let payload = payload_words * 8;
             let source: Vec<u8> = (0..32 * 8 + payload).map(|i| (i * 7 + i / 251) as u8).collect();
-            let mut stream = Trickle { bytes: VecDeque::new(), chunks, turn: 0 };
+            let mut stream = Trickle { bytes: VecDeque::new(), chunks, turns: [0; 2] };
             let mut outbound = Outbound::<4>::new(4, payload, staged);
             let mut inbound = Inbound::<4>::new(rxbuf, payload, direct_min);
             let (mut pushed, mut got) = (0, Vec::new());
@@ -245,7 +247,7 @@ mod tests {
     #[test]
     fn a_place_outside_memory_is_refused() {
         let bytes = VecDeque::from(vec![0, 0, 31, 0]);
-        let mut stream = Trickle { bytes, chunks: vec![4], turn: 0 };
+        let mut stream = Trickle { bytes, chunks: vec![4], turns: [0; 2] };
         let mut inbound = Inbound::<4>::new(64, 8, 1);
         let mut memory = vec![0; 255];
         assert_eq!(inbound.receive(&mut stream, &mut memory).expect("receive"), Arrival::Bytes);
