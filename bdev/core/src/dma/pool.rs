@@ -169,7 +169,7 @@ mod tests {
         let mut count = 0;
         while let Some(buf) = pool.take(1) {
             count += 1;
-            std::mem::forget(buf);
+            drop(buf);
         }
         assert_eq!(count, 512 + 128 + 16 + 2);
         assert!(pool.could_take(1 << 20, 2) && !pool.could_take(1 << 20, 3));
