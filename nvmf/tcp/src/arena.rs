@@ -32,12 +32,14 @@ pub(crate) struct Arenas {
     count: usize,
     /// The pool had none when one was needed.
     short: bool,
+    /// One of them is larger than needed: the pool had no other.
+    oversize: bool,
 }
 
 impl Arenas {
     pub(crate) fn new() -> Arenas {
         let places = (0..ARENAS).map(|_| None).collect();
-        Arenas { places, current: None, count: 0, short: false }
+        Arenas { places, current: None, count: 0, short: false, oversize: false }
     }
 
     /// Room to receive into, at least [`ARENA_LEAST_BYTES`]; `None` when every buffer is in use
@@ -65,7 +67,9 @@ impl Arenas {
         let index = self.places.iter().position(Option::is_none)?;
         let buf = pool.take(ARENA_BYTES);
         self.short = buf.is_none();
-        self.places[index] = Some(Arena { buf: buf?, fill: 0, users: 0 });
+        let buf = buf?;
+        self.oversize |= buf.len() > ARENA_BYTES;
+        self.places[index] = Some(Arena { buf, fill: 0, users: 0 });
         self.count += 1;
         Some(index)
     }
@@ -92,14 +96,19 @@ impl Arenas {
         }
     }
 
-    /// Gives back what is not in use: all but the current buffer, that one, too, if `all`.
+    /// Gives back what is not in use: all but the current buffer, that one, too, if `all`, or if
+    /// it is larger than needed: a command may wait for it that fits in no other.
     pub(crate) fn sweep(&mut self, pool: &mut DmaPool, all: bool) {
-        if self.count <= usize::from(!all) {
+        if self.count <= usize::from(!all && !self.oversize) {
             return;
         }
+        self.oversize = false;
         for (index, place) in self.places.iter_mut().enumerate() {
-            if place.as_ref().is_some_and(|a| a.users == 0) && (all || Some(index) != self.current)
-            {
+            let Some(arena) = place else { continue };
+            let oversize = arena.buf.len() > ARENA_BYTES;
+            if arena.users > 0 {
+                self.oversize |= oversize;
+            } else if all || oversize || Some(index) != self.current {
                 pool.give(place.take().expect("just seen").buf);
                 self.count -= 1;
                 self.short = false;
@@ -115,5 +124,41 @@ impl Arenas {
         // SAFETY: spare room is written only by a receive, for which the connection borrows self
         // mutably first; held bytes are left alone until the command is answered.
         unsafe { sys::bytes(slice) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bdev::Memory;
+    use bdev::dma::{ClassPlan, PoolPlan};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_buffer_larger_than_needed_goes_back_as_soon_as_it_is_not_in_use() {
+        let class = |bytes, count| ClassPlan { bytes, count };
+        let plan = PoolPlan([
+            class(4 << 10, 1),
+            class(16 << 10, 1),
+            class(128 << 10, 1),
+            class(1 << 20, 1),
+        ]);
+        let mut pool = DmaPool::new(Arc::new(Memory::map(1, plan.bytes()).unwrap()), 0, &plan);
+        let other = pool.take(ARENA_BYTES).unwrap();
+        let mut arenas = Arenas::new();
+        let spare = arenas.spare(&mut pool).unwrap();
+        assert_eq!(pool.taken(), [0, 0, 1, 1], "there was no other");
+        arenas.hold(spare, 100);
+        arenas.sweep(&mut pool, false);
+        assert_eq!(pool.taken(), [0, 0, 1, 1], "it is in use");
+        arenas.release(spare.arena);
+        arenas.sweep(&mut pool, false);
+        assert_eq!(pool.taken(), [0, 0, 1, 0]);
+        pool.give(other);
+        arenas.spare(&mut pool).unwrap();
+        arenas.sweep(&mut pool, false);
+        assert_eq!(pool.taken(), [0, 0, 1, 0], "one of the right size stays");
+        arenas.sweep(&mut pool, true);
+        assert_eq!(pool.taken(), [0; 4]);
     }
 }
