@@ -4,11 +4,12 @@ use crate::disk::{SharedDrive, SimDisk};
 use crate::network::{SharedNet, SimPoller, Watched, locked};
 use crate::plan::{Plan, Planted};
 use crate::{Failure, Kind};
-use bdev::dma::PoolPlan;
+use bdev::dma::{ClassPlan, PoolPlan};
 use bdev::{Addr, Bdev, DmaPool, Done, Edge, EdgeCx, Memory, Stack};
 use bdev_mem::{ErrorInjector, OpSet, Rule, Times};
 use nvme_spec::Status;
 use nvmf::Target;
+use nvmf::counters::ReactorCounts;
 use nvmf::namespace::NamespaceConfig;
 use nvmf::registry::{Registry, RegistryConfig};
 use nvmf::subsystem::{Hosts, SubsystemConfig};
@@ -25,9 +26,16 @@ pub const IN_CAPSULE_BYTES: u32 = 8192;
 
 type SimTarget = Target<TcpTransport<SimPoller>>;
 
-/// How a reactor's memory is divided.
+/// How a reactor's or host's memory is divided where there is enough.
 pub fn pool_plan() -> PoolPlan {
     PoolPlan::for_bytes(8 << 20)
+}
+
+/// How a reactor's memory is divided where there is little: enough for any one command and for the
+/// transport, not for all commands at once.
+fn small_pool_plan() -> PoolPlan {
+    let class = |bytes, count| ClassPlan { bytes, count };
+    PoolPlan([class(4 << 10, 4), class(16 << 10, 2), class(128 << 10, 4), class(1 << 20, 1)])
 }
 
 /// A target that the simulation can look into while a reactor runs it.
@@ -168,15 +176,22 @@ impl Node {
         self.cores.iter().all(idle)
     }
 
+    /// What each reactor has counted.
+    pub fn counts(&self) -> impl Iterator<Item = ReactorCounts> + '_ {
+        (0..self.cores.len()).map(|number| self.registry.reactor_counters(number).read())
+    }
+
     /// What is left, for a person.
     pub fn left(&self) -> String {
         let each = self.cores.iter().map(|core| {
             let target = core.target.get();
             format!(
-                "{} queue pairs, {} commands, {} connections",
+                "{} queue pairs, {} commands, {} connections, {} operations, buffers {:?}",
                 target.queue_pairs(),
                 target.commands(),
-                target.transport().connections()
+                target.transport().connections(),
+                core.reactor.stack.outstanding(core.channel),
+                core.reactor.pool.taken()
             )
         });
         each.collect::<Vec<_>>().join("; ")
@@ -247,7 +262,8 @@ impl Core {
     ) -> Core {
         let handle = Handle::new(number).expect("a descriptor");
         let stack = Stack::new(number, memory.clone());
-        let pool = DmaPool::new(memory.clone(), number as u16, &pool_plan());
+        let division = if plan.few_buffers { small_pool_plan() } else { pool_plan() };
+        let pool = DmaPool::new(memory.clone(), number as u16, &division);
         let mut reactor = Reactor::new(handle, stack, pool);
         let channel = reactor.stack.open(bdev, now_ns).expect("a simulated drive opens");
         let watched = Arc::new(Mutex::new(Watched::new()));

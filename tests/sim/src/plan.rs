@@ -77,6 +77,8 @@ pub struct Plan {
     pub net_window: usize,
     /// Longest usual time of an operation of the drive, in ns.
     pub disk_delay_ns: u64,
+    /// The reactors have so few buffers that commands wait for them.
+    pub few_buffers: bool,
     /// Keep Alive Timeout of the hosts, in ms.
     pub kato_ms: u32,
     /// Accidents and when they happen, in commands done by all hosts.
@@ -111,6 +113,7 @@ impl Plan {
             net_window: [3_000, 40_000, 400_000][rng.below(3) as usize],
             disk_delay_ns: [10_000, 100_000, 5_000_000][rng.below(3) as usize],
             kato_ms: rng.within(10, 30) as u32 * 100,
+            few_buffers: rng.one_in(3),
             accidents,
             planted: None,
         }

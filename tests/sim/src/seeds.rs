@@ -32,6 +32,10 @@ pub struct Tally {
     pub commands: u64,
     /// Accidents in them.
     pub accidents: u64,
+    /// Controllers that ended because their hosts fell silent.
+    pub keep_alive_expiries: u64,
+    /// Commands that waited for a buffer.
+    pub buffer_waits: u64,
     /// The seeds that failed, and how.
     pub failures: Vec<(u64, Failure)>,
 }
@@ -52,6 +56,8 @@ pub fn run_many(first: u64, count: u64, plan: impl Fn(u64) -> Plan + Sync) -> Ta
                 Ok(report) => {
                     tally.commands += report.commands;
                     tally.accidents += report.accidents as u64;
+                    tally.keep_alive_expiries += report.keep_alive_expiries;
+                    tally.buffer_waits += report.buffer_waits;
                 }
                 Err(failure) => tally.failures.push((seed, failure)),
             }
@@ -66,6 +72,8 @@ pub fn run_many(first: u64, count: u64, plan: impl Fn(u64) -> Plan + Sync) -> Ta
             total.runs += tally.runs;
             total.commands += tally.commands;
             total.accidents += tally.accidents;
+            total.keep_alive_expiries += tally.keep_alive_expiries;
+            total.buffer_waits += tally.buffer_waits;
             total.failures.extend(tally.failures);
         }
         total.failures.sort_by_key(|(seed, _)| *seed);

@@ -30,6 +30,10 @@ pub struct Report {
     pub took_ns: u64,
     /// Accidents that happened.
     pub accidents: usize,
+    /// Controllers that ended because their hosts fell silent.
+    pub keep_alive_expiries: u64,
+    /// Commands that waited for a buffer.
+    pub buffer_waits: u64,
     /// A number that depends on everything that happened.
     pub trace: u64,
 }
@@ -55,6 +59,8 @@ struct World<'a> {
     hosts: Vec<Host>,
     checks: Checks,
     accidents: usize,
+    keep_alive_expiries: u64,
+    buffer_waits: u64,
     steps: u64,
     trace: u64,
 }
@@ -66,7 +72,7 @@ struct World<'a> {
 pub fn run(plan: &Plan, memory: &Arc<Memory>) -> Result<Report, Failure> {
     let mut world = World::new(plan, memory);
     while !world.hosts.iter().all(Host::is_done) {
-        world.round()?;
+        world.round().map_err(|failure| world.with_state(failure))?;
     }
     world.settle()
 }
@@ -86,6 +92,8 @@ impl<'a> World<'a> {
             hosts,
             checks: Checks::new(plan.blocks),
             accidents: 0,
+            keep_alive_expiries: 0,
+            buffer_waits: 0,
             steps: 0,
             trace: 0,
             plan,
@@ -120,8 +128,8 @@ impl<'a> World<'a> {
             };
             worked |= work;
             self.trace = mix(self.trace ^ self.now_ns << 8 ^ (actor as u64) << 1 ^ u64::from(work));
-            self.advance(self.now_ns + self.rng.clone().within(50, 3_000));
-            self.rng.next();
+            let step_ns = self.rng.within(50, 3_000);
+            self.advance(self.now_ns + step_ns);
         }
         if !worked {
             self.skip()?;
@@ -184,7 +192,26 @@ impl<'a> World<'a> {
         self.drive.lock().expect("one thread runs a simulation")
     }
 
+    /// Says of a command without an end what the node was doing.
+    fn with_state(&self, failure: Failure) -> Failure {
+        match (&failure.kind, &self.node) {
+            (Kind::Unanswered, Some(node)) => {
+                Failure::new(failure.kind, format!("{}; reactors: {}", failure.what, node.left()))
+            }
+            _ => failure,
+        }
+    }
+
+    /// Takes over what the node has counted.
+    fn count(&mut self) {
+        for counts in self.node.iter().flat_map(Node::counts) {
+            self.keep_alive_expiries += counts.keep_alive_expiries;
+            self.buffer_waits += counts.buffer_waits;
+        }
+    }
+
     fn stop_node(&mut self) {
+        self.count();
         if let Some(node) = self.node.take() {
             node.die();
         }
@@ -209,6 +236,7 @@ impl<'a> World<'a> {
         for host in &self.hosts {
             host.close()?;
         }
+        self.count();
         self.node.take().expect("it is up and idle").shut_down()?;
         let (operations, open) = (self.drive().outstanding(), locked(&self.net).open());
         if operations + open > 0 {
@@ -220,6 +248,8 @@ impl<'a> World<'a> {
             steps: self.steps,
             took_ns: self.now_ns,
             accidents: self.accidents,
+            keep_alive_expiries: self.keep_alive_expiries,
+            buffer_waits: self.buffer_waits,
             trace: self.trace,
         })
     }
