@@ -102,7 +102,8 @@ impl Storm {
         storm
     }
 
-    /// Sees that each node has an admin queue, with I/O queues on both nodes.
+    /// Sees that each node has an admin queue, with I/O queues on both nodes: a host that lost its
+    /// controller comes back.
     fn connect_all(&mut self) {
         for number in 0..2 {
             if self.admins[number].is_some() {
@@ -141,6 +142,9 @@ impl Storm {
             }
             if self.weather.hang_ups > 0 && self.chance.below(self.weather.hang_ups) == 0 {
                 self.lose_connection(number);
+            }
+            if self.chance.percent(1) {
+                self.connect_all();
             }
             self.turn(number)?;
         }
