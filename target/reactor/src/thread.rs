@@ -29,6 +29,14 @@ pub fn clock_ns() -> u64 {
     sys::monotonic_ns()
 }
 
+/// Binds the calling thread to one core, as [`spawn`] does with the thread of a reactor.
+///
+/// # Errors
+/// The kernel's, `EINVAL` where the process may not use the core.
+pub fn pin(core: usize) -> io::Result<()> {
+    sys::pin(core)
+}
+
 /// The cores this process may use.
 pub fn allowed_cores() -> Vec<usize> {
     sys::allowed_cores()
