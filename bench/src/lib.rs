@@ -4,10 +4,11 @@
 //! it. Forebay's figures are given as shares of it, measured in the same run.
 #![deny(unsafe_code)]
 
-pub mod affinity;
 pub mod ceiling;
 pub mod latency;
+pub mod load;
 pub mod random;
 pub mod region;
+pub mod run;
 pub mod sample;
 pub mod socket;

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use bench::ceiling::{client, server};
+use bench::{load, run};
 use clap::{Parser, Subcommand};
 
 /// Measures Forebay against a bare TCP pair in the shape of the protocol.
@@ -20,12 +21,21 @@ enum Command {
     CeilingServer(server::Options),
     /// The asking half of the bare TCP pair; prints one JSON line.
     CeilingClient(client::Options),
+    /// Loads a namespace of a running target; prints one JSON line.
+    ForebayLoad(load::Options),
+    /// Connects to a running target and does nothing until standard input ends.
+    ForebayHold(load::HoldOptions),
+    /// Ceiling and Forebay by turns: medians of ratios, and what an I/O costs.
+    Run(run::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::CeilingServer(options) => server::run(&options),
         Command::CeilingClient(options) => client::run(&options),
+        Command::ForebayLoad(options) => load::run(&options),
+        Command::ForebayHold(options) => load::hold(&options),
+        Command::Run(options) => run::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,12 +4,12 @@ use std::io;
 use std::net::{Ipv4Addr, TcpStream};
 
 use clap::Args;
+use reactor::thread::{clock_ns, pin};
 
 use super::frame::{COMMAND_BYTES, Command, RESPONSE_BYTES, decode_response};
 use super::inbound::{Arrival, Inbound, Message};
 use super::outbound::Outbound;
 use super::{Movement, fill, holds, payloads, validate};
-use crate::affinity;
 use crate::random::Random;
 use crate::region::Region;
 use crate::sample::{Meter, Op, Span, Workload};
@@ -67,30 +67,30 @@ struct Connection {
 /// unknown tag or, with `--check`, a payload that is not the pattern of its place.
 pub fn run(options: &Options) -> io::Result<()> {
     validate(&options.workload, &options.movement)?;
-    affinity::pin(options.core)?;
+    pin(options.core)?;
     let mut connections = (0..options.workload.connections)
         .map(|index| Connection::open(options, index))
         .collect::<io::Result<Vec<_>>>()?;
     let congestion = socket::congestion(&connections[0].socket)?;
-    let mut meter = Meter::start(&options.span);
-    let mut now_ns = meter.now_ns();
+    let now_ns = clock_ns();
+    let mut meter = Meter::start(&options.span, now_ns);
     for connection in &mut connections {
         connection.start(options, now_ns)?;
     }
     let mut idle = 0;
-    while !meter.is_over(now_ns) {
+    while !meter.is_over() {
         for connection in &mut connections {
             match connection.turn(options, &mut meter, Phase::Loading)? {
-                Some(at_ns) => now_ns = at_ns,
-                None => idle += 1,
+                Arrival::Bytes => {}
+                Arrival::Nothing | Arrival::End => idle += 1,
             }
         }
         if idle >= POLLS_PER_READING {
-            now_ns = meter.now_ns();
+            meter.tick(clock_ns());
             idle = 0;
         }
     }
-    let sample = meter.finish(now_ns, options.workload.payload, congestion);
+    let sample = meter.finish(options.workload.payload, congestion);
     for connection in &mut connections {
         while connection.in_flight > 0 {
             connection.turn(options, &mut meter, Phase::Draining)?;
@@ -138,20 +138,16 @@ impl Connection {
         self.outbound.push(command.encode(), self.memory.bytes(), tag * payload);
     }
 
-    /// One turn; the time of the arrival where something arrived.
-    fn turn(
-        &mut self,
-        options: &Options,
-        meter: &mut Meter,
-        phase: Phase,
-    ) -> io::Result<Option<u64>> {
+    /// One turn; an end of the stream is an error.
+    fn turn(&mut self, options: &Options, meter: &mut Meter, phase: Phase) -> io::Result<Arrival> {
         self.outbound.flush(&mut self.socket, self.memory.bytes())?;
         match self.inbound.receive(&mut self.socket, self.memory.bytes_mut())? {
-            Arrival::Nothing => return Ok(None),
+            Arrival::Nothing => return Ok(Arrival::Nothing),
             Arrival::End => return Err(io::ErrorKind::UnexpectedEof.into()),
             Arrival::Bytes => {}
         }
-        let now_ns = meter.now_ns();
+        let now_ns = clock_ns();
+        meter.tick(now_ns);
         let Workload { payload, depth, .. } = options.workload;
         let locate = |header: &[u8; RESPONSE_BYTES]| {
             let tag = decode_response(header);
@@ -176,6 +172,6 @@ impl Connection {
             }
         }
         self.outbound.flush(&mut self.socket, self.memory.bytes())?;
-        Ok(Some(now_ns))
+        Ok(Arrival::Bytes)
     }
 }

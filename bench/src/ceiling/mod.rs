@@ -80,8 +80,8 @@ pub fn payloads(workload: &Workload) -> (usize, usize) {
 pub fn validate(workload: &Workload, movement: &Movement) -> io::Result<()> {
     let reason = if workload.payload == 0 || !workload.payload.is_multiple_of(8) {
         "payload must be a multiple of 8 bytes"
-    } else if workload.payload > movement.region {
-        "payload must fit in the region"
+    } else if workload.payload > movement.region || movement.region > u32::MAX as usize {
+        "payload must fit in the region, the region below 4 GiB"
     } else if workload.depth == 0 || workload.depth > 1 << 16 {
         "depth must be 1 to 65536"
     } else if workload.connections == 0 {

@@ -4,12 +4,12 @@ use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use clap::Args;
+use reactor::thread::pin;
 
 use super::frame::{COMMAND_BYTES, Command, RESPONSE_BYTES, encode_response};
 use super::inbound::{Arrival, Inbound, Message};
 use super::outbound::Outbound;
 use super::{Movement, fill, holds, payloads, validate};
-use crate::affinity;
 use crate::region::{Region, prefetch};
 use crate::sample::Workload;
 use crate::socket::{Tuning, prepare};
@@ -45,11 +45,11 @@ struct Connection {
 /// `--check`, a write whose payload is not the pattern of its place.
 pub fn run(options: &Options) -> io::Result<()> {
     validate(&options.workload, &options.movement)?;
-    affinity::pin(options.core)?;
+    pin(options.core)?;
     let mut region = Region::new(options.movement.region)?;
     fill(region.bytes_mut(), 0);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))?;
-    let pages = serde_json::to_value(region.pages())?;
+    let pages = serde_json::to_value(region.backing().to_string())?;
     let mut out = io::stdout().lock();
     writeln!(out, r#"{{"port":{},"pages":{pages}}}"#, listener.local_addr()?.port())?;
     out.flush()?;
