@@ -134,12 +134,10 @@ mod tests {
     use super::{Arrival, Inbound, Message};
     use crate::ceiling::outbound::Outbound;
 
-    /// A stream that gives and takes a few bytes at a time, as a full socket does. Each direction
-    /// goes through the sizes by itself: neither can meet only the zeros among them.
+    /// A stream that gives and takes a few bytes at a time, as a full socket does.
     struct Trickle {
         bytes: VecDeque<u8>,
         chunks: Vec<usize>,
-<<<<<<< HEAD
         /// Reads and writes so far, each going through the chunks on their own: with one count for
         /// both, one of them can meet the empty chunks for ever.
         turns: [usize; 2],
@@ -150,10 +148,6 @@ mod tests {
             self.turns[side] += 1;
             self.chunks[self.turns[side] % self.chunks.len()]
         }
-=======
-        reads: usize,
-        writes: usize,
->>>>>>> f112ad1 (bench: the harness, the load on Forebay, and the page of promises)
     }
 
     impl Read for Trickle {
@@ -162,12 +156,7 @@ mod tests {
         }
 
         fn read_vectored(&mut self, bufs: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
-<<<<<<< HEAD
             let allowed = self.allowance(0).min(self.bytes.len());
-=======
-            self.reads += 1;
-            let allowed = self.chunks[self.reads % self.chunks.len()].min(self.bytes.len());
->>>>>>> f112ad1 (bench: the harness, the load on Forebay, and the page of promises)
             if allowed == 0 {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -186,12 +175,7 @@ mod tests {
         }
 
         fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
-<<<<<<< HEAD
             let allowed = self.allowance(1);
-=======
-            self.writes += 1;
-            let allowed = self.chunks[self.writes % self.chunks.len()];
->>>>>>> f112ad1 (bench: the harness, the load on Forebay, and the page of promises)
             if allowed == 0 {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -224,11 +208,7 @@ mod tests {
             chunks.push(1);
             let payload = payload_words * 8;
             let source: Vec<u8> = (0..32 * 8 + payload).map(|i| (i * 7 + i / 251) as u8).collect();
-<<<<<<< HEAD
             let mut stream = Trickle { bytes: VecDeque::new(), chunks, turns: [0; 2] };
-=======
-            let mut stream = Trickle { bytes: VecDeque::new(), chunks, reads: 0, writes: 0 };
->>>>>>> f112ad1 (bench: the harness, the load on Forebay, and the page of promises)
             let mut outbound = Outbound::<4>::new(4, payload, staged);
             let mut inbound = Inbound::<4>::new(rxbuf, payload, direct_min);
             let (mut pushed, mut got) = (0, Vec::new());
@@ -267,11 +247,7 @@ mod tests {
     #[test]
     fn a_place_outside_memory_is_refused() {
         let bytes = VecDeque::from(vec![0, 0, 31, 0]);
-<<<<<<< HEAD
         let mut stream = Trickle { bytes, chunks: vec![4], turns: [0; 2] };
-=======
-        let mut stream = Trickle { bytes, chunks: vec![4], reads: 0, writes: 0 };
->>>>>>> f112ad1 (bench: the harness, the load on Forebay, and the page of promises)
         let mut inbound = Inbound::<4>::new(64, 8, 1);
         let mut memory = vec![0; 255];
         assert_eq!(inbound.receive(&mut stream, &mut memory).expect("receive"), Arrival::Bytes);
