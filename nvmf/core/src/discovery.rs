@@ -71,7 +71,8 @@ fn entry(
         },
         adrfam: if address.is_ipv4() { AdrFam::Ipv4 } else { AdrFam::Ipv6 },
         subtype,
-        treq: treq::SECURE_NOT_REQUIRED | treq::DISABLE_SQ_FLOW,
+        // "Not required" would have libnvme 1.3 ask for TLS and fail for want of a key.
+        treq: treq::SECURE_NOT_SPECIFIED | treq::DISABLE_SQ_FLOW,
         portid: listener.port_id,
         cntlid: CNTLID_DYNAMIC,
         asqsz: limits::QUEUE_ENTRIES,

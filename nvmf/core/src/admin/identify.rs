@@ -190,7 +190,6 @@ fn io_controller(ctrl: &Controller) -> IdentifyController {
             | anacap::INACCESSIBLE
             | anacap::PERSISTENT_LOSS
             | anacap::CHANGE
-            | anacap::STATIC_GROUP
             | anacap::GROUP_ID,
         anagrpmax: U32::new(ANA_GROUP),
         nanagrpid: U32::new(ANA_GROUP),
