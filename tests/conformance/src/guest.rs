@@ -94,8 +94,8 @@ fn write_initrd(lab: &Lab, kernel: Kernel, job: &Job<'_>, to: &Path) -> Result<(
 
 fn emulator(lab: &Lab, kernel: Kernel, job: &Job<'_>, folder: &Path) -> Command {
     let mut append = String::from(
-        "console=ttyS0 panic=-1 quiet mitigations=off tsc=reliable audit=0 apparmor=0 \
-         random.trust_cpu=on rcupdate.rcu_expedited=1",
+        "console=ttyS0 panic=-1 quiet no_timer_check mitigations=off tsc=reliable audit=0 lsm=capability \
+         init_on_alloc=0 nokaslr nopti random.trust_cpu=on rcupdate.rcu_expedited=1",
     );
     if let Some(khz) = lab.khz() {
         append.push_str(&format!(" tsc_early_khz={khz}"));

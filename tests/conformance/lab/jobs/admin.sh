@@ -35,6 +35,7 @@ json ana-log nvme ana-log "$controller"
 json effects-log nvme effects-log "$controller" --csi=0
 json fw-log nvme fw-log "$controller"
 json list-ns nvme list-ns "$controller"
+# Text: this nvme-cli aborts when it is to print this log as JSON.
 check supported-log-pages nvme supported-log-pages "$controller"
 check get-property nvme get-property "$controller" --offset=0x1c
 check get-features nvme get-feature "$controller" -f 7 -H

@@ -77,7 +77,7 @@ device_of() {
         done
         sleep 0.2
     done
-    echo /nonexistent
+    echo /nonexistent/disk
     return 1
 }
 
