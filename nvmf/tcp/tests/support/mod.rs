@@ -47,10 +47,14 @@ impl<T: Transport> Ram<T> {
     pub fn new(transport: T, pool_bytes: usize) -> Ram<T> {
         let plan = PoolPlan::for_bytes(pool_bytes);
         let memory = Arc::new(Memory::map(1, plan.bytes()).unwrap());
+        Ram::with_pool(transport, DmaPool::new(memory, 0, &plan))
+    }
+
+    pub fn with_pool(transport: T, pool: DmaPool) -> Ram<T> {
         let stages = (0..transport.request_limit()).map(|_| Stage::Free).collect();
         Ram {
             transport,
-            pool: DmaPool::new(memory, 0, &plan),
+            pool,
             store: vec![0; 4 << 20],
             implied: true,
             delay: 0,

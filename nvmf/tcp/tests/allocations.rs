@@ -1,0 +1,115 @@
+//! In steady state the transport allocates nothing.
+
+mod support;
+
+use nvmf_tcp::{
+    Acceptor, Config, ConnectionLimit, EpollPoller, Inbox, SocketOptions, TcpTransport,
+};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use support::Ram;
+use support::host::Host;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The system's allocator, which counts what each thread asks of it.
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // Not counted where the thread is on its way out.
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How far the host is: warming up, asking for the count to begin, counted, done.
+static PHASE: AtomicU32 = AtomicU32::new(0);
+const ASK: u32 = 1;
+const COUNT: u32 = 2;
+const END: u32 = 3;
+
+fn until(stream: &mut TcpStream, host: &mut Host, done: impl Fn(&Host) -> bool) {
+    let mut bytes = vec![0; 256 << 10];
+    while !done(host) {
+        stream.write_all(&std::mem::take(&mut host.out)).unwrap();
+        let count = stream.read(&mut bytes).unwrap();
+        assert!(count > 0, "the target stays");
+        host.receive(&bytes[..count]);
+    }
+}
+
+/// Rounds of 64 commands of every kind.
+fn rounds(stream: &mut TcpStream, host: &mut Host, count: usize) {
+    for _ in 0..count {
+        host.done.clear();
+        for cid in 0..64u16 {
+            let at = u64::from(cid) * 65_536;
+            match cid % 4 {
+                0 => host.write_in_capsule(cid, at, &[cid as u8; 4096]),
+                1 => host.write(cid, at, vec![cid as u8; 40_000]),
+                _ => host.read(cid, at, 4096),
+            }
+        }
+        until(stream, host, |host| host.done.len() == 64);
+    }
+}
+
+fn host(address: SocketAddr) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut host = Host::new(true, true, 0, 1);
+    until(&mut stream, &mut host, Host::is_ready);
+    rounds(&mut stream, &mut host, 20);
+    PHASE.store(ASK, Ordering::SeqCst);
+    while PHASE.load(Ordering::SeqCst) != COUNT {
+        std::thread::yield_now();
+    }
+    rounds(&mut stream, &mut host, 50);
+    PHASE.store(END, Ordering::SeqCst);
+}
+
+#[test]
+fn commands_in_steady_state_allocate_nothing() {
+    let inbox = Inbox::new().unwrap();
+    let poller = EpollPoller::new(inbox.clone()).unwrap();
+    let mut ram = Ram::new(TcpTransport::new(poller, Config::default()), 32 << 20);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let limit = ConnectionLimit::new(1);
+    let options = SocketOptions::default();
+    let acceptor = Acceptor::start(vec![listener], vec![inbox], limit, &options).unwrap();
+    let address = acceptor.addresses()[0];
+    let hosts = std::thread::spawn(move || host(address));
+    let mut now_ns = 0;
+    let mut before = 0;
+    while PHASE.load(Ordering::SeqCst) != END && !hosts.is_finished() {
+        now_ns += 1000;
+        if ram.turn(now_ns) == 0 {
+            std::thread::sleep(Duration::from_micros(20));
+        }
+        if PHASE.load(Ordering::SeqCst) == ASK {
+            before = ALLOCATIONS.get();
+            PHASE.store(COUNT, Ordering::SeqCst);
+        }
+    }
+    let during = ALLOCATIONS.get() - before;
+    hosts.join().unwrap();
+    assert_eq!(ram.commands, 70 * 64);
+    assert_eq!(during, 0);
+}
