@@ -14,6 +14,14 @@ pub trait Channel: Send {
     /// Takes an operation.
     fn submit(&mut self, io: Io, cx: &mut Cx<'_>);
 
+    /// Where `blocks` blocks from `lba` on are, on a device that is memory
+    /// ([`Geometry::direct_access`]): who asks may read and write them there instead of submitting
+    /// a Read or a Write, until the channel is closed. `None` when they are not in one piece now:
+    /// the operation is submitted.
+    fn direct_access(&mut self, _lba: u64, _blocks: u32) -> Option<DmaSlice> {
+        None
+    }
+
     /// A child finished what this channel submitted to it.
     fn complete(&mut self, done: Done, _cx: &mut Cx<'_>) {
         unreachable!("a leaf has no children, yet got {done:?}")

@@ -19,6 +19,8 @@ pub struct Geometry {
     pub deallocates: bool,
     /// Writes fail with Namespace is Write Protected.
     pub read_only: bool,
+    /// Its blocks are in memory, and [`crate::Channel::direct_access`] says where.
+    pub direct_access: bool,
 }
 
 impl Geometry {
@@ -33,6 +35,7 @@ impl Geometry {
             volatile_cache: false,
             deallocates: false,
             read_only: false,
+            direct_access: false,
         }
     }
 

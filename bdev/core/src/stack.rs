@@ -1,7 +1,7 @@
 //! The channels of one reactor, in ranks.
 
 use crate::limits::{DONES_PER_TURN, IOS_PER_CHANNEL};
-use crate::{Addr, Bdev, Channel, Cx, Done, Home, Io, Memory, OpenCx, OpenError};
+use crate::{Addr, Bdev, Channel, Cx, DmaSlice, Done, Home, Io, Memory, OpenCx, OpenError};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -155,6 +155,13 @@ impl Stack {
         let Stack { slots, dones, .. } = self;
         let me = io.reply_to;
         Cx { me, lower: slots, dones, now_ns }.forward(to, io);
+    }
+
+    /// [`Channel::direct_access`] of channel `to`.
+    #[inline]
+    pub fn direct_access(&mut self, to: Addr, lba: u64, blocks: u32) -> Option<DmaSlice> {
+        let index = to.as_channel().expect("only channels have blocks") as usize;
+        self.slots[index].channel.as_mut()?.direct_access(lba, blocks)
     }
 
     /// Polls every leaf that wants it. Returns how much was done.

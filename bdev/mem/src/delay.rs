@@ -68,7 +68,7 @@ impl Delay {
 
 impl Bdev for Delay {
     fn geometry(&self) -> Geometry {
-        self.child.geometry()
+        Geometry { direct_access: false, ..self.child.geometry() }
     }
 
     fn home(&self) -> Home {

@@ -206,7 +206,7 @@ impl ErrorInjector {
 
 impl Bdev for ErrorInjector {
     fn geometry(&self) -> Geometry {
-        self.child.geometry()
+        Geometry { direct_access: false, ..self.child.geometry() }
     }
 
     fn home(&self) -> Home {

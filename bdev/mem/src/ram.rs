@@ -2,7 +2,7 @@
 
 use crate::blocks_of;
 use bdev::dma::{Backing, Region};
-use bdev::{Addr, Bdev, Channel, Cx, Geometry, Io, Memory, Op, OpenCx, OpenError, Tag};
+use bdev::{Addr, Bdev, Channel, Cx, DmaSlice, Geometry, Io, Memory, Op, OpenCx, OpenError, Tag};
 use nvme_spec::Status;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Ram {
             .map_err(|why| OpenError(format!("a ram disk of {bytes} bytes: {why}")))?;
         Ok(Ram {
             memory: Arc::new(Memory::new(vec![region])),
-            geometry: Geometry::plain(block_bytes, blocks),
+            geometry: Geometry { direct_access: true, ..Geometry::plain(block_bytes, blocks) },
         })
     }
 
@@ -124,6 +124,12 @@ impl RamChannel {
 }
 
 impl Channel for RamChannel {
+    fn direct_access(&mut self, lba: u64, blocks: u32) -> Option<DmaSlice> {
+        lba.checked_add(u64::from(blocks)).filter(|end| *end <= self.blocks)?;
+        let (at, bytes) = (lba as usize * self.block_bytes as usize, blocks * self.block_bytes);
+        Some(self.memory.slice(0, at, bytes as usize))
+    }
+
     fn submit(&mut self, io: Io, cx: &mut Cx<'_>) {
         if io.op == Op::Flush {
             return cx.complete(io, Status::SUCCESS);
@@ -182,6 +188,7 @@ mod tests {
     #[test]
     fn geometry_is_rounded_down_and_promises_nothing_it_lacks() {
         let ram = Ram::new(10_000, 4096).unwrap();
-        assert_eq!(ram.geometry(), Geometry::plain(4096, 2));
+        let geometry = Geometry { direct_access: true, ..Geometry::plain(4096, 2) };
+        assert_eq!(ram.geometry(), geometry);
     }
 }
