@@ -61,6 +61,7 @@ impl CidTable {
     }
 
     /// The request of command `cid`.
+    #[inline]
     pub(crate) fn get(&self, cid: u16) -> Option<u32> {
         self.search(cid).ok().map(|at| self.places[at].req)
     }

@@ -87,6 +87,7 @@ impl IoQueue {
     }
 
     /// The place of namespace `nsid`, if there is one.
+    #[inline]
     pub(crate) fn space(&mut self, nsid: u32, spaces: &mut Spaces) -> Option<u32> {
         let view = &self.views[nsid as usize % VIEWS];
         if view.nsid == nsid && view.space != NONE && view.generation == self.subsystem.generation()
@@ -129,11 +130,13 @@ pub(crate) struct Qpair {
     pub(crate) local: SocketAddr,
     pub(crate) phase: Phase,
     pub(crate) role: Role,
+    /// Its transport takes data that is lent.
+    pub(crate) lends: bool,
     /// The host watches SQHD.
     pub(crate) flow_control: bool,
     /// Places of the transport that its commands use, until `Sent`.
     pub(crate) slots: u32,
-    cids: CidTable,
+    pub(crate) cids: CidTable,
     /// Entries of the submission queue.
     entries: u16,
     sqhd: u16,
@@ -141,13 +144,20 @@ pub(crate) struct Qpair {
 
 impl Qpair {
     /// A connection that has to bring a Connect before `by_ns`.
-    pub(crate) fn new(id: QpairId, peer: SocketAddr, local: SocketAddr, by_ns: u64) -> Qpair {
+    pub(crate) fn new(
+        id: QpairId,
+        peer: SocketAddr,
+        local: SocketAddr,
+        lends: bool,
+        by_ns: u64,
+    ) -> Qpair {
         Qpair {
             id,
             peer,
             local,
             phase: Phase::AwaitingConnect { by_ns },
             role: Role::Unconnected,
+            lends,
             flow_control: true,
             slots: 0,
             cids: CidTable::new(1),
@@ -171,6 +181,7 @@ impl Qpair {
     }
 
     /// A command is answered: the submission queue's head has moved past it. Returns SQHD.
+    #[inline]
     pub(crate) fn retire(&mut self, entered: Option<u16>) -> u16 {
         if let Some(cid) = entered {
             self.cids.remove(cid);

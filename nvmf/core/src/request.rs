@@ -216,6 +216,14 @@ impl Request {
         self.admin_bytes = 0;
     }
 
+    /// Makes the place that of a command that goes to memory, and is answered with no state between.
+    pub(crate) fn begin_direct(&mut self, qpair: u32, space: u32) {
+        assert_eq!(self.state, State::Free, "the transport used a request's place twice");
+        self.state = State::Responding;
+        self.qpair = qpair;
+        self.space = space;
+    }
+
     /// Says what a data command needs before it can execute. `align_bytes` is what the bdev asks
     /// of data that it reads in place.
     ///
@@ -469,7 +477,8 @@ impl<T: Transport> Target<T> {
             implied = !qpair.flow_control && answer.dw0 | answer.dw1 == 0;
         }
         implied &= answer.status == Status::SUCCESS && data.is_some();
-        self.transport.respond(ReqId(at), Response { data, cqe, cqe_may_be_implied: implied });
+        self.transport
+            .respond(ReqId(at), Response { data, lent: false, cqe, cqe_may_be_implied: implied });
         if let Some(aborter) = aborter {
             self.tell_aborter(at, aborter, cx);
         }
@@ -483,6 +492,10 @@ impl<T: Transport> Target<T> {
             cx.pool.give(buf);
         }
         request.state = State::Free;
+        if request.space != NONE {
+            // What was lent is no longer read.
+            self.spaces.leave(request.space);
+        }
         let key = request.qpair;
         if key != NONE {
             self.forget_request(key);

@@ -14,6 +14,9 @@ pub(crate) struct Space {
     pub(crate) geometry: Geometry,
     /// The channel, or the status of commands while there is none.
     pub(crate) channel: Result<Addr, Status>,
+    /// Reads and writes may go to the memory that the blocks are in: that changes nothing for what
+    /// a volatile cache promises, since there is none.
+    pub(crate) direct: bool,
     /// Generation of the subsystem when this was looked up.
     pub(crate) generation: u64,
     /// Commands under way.
@@ -37,11 +40,13 @@ impl Spaces {
     ///
     /// # Panics
     /// If there is none: whoever holds a number keeps the place.
+    #[inline]
     pub(crate) fn get(&self, at: u32) -> &Space {
         self.places[at as usize].as_ref().expect("a place in use holds a namespace")
     }
 
     /// As [`Spaces::get`], to change.
+    #[inline]
     pub(crate) fn get_mut(&mut self, at: u32) -> &mut Space {
         self.places[at as usize].as_mut().expect("a place in use holds a namespace")
     }
@@ -71,6 +76,7 @@ impl Spaces {
             namespace: namespace.clone(),
             geometry: namespace.geometry(),
             channel: Err(Status::NAMESPACE_NOT_READY),
+            direct: false,
             generation: 0,
             commands: 0,
             remembered: 0,
@@ -95,6 +101,7 @@ impl Spaces {
         // First, so that a change meanwhile is found the next time.
         space.generation = subsystem.generation();
         space.geometry = space.namespace.geometry();
+        space.direct = space.geometry.direct_access && !space.geometry.volatile_cache;
         space.channel = if space.namespace.is_removed() {
             Err(Status::INVALID_NAMESPACE.dnr())
         } else {

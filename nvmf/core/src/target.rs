@@ -4,6 +4,7 @@ use crate::cid::CidError;
 use crate::controller::Location;
 use crate::counters::ReactorCounters;
 use crate::io::command::Fault;
+use crate::io::direct::Landing;
 use crate::limits;
 use crate::qpair::{Phase, Qpair, Role};
 use crate::registry::Registry;
@@ -36,6 +37,8 @@ pub struct Target<T> {
     /// Room for the data of one admin command.
     pub(crate) admin_data: Vec<u8>,
     events: Vec<Event>,
+    /// Writes to memory of this batch of events.
+    pub(crate) landings: Vec<Landing>,
     pub(crate) next_tick_ns: u64,
     pub(crate) now_ns: u64,
 }
@@ -63,6 +66,7 @@ impl<T: Transport> Target<T> {
             gated: VecDeque::with_capacity(requests as usize),
             admin_data: Vec::new(),
             events: Vec::with_capacity(requests as usize),
+            landings: Vec::with_capacity(requests as usize),
             next_tick_ns: 0,
             now_ns: 0,
         }
@@ -95,9 +99,9 @@ impl<T: Transport> Target<T> {
             }
             Event::Sent { req } => self.sent(*req, cx),
             Event::Pulled { req, status } => self.pulled(*req, *status, cx),
-            Event::Connected { qpair, peer, local } => {
+            Event::Connected { qpair, peer, local, lends } => {
                 let by_ns = cx.now_ns + limits::CONNECT_NS;
-                self.connected(Qpair::new(*qpair, *peer, *local, by_ns))
+                self.connected(Qpair::new(*qpair, *peer, *local, *lends, by_ns))
             }
             Event::Closed { qpair, why } => self.closed(*qpair, why, cx),
         }
@@ -109,6 +113,7 @@ impl<T: Transport> Target<T> {
         }
         events.clear();
         self.events = events;
+        self.land();
     }
 
     fn connected(&mut self, qpair: Qpair) {
@@ -137,11 +142,16 @@ impl<T: Transport> Target<T> {
         in_capsule: InCapsule,
         cx: &mut EdgeCx<'_>,
     ) {
+        self.counters.commands.add(1);
         let key = self.key(id);
+        if let Some(key) = key
+            && self.take_direct(key, req, sqe, in_capsule, cx)
+        {
+            return;
+        }
         let capsule = capsule_data(in_capsule);
         let request = &mut self.requests[req.0 as usize];
         request.begin(key.unwrap_or(NONE), sqe, capsule.unwrap_or(bdev::DmaSlice::EMPTY));
-        self.counters.commands.add(1);
         let Some(qpair) = key.and_then(|key| self.qpairs.get_mut(key)) else {
             return self.finish(req.0, Answer::status(Status::ABORTED_SQ_DELETION), cx);
         };

@@ -44,6 +44,8 @@ pub enum Event {
         peer: SocketAddr,
         /// Our end.
         local: SocketAddr,
+        /// Answers on it may be [`Response::lent`].
+        lends: bool,
     },
     /// A command arrived.
     Command {
@@ -123,6 +125,10 @@ impl std::fmt::Display for CloseReason {
 pub struct Response {
     /// Data for the host, kept by the caller until `Sent`. Only with a successful status.
     pub data: Option<DmaSlice>,
+    /// `data` is the memory of a device: it stays until `Sent`, but from one turn to the next its
+    /// blocks may change. The transport reads each byte once, and no block of 4 KiB partly in one
+    /// turn and partly in another, so that the host never gets a block that was half written.
+    pub lent: bool,
     /// The completion.
     pub cqe: Cqe,
     /// The completion says nothing that the data does not: with flow control of the submission

@@ -8,7 +8,7 @@ pub(crate) use send::{Outgoing, Sending};
 
 use crate::Config;
 use crate::arena::Arenas;
-use crate::limits::{PUT_OFF_BYTES, R2TS_PER_COMMAND};
+use crate::limits::{MAX_CAPSULE_BYTES, PUT_OFF_BYTES, R2TS_PER_COMMAND};
 use crate::poller::Interest;
 use crate::request::{R2t, Requests, State as RequestState};
 use crate::socket::Socket;
@@ -28,10 +28,17 @@ pub(crate) struct Shared {
     pub config: Config,
     pub requests: Requests,
     pub arenas: Arenas,
-    /// Empty buffers for the beginnings of PDUs.
+    /// Empty buffers for the beginnings of PDUs that came, and for the ends of blocks that go.
     pub carries: Vec<Vec<u8>>,
     pub stats: Arc<Stats>,
     pub now_ns: u64,
+}
+
+impl Shared {
+    /// An empty buffer with room for the longest capsule.
+    fn carry(&mut self) -> Vec<u8> {
+        self.carries.pop().unwrap_or_else(|| Vec::with_capacity(MAX_CAPSULE_BYTES))
+    }
 }
 
 /// What a connection may reach while it receives.
@@ -113,6 +120,10 @@ pub(crate) struct Conn<S> {
     out: VecDeque<Out>,
     /// Bytes of the first of `out` that are sent already.
     front_sent: usize,
+    /// The rest of a lent block of the first of `out`, from byte `tail_at` of its data on, when
+    /// the block was sent in part.
+    tail: Vec<u8>,
+    tail_at: usize,
     term: Option<Box<(usize, [u8; TERM_BYTES + TERM_MAX_DATA])>>,
     /// Commands not answered in full.
     pub outstanding: u32,
@@ -159,6 +170,8 @@ impl<S: Socket> Conn<S> {
             begun: None,
             out: VecDeque::new(),
             front_sent: 0,
+            tail: Vec::new(),
+            tail_at: 0,
             term: None,
             outstanding: 0,
             pulls: 0,
@@ -241,6 +254,7 @@ impl<S: Socket> Conn<S> {
         (self.outstanding, self.pulls, self.large_pulls) = (0, 0, 0);
         self.blocked = false;
         self.drop_carry(shared);
+        self.drop_tail(shared);
     }
 
     /// Goes on reading. The time it was held back does not count against the host.
@@ -254,6 +268,14 @@ impl<S: Socket> Conn<S> {
         if self.carry.capacity() > 0 {
             self.carry.clear();
             shared.carries.push(std::mem::take(&mut self.carry));
+        }
+    }
+
+    /// Gives the buffer for the end of a block back.
+    pub(crate) fn drop_tail(&mut self, shared: &mut Shared) {
+        if self.tail.capacity() > 0 {
+            self.tail.clear();
+            shared.carries.push(std::mem::take(&mut self.tail));
         }
     }
 

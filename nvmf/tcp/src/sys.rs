@@ -65,6 +65,15 @@ pub unsafe fn bytes<'a>(slice: DmaSlice) -> &'a [u8] {
     unsafe { slice.as_bytes() }
 }
 
+/// The bytes of `slice`, to write.
+///
+/// # Safety
+/// Nobody else reads or writes them while the reference lives.
+pub unsafe fn bytes_mut<'a>(slice: DmaSlice) -> &'a mut [u8] {
+    // SAFETY: the caller's promise.
+    unsafe { slice.as_bytes_mut() }
+}
+
 /// CRC32C of the memory of a command, continued from `digest`.
 pub fn digest(digest: &mut nvmf_wire::digest::DataDigest, slice: DmaSlice) {
     // SAFETY: the memory of a command belongs to the transport from `pull` to `Pulled` and from

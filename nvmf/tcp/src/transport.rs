@@ -379,6 +379,7 @@ impl<P: Poller> TcpTransport<P> {
         let TcpTransport { places, poller, shared, .. } = self;
         let Some(mut conn) = places[usize::from(index)].conn.take() else { return };
         conn.drop_carry(shared);
+        conn.drop_tail(shared);
         self.blocked -= u32::from(conn.interest.write);
         poller.remove(index, &conn.socket);
         drop(conn);

@@ -271,7 +271,7 @@ fn data_is_reached_behind_commands_that_have_no_place() {
     }
     world.run_one(&mut link, |link| link.host.done.len() == 200);
     for cid in 0..200usize {
-        assert_eq!(world.ram.store[cid * 512..][..512], data(cid as u8, 512));
+        assert_eq!(world.ram.store.get(cid * 512..cid * 512 + 512), data(cid as u8, 512));
     }
     world.end(vec![link]);
 }
@@ -303,7 +303,7 @@ fn data_in_capsules_is_copied_when_receive_buffers_run_short() {
     }
     world.run_one(&mut link, |link| link.host.done.len() == 500);
     for cid in 0..500usize {
-        assert_eq!(world.ram.store[cid * 8192..][..8192], data(cid as u8, 8192));
+        assert_eq!(world.ram.store.get(cid * 8192..cid * 8192 + 8192), data(cid as u8, 8192));
     }
     world.end(vec![link]);
 }
@@ -434,7 +434,7 @@ fn a_wrong_data_digest_fails_the_command_only() {
     for done in &link.host.done {
         assert_eq!(done.cqe.unwrap().status(), Status::TRANSIENT_TRANSPORT);
     }
-    assert!(world.ram.store[..8192].iter().all(|byte| *byte == 0), "nothing was written");
+    assert!(world.ram.store.get(0..8192).iter().all(|byte| *byte == 0), "nothing was written");
     assert_eq!(world.ram.transport.stats().digest_errors.load(Ordering::Relaxed), 2);
     link.host.write_in_capsule(2, 0, &data(1, 4096));
     world.run_one(&mut link, |link| link.host.done.len() == 3);
@@ -495,7 +495,7 @@ fn an_r2t_without_answer_is_given_up() {
 fn a_queue_pair_that_is_closed_sends_what_was_answered() {
     let mut world = World::new(small(), 8 << 20);
     let mut link = world.ready(plain());
-    world.ram.store[..512].fill(9);
+    world.ram.store.put(0, &[9; 512]);
     let mut wait = Sqe::new(WAIT, 9, 1);
     wait.flags = Sqe::FLAGS_SGL;
     link.host.send(&wait, &[]);
@@ -511,7 +511,7 @@ fn a_queue_pair_that_is_closed_sends_what_was_answered() {
     assert_eq!(link.host.done.len(), 1);
     assert_eq!(link.host.done[0].data, [9; 512]);
     assert_eq!(world.ram.closed, [CloseReason::Disconnect]);
-    assert!(world.ram.store[1000..8192].iter().all(|byte| *byte == 0), "the pull had ended");
+    assert!(world.ram.store.get(1000..8192).iter().all(|byte| *byte == 0), "the pull had ended");
     assert!(!link.pipe.lock().unwrap().dropped, "waits for the host");
     world.end(vec![link]);
 }
@@ -546,4 +546,52 @@ fn a_place_used_again_is_told_apart() {
     world.turn(&mut []);
     assert!(third.pipe.lock().unwrap().dropped, "no place is left");
     world.end(vec![first, second, third]);
+}
+
+/// Reads of memory that changes from turn to turn, over a connection that takes a few bytes at a
+/// time. Whether some block came that was part old and part new.
+fn some_block_is_torn(lent: bool, hdgst: bool, hpda: u8, implied: bool, cuts: &[usize]) -> bool {
+    let mut world = World::new(Config::default(), 8 << 20);
+    world.ram.lend = Some(lent);
+    world.ram.implied = implied;
+    let mut link = world.ready(Host::new(hdgst, false, hpda, 1));
+    link.pipe.lock().unwrap().cuts = cuts.to_vec();
+    for (cid, bytes) in [4096, 12_288, 512, 20_480, 4096].into_iter().enumerate() {
+        link.host.read(cid as u16, 8192, bytes);
+    }
+    for age in 1..20_000u32 {
+        if link.host.done.len() == 5 {
+            break;
+        }
+        world.ram.store.put(0, &age.to_le_bytes().repeat(8192));
+        world.turn(&mut [&mut link]);
+    }
+    assert_eq!(link.host.done.len(), 5, "every read is answered");
+    let mut done = std::mem::take(&mut link.host.done);
+    done.sort_by_key(|done| done.cid);
+    let lengths: Vec<usize> = done.iter().map(|done| done.data.len()).collect();
+    assert_eq!(lengths, [4096, 12_288, 512, 20_480, 4096]);
+    world.end(vec![link]);
+    let torn = |block: &[u8]| block.chunks(4).any(|word| word != &block[..4]);
+    done.iter().any(|done| done.data.chunks(4096).any(torn))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn blocks_that_are_lent_arrive_whole(
+        hdgst in any::<bool>(),
+        hpda in 0u8..32,
+        implied in any::<bool>(),
+        cuts in proptest::collection::vec(0usize..9000, 1..8),
+    ) {
+        prop_assume!(cuts.iter().any(|cut| *cut > 200));
+        prop_assert!(!some_block_is_torn(true, hdgst, hpda, implied, &cuts));
+    }
+}
+
+#[test]
+fn the_checker_catches_a_transport_that_does_not_know_what_is_lent() {
+    assert!(some_block_is_torn(false, false, 0, true, &[3000, 1000]));
 }

@@ -138,7 +138,12 @@ impl Lab {
     fn connect(&mut self, index: u16, connect: Connect, cntlid: u16) -> u16 {
         let qpair = QpairId { index, generation: 1 };
         let end = "127.0.0.1:4420".parse().expect("an address");
-        self.target.transport_mut().inbox.push(Event::Connected { qpair, peer: end, local: end });
+        self.target.transport_mut().inbox.push(Event::Connected {
+            qpair,
+            peer: end,
+            local: end,
+            lends: false,
+        });
         let nqn = |text| Nqn::new(text).expect("a name");
         let data = ConnectData::new([1; 16], cntlid, &nqn(NQN), &nqn("nqn.2026-01.example:host"));
         let buf = self.pool.take(1024).expect("a buffer");

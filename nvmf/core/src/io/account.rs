@@ -76,7 +76,7 @@ fn count<'a>(
 }
 
 #[inline]
-fn count_io(counters: &IoCounters, command: Command, block_bytes: u32) {
+pub(super) fn count_io(counters: &IoCounters, command: Command, block_bytes: u32) {
     let Command { verb, bytes, blocks, .. } = command;
     match verb {
         Verb::Read => {

@@ -72,6 +72,7 @@ impl Fault {
 ///
 /// # Errors
 /// The status that the command fails with, without any effect.
+#[inline]
 pub(crate) fn parse(sqe: &Sqe, geometry: &Geometry) -> Result<Command, Fault> {
     let verb = match sqe.opcode {
         nvm::READ => Verb::Read,
@@ -114,6 +115,7 @@ pub(crate) fn parse(sqe: &Sqe, geometry: &Geometry) -> Result<Command, Fault> {
     Ok(Command { verb, lba, blocks, bytes, flags })
 }
 
+#[cold]
 fn parse_ranges(sqe: &Sqe, geometry: &Geometry) -> Result<Command, Fault> {
     let dsm = DatasetManagement::of(sqe);
     check_pointer(sqe, true)?;
@@ -134,6 +136,7 @@ fn parse_ranges(sqe: &Sqe, geometry: &Geometry) -> Result<Command, Fault> {
 }
 
 /// Whether the data pointer has a form that can carry the command's data.
+#[inline]
 pub(crate) fn check_pointer(sqe: &Sqe, takes_data: bool) -> Result<(), Fault> {
     if !matches!(sqe.psdt(), Psdt::Sgl | Psdt::SglMetadataSgl) {
         return Err(Fault::at(Status::INVALID_FIELD, Location::PSDT));

@@ -40,41 +40,7 @@ impl<T: Transport> Target<T> {
         if queue.first_of_pair.is_some() || request.sqe.fuse() != Fuse::None {
             return self.start_fused(at, cx);
         }
-        if request.sqe.opcode != nvm::READ || !self.read_at_once(at, cx) {
-            self.start_single(at, cx);
-        }
-    }
-
-    /// The way of most reads, in one piece: nothing is in the way, a buffer is there, and the read
-    /// goes to its channel. False if the command has to take the way of all others.
-    #[inline]
-    fn read_at_once(&mut self, at: u32, cx: &mut EdgeCx<'_>) -> bool {
-        let request = &mut self.requests[at as usize];
-        let Some(qpair) = self.qpairs.get_mut(request.qpair) else { return false };
-        let Role::Io(queue) = &mut qpair.role else { return false };
-        if request.doomed.is_some() || !self.waiting.is_empty() || queue.ctrl.epoch() != queue.epoch
-        {
-            return false;
-        }
-        let Some(place) = queue.space(request.sqe.nsid(), &mut self.spaces) else { return false };
-        // Looked up or found current just now.
-        let space = self.spaces.get_mut(place);
-        let Ok(to) = space.channel else { return false };
-        let Ok(command) = parse(&request.sqe, &space.geometry) else { return false };
-        let Command { lba, blocks, bytes, flags, .. } = command;
-        if flags != IoFlags::NONE {
-            return false;
-        }
-        let Some(buf) = cx.pool.take(bytes as usize) else { return false };
-        let data = buf.slice().sub(0, bytes as usize);
-        space.commands += 1;
-        request.space = place;
-        request.job = Job::Io(command);
-        request.buf = Some(buf);
-        request.state = State::Executing(Step::Whole);
-        let (reply_to, reply_tag) = (cx.me, Tag(u64::from(at)));
-        cx.submit(to, Io { op: Op::Read, flags, lba, blocks, data, reply_to, reply_tag });
-        true
+        self.start_single(at, cx);
     }
 
     /// A command that is no part of a fused pair.

@@ -99,6 +99,7 @@ impl Gate {
 
     /// Lets a write of `blocks` blocks at `lba` on `reactor` through, or `None` when a fused pair
     /// holds one of them: then it tries again later.
+    #[inline]
     pub(crate) fn enter(&self, reactor: usize, lba: u64, blocks: u64) -> Option<Pass> {
         let lane = &self.lanes[reactor];
         loop {
@@ -124,6 +125,7 @@ impl Gate {
     }
 
     /// A write that was let through on `reactor` has ended.
+    #[inline]
     pub(crate) fn leave(&self, reactor: usize, pass: Pass) {
         lower(&self.lanes[reactor].writes[usize::from(pass.parity)]);
     }

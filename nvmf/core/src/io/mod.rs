@@ -3,6 +3,7 @@
 mod account;
 pub(crate) mod command;
 mod dataset;
+pub(crate) mod direct;
 mod execute;
 mod fused;
 pub(crate) mod gate;

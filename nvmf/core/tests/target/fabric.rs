@@ -22,11 +22,14 @@ pub struct Manners {
     pub send: u64,
     /// Data in a capsule lies at an odd address.
     pub misaligned: u64,
+    /// A new connection takes data that is lent.
+    pub lends: u64,
 }
 
 impl Manners {
     /// Everything at once, and without errors.
-    pub const PROMPT: Manners = Manners { pull: 100, pull_error: 0, send: 100, misaligned: 0 };
+    pub const PROMPT: Manners =
+        Manners { pull: 100, pull_error: 0, send: 100, misaligned: 0, lends: 0 };
 }
 
 /// A bug to plant in the fabric.
@@ -40,6 +43,8 @@ pub enum FabricBug {
     DoublesAnswer,
     /// The transport delivers half of what the host sends.
     TruncatesPull,
+    /// The transport reads the first half of lent data at once, and the rest when it sends it.
+    TearsLent,
 }
 
 /// An answer as the host got it.
@@ -62,6 +67,8 @@ enum Place {
     Answered {
         qpair: QpairId,
         response: Response,
+        /// What a transport with a bug has read already.
+        early: Vec<u8>,
     },
 }
 
@@ -111,7 +118,8 @@ impl FakeFabric {
         let qpair = QpairId { index: index as u16, generation: place.0 };
         let peer = "127.0.0.1:40000".parse().unwrap();
         let local = "127.0.0.1:4420".parse().unwrap();
-        self.inbox.push_back(Event::Connected { qpair, peer, local });
+        let lends = self.chance.percent(self.manners.lends);
+        self.inbox.push_back(Event::Connected { qpair, peer, local, lends });
         Some(qpair)
     }
 
@@ -201,10 +209,11 @@ impl FakeFabric {
         }
     }
 
-    fn deliver(&mut self, qpair: QpairId, response: &Response) {
+    fn deliver(&mut self, qpair: QpairId, response: &Response, early: &[u8]) {
         let data = response.data.map_or(Vec::new(), |slice| {
             let mut data = vec![0; slice.len()];
             slice.copy_out(0, &mut data);
+            data[..early.len()].copy_from_slice(early);
             data
         });
         if !self.is_open(qpair) || self.bug == Some(FabricBug::LosesAnswer) {
@@ -243,7 +252,14 @@ impl Transport for FakeFabric {
         let Place::Busy { qpair, pull: None, .. } = place else {
             panic!("an answer to a command that has one, is being pulled for, or is none")
         };
-        *place = Place::Answered { qpair: *qpair, response };
+        let mut early = Vec::new();
+        if let Some(data) = response.data.filter(|_| response.lent)
+            && self.bug == Some(FabricBug::TearsLent)
+        {
+            early.resize(data.len() / 2 + 8, 0);
+            data.copy_out(0, &mut early);
+        }
+        *place = Place::Answered { qpair: *qpair, response, early };
     }
 
     fn close(&mut self, qpair: QpairId, why: CloseReason) {
@@ -255,12 +271,12 @@ impl Transport for FakeFabric {
     fn flush(&mut self, _now_ns: u64, _pool: &mut DmaPool, out: &mut Vec<Event>) -> u32 {
         let before = out.len();
         for req in 0..self.places.len() {
-            let Place::Answered { qpair, response } = &self.places[req] else { continue };
-            let (qpair, response) = (*qpair, *response);
+            let Place::Answered { qpair, response, early } = &self.places[req] else { continue };
+            let (qpair, response, early) = (*qpair, *response, early.clone());
             if !self.chance.percent(self.manners.send) {
                 continue;
             }
-            self.deliver(qpair, &response);
+            self.deliver(qpair, &response, &early);
             self.places[req] = Place::Free;
             if self.bug == Some(FabricBug::LosesSent) && self.chance.percent(1) {
                 continue;

@@ -1,8 +1,9 @@
 //! A bdev in memory whose operations end when, and how, the test likes.
 
 use crate::chance::Chance;
-use bdev::{Bdev, Channel, Cx, DmaSlice, Geometry, Io, IoFlags, Op, OpenCx, OpenError};
+use bdev::{Bdev, Channel, Cx, DmaSlice, Geometry, Io, IoFlags, Memory, Op, OpenCx, OpenError};
 use nvme_spec::Status;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
 /// A bug to plant in the blocks.
@@ -16,14 +17,44 @@ pub enum RamBug {
     NeverEnds,
 }
 
+/// The blocks: DMA memory, so that they can be reached directly.
+pub struct Blocks {
+    memory: Memory,
+    len: usize,
+}
+
+impl Blocks {
+    fn slice(&self, at: usize, bytes: usize) -> DmaSlice {
+        self.memory.slice(0, at, bytes)
+    }
+}
+
+impl Deref for Blocks {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: node, host and test are one thread, which holds no reference while a node runs.
+        unsafe { self.slice(0, self.len).as_bytes() }
+    }
+}
+
+impl DerefMut for Blocks {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above.
+        unsafe { self.slice(0, self.len).as_bytes_mut() }
+    }
+}
+
 /// What the test and all channels share.
 pub struct Disk {
-    pub bytes: Vec<u8>,
+    pub bytes: Blocks,
     pub chance: Chance,
     /// Percent of the chances an operation has to end at a poll.
     pub end: u64,
     /// Percent of the operations that fail.
     pub errors: u64,
+    /// Percent of the times that blocks of a device that is memory are not in one piece.
+    pub apart: u64,
     pub bug: Option<RamBug>,
     /// Every operation that was done, with its flags.
     pub log: Vec<(Op, IoFlags, u64, u32)>,
@@ -35,10 +66,11 @@ pub struct Ram(pub Arc<Mutex<Disk>>);
 
 impl Ram {
     pub fn new(geometry: Geometry) -> Arc<Ram> {
-        let bytes = vec![0; geometry.bytes() as usize];
+        let len = geometry.bytes() as usize;
+        let bytes = Blocks { memory: Memory::map(1, len).unwrap(), len };
         let chance = Chance::new(2);
         let log = Vec::new();
-        let disk = Disk { bytes, chance, end: 100, errors: 0, bug: None, log, geometry };
+        let disk = Disk { bytes, chance, end: 100, errors: 0, apart: 0, bug: None, log, geometry };
         Arc::new(Ram(Arc::new(Mutex::new(disk))))
     }
 
@@ -63,6 +95,17 @@ struct RamChannel {
 }
 
 impl Channel for RamChannel {
+    fn direct_access(&mut self, lba: u64, blocks: u32) -> Option<DmaSlice> {
+        let mut disk = self.disk.lock().unwrap();
+        assert!(disk.geometry.direct_access, "nobody asks a device that is not memory");
+        let apart = disk.apart;
+        if disk.chance.percent(apart) {
+            return None;
+        }
+        let block = disk.geometry.block_bytes as usize;
+        Some(disk.bytes.slice(lba as usize * block, blocks as usize * block))
+    }
+
     fn submit(&mut self, io: Io, _cx: &mut Cx<'_>) {
         let geometry = self.disk.lock().unwrap().geometry.clone();
         assert!(geometry.contains(io.lba, u64::from(io.blocks)), "checked above: {io:?}");

@@ -71,6 +71,44 @@ fn misaligned_capsule_data_is_copied_before_it_goes_to_the_bdev() {
 }
 
 #[test]
+fn memory_is_read_and_written_where_it_is() {
+    let ram = Ram::new(Geometry { direct_access: true, ..Geometry::plain(512, 8192) });
+    let registry = registry(1, std::slice::from_ref(&ram));
+    let mut node = Node::new(&registry, 0, [2, 0, 0, 0]);
+    node.fabric().manners.lends = 100;
+    let (adm, qp) = node.connect();
+    assert_eq!(node.status(qp, write(8, 16), &[5; 8192], true), Status::SUCCESS);
+    assert_eq!(ram.disk().bytes[8 * 512..24 * 512], [5; 8192]);
+    // More than all buffers together hold.
+    let answer = node.call(qp, read(0, 2048), &[], false);
+    assert_eq!(answer.cqe.status(), Status::SUCCESS);
+    assert_eq!(answer.data, ram.disk().bytes[..2048 * 512]);
+    assert_eq!(ram.disk().log, [], "nothing went through the stack");
+    let namespace = registry.subsystem(NQN).unwrap().namespace(1).unwrap();
+    let counts = namespace.total();
+    assert_eq!((counts.reads, counts.read_bytes), (1, 2048 * 512));
+    assert_eq!((counts.writes, counts.write_bytes), (1, 8192));
+
+    // The blocks are read when they are sent; until then the namespace is held.
+    node.fabric().manners.send = 0;
+    let mut sqe = read(8, 1);
+    sqe.cid = node.cid().into();
+    assert!(node.fabric().send(qp, sqe, &[], false));
+    node.turn();
+    ram.disk().bytes[8 * 512..9 * 512].fill(6);
+    assert_eq!(registry.remove_namespace(NQN, 1).map(|_| ()), Ok(()));
+    node.fabric().hang_up(qp);
+    for _ in 0..20 {
+        node.now_ns += 20_000_000;
+        node.turn();
+    }
+    assert!(namespace.is_held(0), "what is lent is not given up");
+    node.fabric().manners.send = 100;
+    hang_up_all(&mut node, &[adm]);
+    assert!(!namespace.is_held(0));
+}
+
+#[test]
 fn compare_verify_and_write_zeroes() {
     let (mut node, ram) = node();
     let (adm, qp) = node.connect();

@@ -54,6 +54,8 @@ struct Weather {
     /// A connection is lost once in so many steps.
     hang_ups: u64,
     buffers: [u32; 4],
+    /// The device is memory.
+    direct: bool,
     steps: u32,
     fabric_bug: Option<FabricBug>,
     ram_bug: Option<RamBug>,
@@ -81,7 +83,9 @@ fn block_data(value: u64, blocks: usize) -> Vec<u8> {
 
 impl Storm {
     fn new(weather: Weather) -> Storm {
-        let ram = Ram::new(Geometry { align_bytes: 64, ..Geometry::plain(512, BLOCKS as u64) });
+        let plain = Geometry::plain(512, BLOCKS as u64);
+        let direct_access = weather.direct;
+        let ram = Ram::new(Geometry { align_bytes: 64, direct_access, ..plain });
         let registry = registry(2, std::slice::from_ref(&ram));
         let nodes = (0..2).map(|r| Node::new(&registry, r, weather.buffers)).collect();
         let mut storm = Storm {
@@ -97,6 +101,9 @@ impl Storm {
             weather,
             answered: 0,
         };
+        for node in &mut storm.nodes {
+            node.fabric().manners.lends = 70;
+        }
         storm.connect_all();
         storm.blow();
         storm
@@ -125,12 +132,12 @@ impl Storm {
         for (number, node) in self.nodes.iter_mut().enumerate() {
             let fabric = node.fabric();
             fabric.manners =
-                Manners { pull: 40, pull_error: pull_errors, send: 40, misaligned: 50 };
+                Manners { pull: 40, pull_error: pull_errors, send: 40, misaligned: 50, lends: 70 };
             fabric.chance = Chance::new(seed ^ (number as u64 + 77));
             fabric.bug = fabric_bug;
         }
         let mut disk = self.ram.disk();
-        (disk.end, disk.errors, disk.bug) = (30, errors, ram_bug);
+        (disk.end, disk.errors, disk.apart, disk.bug) = (30, errors, 20, ram_bug);
         disk.chance = Chance::new(seed ^ 5);
     }
 
@@ -428,6 +435,10 @@ impl Storm {
                 return Err(format!("commands, queue pairs, buffers left behind: {left:?}"));
             }
         }
+        let namespace = self.nodes[0].registry.subsystem(NQN).unwrap().namespace(1).unwrap();
+        if let Some(node) = (0..2).find(|reactor| namespace.is_held(*reactor)) {
+            return Err(format!("reactor {node} holds the namespace still"));
+        }
         let left = self.nodes[0].registry.subsystem(NQN).unwrap().live_controllers().len();
         if left > 0 {
             return Err(format!("{left} controllers left behind"));
@@ -443,6 +454,7 @@ fn weather(seed: u64) -> Weather {
         pull_errors: 0,
         hang_ups: 0,
         buffers: [12, 3, 3, 0],
+        direct: false,
         steps: 1500,
         fabric_bug: None,
         ram_bug: None,
@@ -459,9 +471,11 @@ proptest! {
         pull_errors in 0u64..10,
         hang_ups in prop_oneof![Just(0u64), 50u64..400],
         plenty in any::<bool>(),
+        direct in any::<bool>(),
     ) {
         let buffers = if plenty { [200, 40, 8, 4] } else { [3, 0, 3, 0] };
-        let weather = Weather { errors, pull_errors, hang_ups, buffers, ..weather(u64::from(seed)) };
+        let weather = weather(u64::from(seed));
+        let weather = Weather { errors, pull_errors, hang_ups, buffers, direct, ..weather };
         let answered = Storm::new(weather).run().map_err(TestCaseError::fail)?;
         prop_assert!(hang_ups > 0 || answered > 300, "only {} answers", answered);
     }
@@ -470,7 +484,8 @@ proptest! {
 /// Whether some storm with a bug in it is noticed, with these words.
 fn notices(fabric_bug: Option<FabricBug>, ram_bug: Option<RamBug>, words: &str) {
     let found = (0..5).any(|seed| {
-        let weather = Weather { fabric_bug, ram_bug, ..weather(seed) };
+        let direct = fabric_bug == Some(FabricBug::TearsLent);
+        let weather = Weather { fabric_bug, ram_bug, direct, ..weather(seed) };
         Storm::new(weather).run().is_err_and(|error| error.contains(words))
     });
     assert!(found, "no storm says: {words}");
@@ -504,6 +519,11 @@ fn the_checker_catches_a_second_answer() {
 #[test]
 fn the_checker_catches_half_of_the_data() {
     notices(Some(FabricBug::TruncatesPull), None, "wrong data");
+}
+
+#[test]
+fn the_checker_catches_blocks_of_which_half_was_read_before_they_changed() {
+    notices(Some(FabricBug::TearsLent), None, "torn");
 }
 
 #[test]

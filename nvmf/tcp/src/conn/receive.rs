@@ -206,11 +206,10 @@ impl<S: Socket> Conn<S> {
             return self.drop_carry(shared);
         }
         if self.carry.capacity() == 0 {
-            let new = || Vec::with_capacity(MAX_CAPSULE_BYTES);
-            self.carry = shared.carries.pop().unwrap_or_else(new);
+            self.carry = shared.carry();
         }
-        self.carry.resize(rest.len(), 0);
-        rest.copy_out(0, &mut self.carry);
+        self.carry.clear();
+        self.carry.extend_from_slice(shared.arenas.bytes(rest));
     }
 
     /// Remembers since when a PDU has been under way.
@@ -286,7 +285,9 @@ impl<S: Socket> Conn<S> {
         self.counters.rx_pdus += 1;
         self.out.push_back(Out::IcResp);
         let (qpair, peer, local) = (self.id, self.peer, self.local);
-        cx.out.push(Event::Connected { qpair, peer, local });
+        // A digest would be of what the blocks were when it was computed.
+        let lends = !ddgst;
+        cx.out.push(Event::Connected { qpair, peer, local, lends });
     }
 
     /// Takes up capsules that were put off, as far as there are places and memory now.

@@ -1,15 +1,18 @@
 //! Answers, gathered and sent.
 
 use super::{Conn, Out, Shared};
-use crate::limits::{MAX_PDU_HEADERS_BYTES, SEND_BYTES, SEND_HEADER_BYTES, SEND_PIECES};
+use crate::limits::{
+    BLOCK_BYTES, MAX_PDU_HEADERS_BYTES, SEND_BYTES, SEND_HEADER_BYTES, SEND_PIECES,
+};
 use crate::request::{Request, State as RequestState, ttag};
 use crate::socket::{Moved, Socket};
 use crate::sys;
 use bdev::{DmaBuf, DmaSlice};
 use nvmf::transport::{CloseReason, Event};
-use nvmf_wire::digest::DataDigest;
+use nvmf_wire::digest::{DIGEST_BYTES, DataDigest};
 use nvmf_wire::pdu::{
-    C2hEnd, IC_BYTES, encode_c2h_data, encode_capsule_resp, encode_icresp, encode_r2t,
+    C2hEnd, Framing, IC_BYTES, PduType, encode_c2h_data, encode_capsule_resp, encode_icresp,
+    encode_r2t,
 };
 
 /// What a turn of sending came to.
@@ -29,6 +32,8 @@ pub(crate) enum Sending {
 pub(crate) struct Outgoing {
     headers: DmaBuf,
     used: usize,
+    /// The last piece is headers.
+    joins: bool,
     pieces: Vec<DmaSlice>,
     /// Bytes of each PDU, or PDUs, of one entry of the queue.
     lengths: Vec<u32>,
@@ -42,6 +47,7 @@ impl Outgoing {
         Outgoing {
             headers,
             used: 0,
+            joins: false,
             pieces: Vec::with_capacity(SEND_PIECES),
             lengths: Vec::with_capacity(SEND_PIECES),
             bytes: 0,
@@ -55,38 +61,49 @@ impl Outgoing {
 
     fn clear(&mut self) {
         self.used = 0;
+        self.joins = false;
         self.bytes = 0;
         self.pieces.clear();
         self.lengths.clear();
     }
 
     fn is_full(&self) -> bool {
-        self.pieces.len() + 4 > SEND_PIECES
+        self.pieces.len() + 6 > SEND_PIECES
             || self.lengths.len() == SEND_PIECES
             || self.used + MAX_PDU_HEADERS_BYTES > SEND_HEADER_BYTES
             || self.bytes >= SEND_BYTES
     }
 
-    /// Adds header bytes: to the last piece, if that is the headers just before them.
-    fn put(&mut self, bytes: &[u8]) {
+    /// Adds header bytes, at most [`MAX_PDU_HEADERS_BYTES`]: `write` writes them and says how many
+    /// they are. They go to the last piece, if that is the headers just before them.
+    fn put(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
+        let start = self.used;
+        let room = self.headers.slice().sub(start, MAX_PDU_HEADERS_BYTES);
+        // SAFETY: the memory is this send's own, and the kernel reads it only within the call.
+        let bytes = write(unsafe { sys::bytes_mut(room) });
+        match self.pieces.last_mut() {
+            Some(last) if self.joins => {
+                let len = last.len() + bytes;
+                *last = self.headers.slice().sub(start + bytes - len, len);
+            }
+            _ => self.pieces.push(room.sub(0, bytes)),
+        }
+        self.joins = true;
+        self.used += bytes;
+        self.bytes += bytes;
+    }
+
+    /// Adds bytes of a payload that are not in DMA memory, at most [`BLOCK_BYTES`].
+    fn put_copy(&mut self, bytes: &[u8]) {
         let to = self.headers.slice().sub(self.used, bytes.len());
         to.copy_in(0, bytes);
-        match self.pieces.last_mut() {
-            Some(last)
-                if self.used > 0 && last.as_ptr().wrapping_add(last.len()) == to.as_ptr() =>
-            {
-                let start = self.used - last.len();
-                let whole = last.len() + bytes.len();
-                *last = self.headers.slice().sub(start, whole);
-            }
-            _ => self.pieces.push(to),
-        }
         self.used += bytes.len();
-        self.bytes += bytes.len();
+        self.put_payload(to);
     }
 
     fn put_payload(&mut self, payload: DmaSlice) {
         self.pieces.push(payload);
+        self.joins = false;
         self.bytes += payload.len();
     }
 
@@ -119,7 +136,7 @@ impl<S: Socket> Conn<S> {
                 break;
             }
             let before = outgoing.bytes;
-            self.gather(self.out[index], outgoing, shared);
+            self.gather(index, outgoing, shared);
             outgoing.lengths.push((outgoing.bytes - before) as u32);
         }
         if outgoing.bytes == 0 {
@@ -147,12 +164,12 @@ impl<S: Socket> Conn<S> {
         }
     }
 
-    /// Writes one entry of the queue.
-    fn gather(&self, entry: Out, outgoing: &mut Outgoing, shared: &mut Shared) {
-        let mut bytes = [0; MAX_PDU_HEADERS_BYTES];
-        match entry {
+    /// Writes entry `index` of the queue.
+    fn gather(&self, index: usize, outgoing: &mut Outgoing, shared: &mut Shared) {
+        match self.out[index] {
             Out::Answer { req } => {
-                self.gather_answer(shared.requests.get(req), outgoing, &mut bytes);
+                let cut = index == 0 && !self.tail.is_empty();
+                self.gather_answer(shared.requests.get(req), cut, outgoing);
             }
             Out::R2t { req, number } => {
                 let request = shared.requests.get(req);
@@ -161,24 +178,30 @@ impl<S: Socket> Conn<S> {
                 };
                 let r2t = pull.r2ts[usize::from(number)].expect("an R2T stands until answered");
                 let (tag, len) = (ttag(req, usize::from(number)), r2t.end - r2t.next);
-                let len = encode_r2t(&mut bytes, self.framing, request.cid, tag, r2t.next, len);
-                outgoing.put(&bytes[..len]);
+                let cid = request.cid;
+                outgoing.put(|to| encode_r2t(to, self.framing, cid, tag, r2t.next, len));
             }
             Out::IcResp => {
-                let mut bytes = [0; IC_BYTES];
                 let most = shared.config.max_h2c_data_bytes;
-                encode_icresp(&mut bytes, 0, self.framing.hdgst, self.framing.ddgst, most);
-                outgoing.put(&bytes);
+                let Framing { hdgst, ddgst, .. } = self.framing;
+                outgoing.put(|to| {
+                    let to = to.first_chunk_mut().expect("headers have room for an ICResp");
+                    encode_icresp(to, 0, hdgst, ddgst, most);
+                    IC_BYTES
+                });
             }
             Out::Term => {
                 let (len, bytes) = &**self.term.as_ref().expect("written with the fault");
-                outgoing.put(&bytes[..*len]);
+                outgoing.put(|to| {
+                    to[..*len].copy_from_slice(&bytes[..*len]);
+                    *len
+                });
             }
         }
     }
 
     /// Writes an answer: data, or a completion, or both.
-    fn gather_answer(&self, request: &mut Request, outgoing: &mut Outgoing, bytes: &mut [u8]) {
+    fn gather_answer(&self, request: &mut Request, cut: bool, outgoing: &mut Outgoing) {
         let RequestState::Answering { response, digest } = &mut request.state else {
             unreachable!("only answers are sent as answers")
         };
@@ -186,28 +209,34 @@ impl<S: Socket> Conn<S> {
             let implied = response.cqe_may_be_implied;
             let end = if implied { C2hEnd::LastSuccess } else { C2hEnd::Last };
             let (cid, len) = (request.cid, data.len() as u32);
-            let offset = encode_c2h_data(bytes, self.framing, cid, 0, len, end);
-            outgoing.put(&bytes[..offset]);
-            outgoing.put_payload(data);
+            outgoing.put(|to| encode_c2h_data(to, self.framing, cid, 0, len, end));
+            if cut {
+                self.gather_around_tail(data, outgoing);
+            } else {
+                outgoing.put_payload(data);
+            }
             if self.framing.ddgst {
                 let digest = digest.get_or_insert_with(|| {
                     let mut whole = DataDigest::new();
                     sys::digest(&mut whole, data);
                     whole.bytes()
                 });
-                outgoing.put(&digest[..]);
+                outgoing.put(|to| {
+                    to[..DIGEST_BYTES].copy_from_slice(digest);
+                    DIGEST_BYTES
+                });
             }
             if implied {
                 return;
             }
         }
-        let len = encode_capsule_resp(bytes, self.framing, &response.cqe);
-        outgoing.put(&bytes[..len]);
+        outgoing.put(|to| encode_capsule_resp(to, self.framing, &response.cqe));
     }
 
     /// The kernel has taken `bytes` bytes more.
     fn sent(&mut self, bytes: usize, lengths: &[u32], shared: &mut Shared, out: &mut Vec<Event>) {
         let mut bytes = self.front_sent + bytes;
+        let queued = self.out.len();
         for length in lengths {
             let length = *length as usize;
             if bytes < length {
@@ -226,5 +255,46 @@ impl<S: Socket> Conn<S> {
             }
         }
         self.front_sent = bytes;
+        if !self.tail.is_empty() && self.out.len() < queued {
+            self.drop_tail(shared);
+        }
+        if bytes > 0 {
+            self.keep_tail(shared);
+        }
+    }
+
+    /// Keeps the rest of the block in which the first answer is cut off, if its data is lent: the
+    /// block may have changed when there is room for more.
+    fn keep_tail(&mut self, shared: &mut Shared) {
+        let Some(Out::Answer { req }) = self.out.front() else { return };
+        let RequestState::Answering { response, .. } = &shared.requests.get(*req).state else {
+            unreachable!("only answers are sent as answers")
+        };
+        let header = self.framing.data_offset(PduType::C2hData);
+        let (Some(data), Some(at)) =
+            (response.data.filter(|_| response.lent), self.front_sent.checked_sub(header))
+        else {
+            return;
+        };
+        let kept = self.tail_at..self.tail_at + self.tail.len();
+        let end = at.next_multiple_of(BLOCK_BYTES).min(data.len());
+        if at < end && !kept.contains(&at) {
+            if self.tail.capacity() == 0 {
+                self.tail = shared.carry();
+            }
+            self.tail_at = at;
+            self.tail.resize(end - at, 0);
+            data.sub(at, end - at).copy_out(0, &mut self.tail);
+        }
+    }
+
+    /// Writes the data of the first answer, with what was kept of it in its place.
+    fn gather_around_tail(&self, data: DmaSlice, outgoing: &mut Outgoing) {
+        let after = self.tail_at + self.tail.len();
+        outgoing.put_payload(data.sub(0, self.tail_at));
+        outgoing.put_copy(&self.tail);
+        if after < data.len() {
+            outgoing.put_payload(data.sub(after, data.len() - after));
+        }
     }
 }

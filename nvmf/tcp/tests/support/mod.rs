@@ -10,12 +10,36 @@ use bdev::{DmaBuf, DmaPool, DmaSlice, Memory};
 use nvme_spec::{Cqe, SglKind, Sqe, Status};
 use nvmf::transport::{CloseReason, Event, InCapsule, QpairId, ReqId, Response, Transport};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub const WRITE: u8 = 1;
 pub const READ: u8 = 2;
 /// Never answered, until the end.
 pub const WAIT: u8 = 0x0c;
+
+const STORE_BYTES: usize = 4 << 20;
+
+/// What is stored.
+pub struct Store(Memory);
+
+impl Store {
+    /// Bytes of it.
+    pub fn get(&self, range: Range<usize>) -> Vec<u8> {
+        let mut bytes = vec![0; range.len()];
+        self.slice(range).copy_out(0, &mut bytes);
+        bytes
+    }
+
+    /// Changes bytes of it.
+    pub fn put(&self, at: usize, bytes: &[u8]) {
+        self.slice(at..at + bytes.len()).copy_in(0, bytes);
+    }
+
+    fn slice(&self, range: Range<usize>) -> DmaSlice {
+        self.0.slice(0, range.start, range.len())
+    }
+}
 
 /// How far the target thinks a command is.
 enum Stage {
@@ -29,7 +53,9 @@ enum Stage {
 pub struct Ram<T> {
     pub transport: T,
     pub pool: DmaPool,
-    pub store: Vec<u8>,
+    pub store: Store,
+    /// Reads are answered with the store itself, and whether the transport is told so.
+    pub lend: Option<bool>,
     pub implied: bool,
     /// Turns that a command is kept before it is answered.
     pub delay: u32,
@@ -55,7 +81,8 @@ impl<T: Transport> Ram<T> {
         Ram {
             transport,
             pool,
-            store: vec![0; 4 << 20],
+            store: Store(Memory::map(1, STORE_BYTES).unwrap()),
+            lend: None,
             implied: true,
             delay: 0,
             open: Vec::new(),
@@ -153,15 +180,15 @@ impl<T: Transport> Ram<T> {
         self.waiting.push_back((self.turn + u64::from(self.delay), req));
     }
 
-    fn range(&self, sqe: &Sqe) -> Option<std::ops::Range<usize>> {
+    fn range(&self, sqe: &Sqe) -> Option<Range<usize>> {
         let start = usize::try_from(sqe.slba()).ok()?;
         let end = start.checked_add(sqe.dptr.len() as usize)?;
-        (end <= self.store.len() && sqe.dptr.len() <= 1 << 20).then_some(start..end)
+        (end <= STORE_BYTES && sqe.dptr.len() <= 1 << 20).then_some(start..end)
     }
 
     fn write(&mut self, sqe: &Sqe, from: DmaSlice) {
         let range = self.range(sqe).unwrap();
-        from.copy_out(0, &mut self.store[range]);
+        self.store.slice(range).copy_from(from);
     }
 
     fn execute(&mut self, req: ReqId) {
@@ -172,12 +199,16 @@ impl<T: Transport> Ram<T> {
             return self.answer(req, None, Status::LBA_OUT_OF_RANGE, None);
         };
         match (sqe.opcode, data) {
+            (READ, _) if self.lend.is_some() => {
+                let slice = self.store.slice(range);
+                self.answer(req, Some(slice), Status::SUCCESS, None);
+            }
             (READ, _) => {
                 let Some(buf) = self.pool.take(range.len().max(1)) else {
                     return self.waiting.push_back((self.turn + 1, req));
                 };
                 let slice = buf.slice().sub(0, range.len());
-                slice.copy_in(0, &self.store[range]);
+                slice.copy_from(self.store.slice(range));
                 self.answer(req, Some(slice), Status::SUCCESS, Some(buf));
             }
             (WRITE, InCapsule::Damaged) => {
@@ -208,6 +239,7 @@ impl<T: Transport> Ram<T> {
         let Stage::Executing { sqe, .. } = stage else { panic!("answered while with the target") };
         let cqe = Cqe::new(sqe.cid(), status);
         let cqe_may_be_implied = self.implied && status.is_success();
-        self.transport.respond(req, Response { data, cqe, cqe_may_be_implied });
+        let lent = data.is_some() && self.lend == Some(true);
+        self.transport.respond(req, Response { data, lent, cqe, cqe_may_be_implied });
     }
 }

@@ -78,7 +78,12 @@ impl Script {
         (*line, *generation) = (Line::Open, generation.wrapping_add(1));
         let qpair = self.id(at);
         let addr = |port| ([192, 0, 2, 7], port).into();
-        self.events.push_back(Event::Connected { qpair, peer: addr(50_000), local: addr(4420) });
+        self.events.push_back(Event::Connected {
+            qpair,
+            peer: addr(50_000),
+            local: addr(4420),
+            lends: false,
+        });
     }
 
     /// Sends a command on the connection of place `at`, if it is open and there is room.
