@@ -1,13 +1,17 @@
 //! A small disk that ends its operations when the script says so, and how.
 
-use bdev::{Bdev, Channel, Cx, Geometry, Io, Op, OpenCx, OpenError};
+use bdev::{Bdev, Channel, Cx, DmaSlice, Geometry, Io, Op, OpenCx, OpenError};
 use nvme_spec::Status;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 /// Blocks of the disk when it is new.
 pub const BLOCKS: u64 = 64;
+
+/// Region of the memory that disks lie in, and bytes of it that each has.
+pub const REGION: u16 = 2;
+const BYTES: usize = BLOCKS as usize * 512;
 
 /// What the script changes of a disk.
 #[derive(Debug)]
@@ -24,41 +28,44 @@ pub struct Knobs {
 pub struct Disk {
     /// What the script changes.
     pub knobs: Arc<Knobs>,
+    /// Which disk it is.
+    number: usize,
+    /// Its blocks are memory that the target may reach.
+    direct: bool,
 }
 
 impl Disk {
-    /// A disk that ends everything at once.
-    pub fn new() -> Disk {
+    /// Disk number `number`, which ends everything at once.
+    pub fn new(number: usize, direct: bool) -> Disk {
         let knobs = Knobs {
             blocks: AtomicU64::new(BLOCKS),
             let_go: AtomicU32::new(u32::MAX),
             next_status: AtomicU16::new(0),
         };
-        Disk { knobs: Arc::new(knobs) }
+        Disk { knobs: Arc::new(knobs), number, direct }
     }
 }
 
 impl Bdev for Disk {
     fn geometry(&self) -> Geometry {
         Geometry {
-            volatile_cache: true,
+            volatile_cache: !self.direct,
+            direct_access: self.direct,
             deallocates: true,
             ..Geometry::plain(512, self.knobs.blocks.load(Ordering::Relaxed))
         }
     }
 
-    fn open(&self, _cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {
-        Ok(Box::new(DiskChannel {
-            knobs: self.knobs.clone(),
-            bytes: Mutex::new(vec![0; BLOCKS as usize * 512]),
-            held: VecDeque::new(),
-        }))
+    fn open(&self, cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {
+        let bytes = cx.memory.slice(REGION, self.number * BYTES, BYTES);
+        bytes.zero();
+        Ok(Box::new(DiskChannel { knobs: self.knobs.clone(), bytes, held: VecDeque::new() }))
     }
 }
 
 struct DiskChannel {
     knobs: Arc<Knobs>,
-    bytes: Mutex<Vec<u8>>,
+    bytes: DmaSlice,
     held: VecDeque<Io>,
 }
 
@@ -70,12 +77,11 @@ impl DiskChannel {
         }
         let end = io.lba.checked_add(io.blocks.into()).filter(|end| *end <= BLOCKS);
         let Some(end) = end else { return Status::LBA_OUT_OF_RANGE.dnr() };
-        let mut bytes = self.bytes.lock().expect("nothing panics under this lock");
-        let range = &mut bytes[io.lba as usize * 512..end as usize * 512];
+        let range = self.bytes.sub(io.lba as usize * 512, (end - io.lba) as usize * 512);
         match io.op {
-            Op::Read => io.data.copy_in(0, range),
-            Op::Write => io.data.copy_out(0, range),
-            Op::WriteZeroes | Op::Deallocate => range.fill(0),
+            Op::Read => io.data.copy_from(range),
+            Op::Write => range.copy_from(io.data),
+            Op::WriteZeroes | Op::Deallocate => range.zero(),
             Op::Flush => {}
         }
         Status::SUCCESS
@@ -83,6 +89,11 @@ impl DiskChannel {
 }
 
 impl Channel for DiskChannel {
+    fn direct_access(&mut self, lba: u64, blocks: u32) -> Option<DmaSlice> {
+        lba.checked_add(blocks.into()).filter(|end| *end <= BLOCKS)?;
+        Some(self.bytes.sub(lba as usize * 512, blocks as usize * 512))
+    }
+
     fn submit(&mut self, io: Io, _cx: &mut Cx<'_>) {
         let moves = matches!(io.op, Op::Read | Op::Write);
         assert_eq!(io.data.len(), if moves { io.blocks as usize * 512 } else { 0 });

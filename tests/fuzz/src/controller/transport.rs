@@ -82,7 +82,7 @@ impl Script {
             qpair,
             peer: addr(50_000),
             local: addr(4420),
-            lends: false,
+            lends: at & 1 == 0,
         });
     }
 

@@ -26,9 +26,10 @@ const PLAN: PoolPlan = PoolPlan([
     ClassPlan { bytes: 1 << 20, count: 1 },
 ]);
 
-/// Region 0 for buffers, region 1 for what comes in capsules. Mapped once for all scripts.
+/// Region 0 for buffers, region 1 for what comes in capsules, region 2 for disks. Mapped once for
+/// all scripts.
 static MEMORY: LazyLock<Arc<Memory>> =
-    LazyLock::new(|| Arc::new(Memory::map(2, PLAN.bytes()).expect("a few MiB of memory")));
+    LazyLock::new(|| Arc::new(Memory::map(3, PLAN.bytes()).expect("a few MiB of memory")));
 
 /// A reactor, a target and two disks.
 pub struct World {
@@ -67,7 +68,7 @@ impl World {
         for (nqn, hosts) in [(OPEN, Hosts::Any), (CLOSED, one)] {
             registry.add_subsystem(subsystem(nqn, hosts), 0).expect("the names are valid");
         }
-        let disks = [Disk::new(), Disk::new()];
+        let disks = [Disk::new(0, true), Disk::new(1, false)];
         let knobs = [disks[0].knobs.clone(), disks[1].knobs.clone()];
         let mut world = World {
             stack: Stack::new(0, MEMORY.clone()),
@@ -81,6 +82,7 @@ impl World {
         };
         world.listen();
         world.add_namespace(OPEN, 1);
+        world.add_namespace(OPEN, 2);
         world.add_namespace(CLOSED, 1);
         world
     }
@@ -104,7 +106,8 @@ impl World {
         }
     }
 
-    /// Adds namespace `nsid`, if it is not there; odd ones lie on the first disk.
+    /// Adds namespace `nsid`, if it is not there; odd ones lie on the second disk, even ones
+    /// on the first, which is memory.
     pub fn add_namespace(&mut self, nqn: &str, nsid: u32) {
         let bdev = self.disks[nsid as usize & 1].clone();
         let config = NamespaceConfig {
