@@ -5,8 +5,8 @@ use std::ptr::NonNull;
 /// A page of the processor, in bytes.
 const PAGE_BYTES: usize = 4096;
 
-/// What [`DmaSlice::prefetch`] asks for, in bytes.
-const PREFETCH_BYTES: usize = 512;
+/// What a copy asks for of the next page while it copies one, in bytes.
+const AHEAD_BYTES: usize = 512;
 
 /// A piece of a [`super::Region`]. Copying it copies the view, not the data.
 ///
@@ -109,7 +109,7 @@ impl DmaSlice {
         for at in (0..from.len()).step_by(step) {
             let bytes = step.min(from.len() - at);
             let after = to.sub(at + bytes, to.len() - at - bytes);
-            after.prefetch();
+            after.prefetch(AHEAD_BYTES);
             // SAFETY: both pieces lie inside the slices; `copy` allows overlap.
             unsafe {
                 std::ptr::copy(from.as_ptr().add(at), to.as_ptr().add(at), bytes);
@@ -117,12 +117,14 @@ impl DmaSlice {
         }
     }
 
-    /// Asks for its first bytes to be brought into the cache; once they are used, the processor
-    /// goes on with the rest of their page by itself.
+    /// Asks for its first `bytes` bytes to be brought into the cache; once they are used, the
+    /// processor goes on with the rest of their page by itself.
     #[inline]
-    pub fn prefetch(self) {
+    pub fn prefetch(self, bytes: usize) {
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = bytes;
         #[cfg(target_arch = "x86_64")]
-        for line in (0..self.len().min(PREFETCH_BYTES)).step_by(64) {
+        for line in (0..self.len().min(bytes)).step_by(64) {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             // SAFETY: inside the slice, and a hint, without effect on any memory.
             unsafe { _mm_prefetch(self.as_ptr().add(line).cast(), _MM_HINT_T0) };

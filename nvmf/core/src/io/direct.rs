@@ -12,6 +12,10 @@ use nvme_spec::opcode::nvm;
 use nvme_spec::{Cqe, Fuse, Sqe, Status};
 use zerocopy::little_endian::U16;
 
+/// What is asked for of the next write's place while one is copied, in bytes: less leaves the
+/// processor waiting at its start, more keeps the copy under way waiting.
+const AHEAD_BYTES: usize = 256;
+
 /// A write that is let through, and not executed yet.
 pub(crate) struct Landing {
     req: ReqId,
@@ -80,7 +84,6 @@ impl<T: Transport> Target<T> {
         space.commands += 1;
         self.requests[req.0 as usize].begin_direct(key, place);
         if command.verb == Verb::Read {
-            memory.prefetch();
             self.answer_direct(req, sqe.cid(), command, Some(memory));
         }
         true
@@ -95,7 +98,7 @@ impl<T: Transport> Target<T> {
         let mut landings = std::mem::take(&mut self.landings);
         for (at, landing) in landings.iter().enumerate() {
             if let Some(next) = landings.get(at + 1) {
-                next.to.prefetch();
+                next.to.prefetch(AHEAD_BYTES);
             }
             landing.to.copy_from(landing.from);
         }
