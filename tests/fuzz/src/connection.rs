@@ -10,8 +10,9 @@ use nvmf::transport::Transport;
 use nvmf_tcp::{Config, TcpTransport};
 use nvmf_wire::pdu::{IC_BYTES, Params, Pdu, Peek, Phase, Side, encode_icreq, peek};
 use std::sync::Arc;
-use support::Ram;
+
 use support::network::Network;
+use support::{Ram, STORE_BYTES};
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 
@@ -22,11 +23,13 @@ fn plan() -> PoolPlan {
 }
 
 thread_local! {
-    static MEMORY: Arc<Memory> = Arc::new(Memory::map(1, plan().bytes()).expect("2 MiB"));
+    static POOL: Arc<Memory> = Arc::new(Memory::map(1, plan().bytes()).expect("2 MiB"));
+    static STORE: Arc<Memory> = Arc::new(Memory::map(1, STORE_BYTES).expect("4 MiB"));
 }
 
 /// The first byte says whether a right ICReq comes first, with which digests, and how the target
-/// answers; the second how the bytes are cut. Whatever comes after them, each command is answered
+/// answers; the second how the bytes are cut, and whether reads are answered with memory that is
+/// lent. Whatever comes after them, each command is answered
 /// once, what is sent is well formed, and nothing is left when the host is gone.
 pub fn connection(bytes: &[u8]) {
     let [how, cut, stream @ ..] = bytes else { return };
@@ -34,10 +37,12 @@ pub fn connection(bytes: &[u8]) {
     let requests = if how & 8 == 0 { 4 } else { 64 };
     let r2t_bytes = if how & 16 == 0 { 1 << 20 } else { 1000 };
     let config = Config { qpairs: 2, requests, r2t_bytes, ..Config::default() };
-    let pool = DmaPool::new(MEMORY.with(Arc::clone), 0, &plan());
-    let mut ram = Ram::with_pool(TcpTransport::new(network.clone(), config), pool);
+    let pool = DmaPool::new(POOL.with(Arc::clone), 0, &plan());
+    let transport = TcpTransport::new(network.clone(), config);
+    let mut ram = Ram::with_memory(transport, pool, STORE.with(Arc::clone));
     ram.delay = u32::from(how >> 5 & 3);
     ram.implied = how & 128 == 0;
+    ram.lend = (cut & 64 != 0).then_some(true);
     let pipe = network.connect();
     {
         let mut pipe = pipe.lock().expect("one thread");

@@ -18,10 +18,11 @@ pub const READ: u8 = 2;
 /// Never answered, until the end.
 pub const WAIT: u8 = 0x0c;
 
-const STORE_BYTES: usize = 4 << 20;
+/// Bytes that a target stores.
+pub const STORE_BYTES: usize = 4 << 20;
 
 /// What is stored.
-pub struct Store(Memory);
+pub struct Store(Arc<Memory>);
 
 impl Store {
     /// Bytes of it.
@@ -54,8 +55,10 @@ pub struct Ram<T> {
     pub transport: T,
     pub pool: DmaPool,
     pub store: Store,
-    /// Reads are answered with the store itself, and whether the transport is told so.
+    /// Reads are answered with the store itself where the transport takes what is lent; and
+    /// whether it is told so.
     pub lend: Option<bool>,
+    takes_lent: Vec<QpairId>,
     pub implied: bool,
     /// Turns that a command is kept before it is answered.
     pub delay: u32,
@@ -73,16 +76,19 @@ impl<T: Transport> Ram<T> {
     pub fn new(transport: T, pool_bytes: usize) -> Ram<T> {
         let plan = PoolPlan::for_bytes(pool_bytes);
         let memory = Arc::new(Memory::map(1, plan.bytes()).unwrap());
-        Ram::with_pool(transport, DmaPool::new(memory, 0, &plan))
+        let store = Arc::new(Memory::map(1, STORE_BYTES).unwrap());
+        Ram::with_memory(transport, DmaPool::new(memory, 0, &plan), store)
     }
 
-    pub fn with_pool(transport: T, pool: DmaPool) -> Ram<T> {
+    /// A target that stores in the first [`STORE_BYTES`] bytes of `store`.
+    pub fn with_memory(transport: T, pool: DmaPool, store: Arc<Memory>) -> Ram<T> {
         let stages = (0..transport.request_limit()).map(|_| Stage::Free).collect();
         Ram {
             transport,
             pool,
-            store: Store(Memory::map(1, STORE_BYTES).unwrap()),
+            store: Store(store),
             lend: None,
+            takes_lent: Vec::new(),
             implied: true,
             delay: 0,
             open: Vec::new(),
@@ -131,7 +137,10 @@ impl<T: Transport> Ram<T> {
     fn handle(&mut self, events: &mut Vec<Event>) {
         for event in events.drain(..) {
             match event {
-                Event::Connected { qpair, .. } => {
+                Event::Connected { qpair, lends, .. } => {
+                    if lends {
+                        self.takes_lent.push(qpair);
+                    }
                     assert!(self.open.iter().all(|other| other.index != qpair.index));
                     self.open.push(qpair);
                 }
@@ -199,7 +208,7 @@ impl<T: Transport> Ram<T> {
             return self.answer(req, None, Status::LBA_OUT_OF_RANGE, None);
         };
         match (sqe.opcode, data) {
-            (READ, _) if self.lend.is_some() => {
+            (READ, _) if self.lend.is_some() && self.takes_lent.contains(&qpair) => {
                 let slice = self.store.slice(range);
                 self.answer(req, Some(slice), Status::SUCCESS, None);
             }
