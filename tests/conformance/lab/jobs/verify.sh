@@ -2,7 +2,9 @@
 # the emulation is slow; the depth is what finds faults.
 at="-t tcp -a $ADDRESS -s $PORT"
 
-fio_jobs() { # fio_jobs BIG SMALL: job file for a disk of 4 KiB blocks and one of 512 B blocks
+# fio_jobs BIG SMALL MEMORY: job file for a disk of 4 KiB blocks, one of 512 B blocks, and one that
+# is the target's own memory, which goes to the wire without a copy.
+fio_jobs() {
     cat <<JOBS
 [global]
 ioengine=libaio
@@ -20,10 +22,13 @@ JOBS
     section 4k-qd32 "$1" 4k randwrite 32 4m
     section 4k-mixed-qd128 "$1" 4k randrw 128 4m
     section 128k-qd1 "$1" 128k write 1 1m
-    section 128k-mixed-qd32 "$1" 128k randrw 32 8m
+    section 128k-mixed-qd128 "$1" 128k randrw 128 16m
     section 1m-qd1 "$1" 1m write 1 4m
-    section 1m-mixed-qd16 "$1" 1m randrw 16 32m
+    section 1m-mixed-qd32 "$1" 1m randrw 32 32m
     section split-qd32 "$1" 4k-256k randwrite 32 8m
+    section memory-4k-mixed-qd128 "$3" 4k randrw 128 4m
+    section memory-128k-mixed-qd32 "$3" 128k randrw 32 8m
+    section memory-1m-mixed-qd16 "$3" 1m randrw 16 16m
 }
 
 section() { # section NAME DISK BLOCK PATTERN DEPTH SIZE
@@ -46,11 +51,12 @@ round() { # round NAME OPTIONS...
     check "connect-$round" nvme connect $at -n "$MAIN" "$@" || return
     disk=$(device_of "$MAIN" 1)
     small=$(device_of "$MAIN" 2)
-    if [ ! -b "$disk" ] || [ ! -b "$small" ]; then
+    memory=$(device_of "$MAIN" 3)
+    if [ ! -b "$disk" ] || [ ! -b "$small" ] || [ ! -b "$memory" ]; then
         fail "verify-$round" "no block device"
         return
     fi
-    fio_jobs "$disk" "$small" >/tmp/jobs.fio
+    fio_jobs "$disk" "$small" "$memory" >/tmp/jobs.fio
     if timeout 600 fio --output=/out/fio --output-format=json /tmp/jobs.fio >/tmp/said 2>&1; then
         ok "verify-$round"
     else

@@ -31,13 +31,22 @@ struct Weight {
 }
 
 #[test]
+fn linux_6_1() {
+    cycles(Kernel::Linux6_1);
+}
+
+#[test]
 fn linux_6_12() {
+    cycles(Kernel::Linux6_12);
+}
+
+fn cycles(kernel: Kernel) {
     let Some(lab) = Lab::required_or_skip() else { return };
     let mut appliance = start(&CONFIGURATION.replace("{MAIN}", MAIN).replace("{HOST}", HOST));
     let more = [("WARM", "20".to_owned()), ("CYCLES", "200".to_owned())];
     let mut weights = Vec::new();
     let port = appliance.port();
-    let mut outcome = run(&lab, Kernel::Linux6_12, "cycles", port, &more, &mut |_| {
+    let mut outcome = run(&lab, kernel, "cycles", port, &more, &mut |_| {
         weights.push(weigh(&appliance)?);
         Ok(String::new())
     });

@@ -1,8 +1,7 @@
 //! Stock Debian kernels against the shipped binary.
 //!
 //! One boot carries many checks; each is printed with its own verdict, and a check that did not run
-//! fails the test as one that failed does. Linux 6.1 gets fewer digest combinations of the data
-//! verification and no connect cycles: they exercise our side in the same way as 6.12 does.
+//! fails the test as one that failed does.
 
 mod admin;
 mod cycles;

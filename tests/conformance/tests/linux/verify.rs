@@ -19,6 +19,11 @@ path = "{DIR}/small.img"
 size = "32MiB"
 block = 512
 
+[[bdev]]
+name = "memory"
+kind = "ram"
+size = "16MiB"
+
 [[subsystem]]
 nqn = "{MAIN}"
 hosts = ["{HOST}"]
@@ -28,10 +33,13 @@ nsid = 1
 [[subsystem.namespace]]
 bdev = "small"
 nsid = 2
+[[subsystem.namespace]]
+bdev = "memory"
+nsid = 3
 "#;
 
 /// Sections of the job file in `lab/jobs/verify.sh`.
-const SECTIONS: usize = 11;
+const SECTIONS: usize = 14;
 
 #[test]
 fn linux_6_12() {
@@ -40,7 +48,7 @@ fn linux_6_12() {
 
 #[test]
 fn linux_6_1() {
-    rounds(Kernel::Linux6_1, &["none", "both"]);
+    rounds(Kernel::Linux6_1, &["none", "header", "data", "both"]);
 }
 
 fn rounds(kernel: Kernel, rounds: &[&str]) {
