@@ -42,7 +42,7 @@ impl<T: Transport> Target<T> {
         request.job = Job::Admin;
         match admin::transfer(&ctrl, &request.sqe) {
             Ok(Transfer::None) => {}
-            Ok(Transfer::ToHost(bytes)) => request.data_bytes = bytes,
+            Ok(Transfer::ToHost(bytes)) => request.plan_data_for_host(bytes),
             Ok(Transfer::FromHost(bytes)) => {
                 if let Err(fault) = request.plan_host_data(bytes) {
                     return self.finish(at, fault.into(), cx);

@@ -240,7 +240,7 @@ impl Request {
             self.plan_host_data(command.bytes)?;
         }
         match command.verb {
-            Verb::Read => self.data_bytes = command.bytes,
+            Verb::Read => self.plan_data_for_host(command.bytes),
             Verb::Write if !self.in_capsule.is_aligned(align_bytes) => {
                 self.data_bytes = command.bytes;
             }
@@ -252,6 +252,13 @@ impl Request {
             Verb::Write | Verb::Ranges { .. } | Verb::WriteZeroes => {}
         }
         Ok(())
+    }
+
+    /// Says that the command needs room for `bytes` that go to the host. Data that came in its
+    /// capsule all the same is nobody's.
+    pub(crate) fn plan_data_for_host(&mut self, bytes: u32) {
+        self.data_bytes = bytes;
+        self.in_capsule = DmaSlice::EMPTY;
     }
 
     /// Says that the command needs `bytes` from the host, which may have come in the capsule.

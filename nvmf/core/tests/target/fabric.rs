@@ -152,6 +152,13 @@ impl FakeFabric {
         true
     }
 
+    /// The command sent last describes room for `bytes` bytes with the host, whatever its capsule
+    /// holds.
+    pub fn to_host_after_all(&mut self, bytes: u32) {
+        let Some(Event::Command { sqe, .. }) = self.inbox.back_mut() else { panic!("just sent") };
+        sqe.dptr = Sgl::transport(bytes);
+    }
+
     /// As [`FakeFabric::send`], with a capsule whose digest is wrong.
     pub fn send_damaged(&mut self, qpair: QpairId, mut sqe: Sqe) -> bool {
         let Some(req) = self.free.pop() else { return false };

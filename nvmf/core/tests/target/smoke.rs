@@ -109,6 +109,27 @@ fn memory_is_read_and_written_where_it_is() {
 }
 
 #[test]
+fn data_in_the_capsule_of_a_command_that_takes_none_is_ignored() {
+    let (mut node, ram) = node();
+    let (adm, qp) = node.connect();
+    ram.disk().bytes[..4096].fill(5);
+    for bytes in [1, 512, 8192] {
+        let mut identify = Sqe::new(admin::IDENTIFY, 0, 0);
+        identify.cdw10 = 1.into();
+        for (qpair, mut sqe) in [(qp, read(0, 8)), (adm, identify)] {
+            sqe.cid = node.cid().into();
+            assert!(node.fabric().send(qpair, sqe, &vec![9; bytes], true));
+            node.fabric().to_host_after_all(4096);
+            let answer = node.answer(qpair, sqe.cid());
+            assert_eq!(answer.cqe.status(), Status::SUCCESS);
+            assert_eq!(answer.data.len(), 4096);
+            assert!(qpair == adm || answer.data == [5; 4096]);
+        }
+    }
+    hang_up_all(&mut node, &[adm, qp]);
+}
+
+#[test]
 fn compare_verify_and_write_zeroes() {
     let (mut node, ram) = node();
     let (adm, qp) = node.connect();
