@@ -154,7 +154,7 @@ impl FakeFabric {
 
     /// The command sent last describes room for `bytes` bytes with the host, whatever its capsule
     /// holds.
-    pub fn to_host_after_all(&mut self, bytes: u32) {
+    pub fn describe_host_room(&mut self, bytes: u32) {
         let Some(Event::Command { sqe, .. }) = self.inbox.back_mut() else { panic!("just sent") };
         sqe.dptr = Sgl::transport(bytes);
     }

@@ -119,7 +119,7 @@ fn data_in_the_capsule_of_a_command_that_takes_none_is_ignored() {
         for (qpair, mut sqe) in [(qp, read(0, 8)), (adm, identify)] {
             sqe.cid = node.cid().into();
             assert!(node.fabric().send(qpair, sqe, &vec![9; bytes], true));
-            node.fabric().to_host_after_all(4096);
+            node.fabric().describe_host_room(4096);
             let answer = node.answer(qpair, sqe.cid());
             assert_eq!(answer.cqe.status(), Status::SUCCESS);
             assert_eq!(answer.data.len(), 4096);
