@@ -1,5 +1,5 @@
-//! The control socket: one JSON request a line, one JSON answer a line, over a Unix socket that only
-//! the owner may open.
+//! The control socket: over a Unix socket that only the owner may open, one JSON request a
+//! connection, a line, and its JSON answer, a line.
 
 use crate::config::{BdevConfig, NamespaceConfig, SubsystemConfig, check_nqn};
 use crate::node::Node;
@@ -217,8 +217,9 @@ pub fn ask(path: &Path, request: &Request) -> Result<Answer, String> {
         let mut text = serde_json::to_string(request)?;
         text.push('\n');
         (&stream).write_all(text.as_bytes())?;
-        let mut line = String::new();
-        BufReader::new((&stream).take(LINE_BYTES)).read_line(&mut line)?;
+        // To the end of the stream: by then the process has closed its side, and what it holds
+        // open does not count the question about it.
+        let line = io::read_to_string((&stream).take(LINE_BYTES))?;
         Ok::<Answer, io::Error>(serde_json::from_str(&line)?)
     };
     match talk()

@@ -1,6 +1,6 @@
 //! Many connections leave nothing behind.
 
-use crate::{HOST, MAIN, controllers, run, start, stop};
+use crate::{HOST, MAIN, controllers, run, start, stats, stop};
 use conformance::appliance::Appliance;
 use conformance::lab::{Kernel, Lab};
 use conformance::report;
@@ -56,14 +56,16 @@ fn cycles(kernel: Kernel) {
     report::judge(&outcome, &expected);
 }
 
-/// Waits until no controller is left, then weighs.
+/// Waits until no controller and no connection is left, then weighs.
 fn weigh(appliance: &Appliance) -> Result<Weight, String> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        match controllers(appliance)? {
-            0 => break,
+        let report = stats(appliance)?;
+        let connections = report["connections"]["open"].as_u64().ok_or("stats: no connections")?;
+        match (controllers(&report)?, connections) {
+            (0, 0) => break,
             left if Instant::now() > deadline => {
-                return Err(format!("{left} controllers are left"));
+                return Err(format!("{} controllers and {} connections are left", left.0, left.1));
             }
             _ => std::thread::sleep(Duration::from_millis(100)),
         }

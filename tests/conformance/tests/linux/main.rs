@@ -82,9 +82,8 @@ fn stats(appliance: &Appliance) -> Result<serde_json::Value, String> {
     serde_json::from_str(&text).map_err(|error| format!("stats --json: {error}"))
 }
 
-/// Controllers of all subsystems that the appliance has now.
-fn controllers(appliance: &Appliance) -> Result<usize, String> {
-    let report = stats(appliance)?;
+/// Controllers of all subsystems, by a report of [`stats`].
+fn controllers(report: &serde_json::Value) -> Result<usize, String> {
     let subsystems = report["subsystems"].as_array().ok_or("stats: no subsystems")?;
     Ok(subsystems.iter().filter_map(|one| one["controllers"].as_array()).map(Vec::len).sum())
 }
