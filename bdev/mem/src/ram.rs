@@ -126,8 +126,8 @@ impl RamChannel {
 impl Channel for RamChannel {
     fn direct_access(&mut self, lba: u64, blocks: u32) -> Option<DmaSlice> {
         lba.checked_add(u64::from(blocks)).filter(|end| *end <= self.blocks)?;
-        let (at, bytes) = (lba as usize * self.block_bytes as usize, blocks * self.block_bytes);
-        Some(self.memory.slice(0, at, bytes as usize))
+        let block_bytes = self.block_bytes as usize;
+        Some(self.memory.slice(0, lba as usize * block_bytes, blocks as usize * block_bytes))
     }
 
     fn submit(&mut self, io: Io, cx: &mut Cx<'_>) {

@@ -74,10 +74,10 @@ pub const TURN_CALLS: u32 = 8;
 pub const SEND_PIECES: usize = 1024;
 
 /// Headers gathered for one send, in bytes: for each pair of pieces (headers, payload) the
-/// completion of one command with the digest of its data, and the data header of the next; and the
-/// end of one block.
+/// completion of one command with the digest of its data, and the data header of the next; the end of
+/// one block; and the headers of one PDU, with as much room behind them.
 pub const SEND_HEADER_BYTES: usize =
-    SEND_PIECES / 2 * (2 * MAX_HEADER_BYTES) + BLOCK_BYTES + MAX_PDU_HEADERS_BYTES;
+    SEND_PIECES / 2 * (2 * MAX_HEADER_BYTES) + BLOCK_BYTES + 2 * MAX_PDU_HEADERS_BYTES;
 
 /// The largest block, in bytes: what of a device's own memory is sent in one piece or copied.
 pub const BLOCK_BYTES: usize = 4096;

@@ -70,7 +70,7 @@ impl Outgoing {
     fn is_full(&self) -> bool {
         self.pieces.len() + 6 > SEND_PIECES
             || self.lengths.len() == SEND_PIECES
-            || self.used + MAX_PDU_HEADERS_BYTES > SEND_HEADER_BYTES
+            || self.used + 2 * MAX_PDU_HEADERS_BYTES > SEND_HEADER_BYTES
             || self.bytes >= SEND_BYTES
     }
 
