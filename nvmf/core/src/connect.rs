@@ -2,7 +2,7 @@
 //! Command Set").
 
 use crate::controller::{Association, Controller, Location, PropertyEffect, QueueRefusal};
-use crate::io::command::{Fault, check_pointer, described};
+use crate::io::command::{Fault, described};
 use crate::limits;
 use crate::qpair::{AdminQueue, IoQueue, Phase, Qpair, Role};
 use crate::registry::Serves;
@@ -72,8 +72,8 @@ impl<T: Transport> Target<T> {
         }
         request.job = Job::Connect;
         let bytes = size_of::<ConnectData>() as u32;
-        let planned = check_pointer(&request.sqe, true).and_then(|()| {
-            if described(&request.sqe) < bytes {
+        let planned = described(&request.sqe, true).and_then(|room| {
+            if room < bytes {
                 return Err(Fault::at(Status::INVALID_SGL_LENGTH, Location::SGL_LENGTH));
             }
             request.plan_host_data(bytes)

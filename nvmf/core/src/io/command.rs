@@ -99,11 +99,8 @@ pub(crate) fn parse(sqe: &Sqe, geometry: &Geometry) -> Result<Command, Fault> {
         return Err(Fault::at(Status::LBA_OUT_OF_RANGE, Location::SLBA));
     }
     let bytes = bytes as u32;
-    if moves {
-        check_pointer(sqe, verb.takes_data())?;
-        if described(sqe) != bytes {
-            return Err(Fault::at(Status::INVALID_SGL_LENGTH, Location::SGL_LENGTH));
-        }
+    if moves && described(sqe, verb.takes_data())? != bytes {
+        return Err(Fault::at(Status::INVALID_SGL_LENGTH, Location::SGL_LENGTH));
     }
     if geometry.read_only && matches!(verb, Verb::Write | Verb::WriteZeroes) {
         return Err(Fault::at(Status::WRITE_PROTECTED, Location::NONE));
@@ -118,9 +115,8 @@ pub(crate) fn parse(sqe: &Sqe, geometry: &Geometry) -> Result<Command, Fault> {
 #[cold]
 fn parse_ranges(sqe: &Sqe, geometry: &Geometry) -> Result<Command, Fault> {
     let dsm = DatasetManagement::of(sqe);
-    check_pointer(sqe, true)?;
     // Hosts describe room for all 256 ranges, whatever the number they use.
-    if (described(sqe) as usize) < dsm.bytes() {
+    if (described(sqe, true)? as usize) < dsm.bytes() {
         return Err(Fault::at(Status::INVALID_SGL_LENGTH, Location::SGL_LENGTH));
     }
     if geometry.read_only && dsm.deallocate {
@@ -135,27 +131,23 @@ fn parse_ranges(sqe: &Sqe, geometry: &Geometry) -> Result<Command, Fault> {
     })
 }
 
-/// Whether the data pointer has a form that can carry the command's data.
+/// Bytes that the data pointer describes.
+///
+/// # Errors
+/// What is wrong with it, where its form cannot carry the command's data.
 #[inline]
-pub(crate) fn check_pointer(sqe: &Sqe, takes_data: bool) -> Result<(), Fault> {
+pub(crate) fn described(sqe: &Sqe, takes_data: bool) -> Result<u32, Fault> {
     if !matches!(sqe.psdt(), Psdt::Sgl | Psdt::SglMetadataSgl) {
         return Err(Fault::at(Status::INVALID_FIELD, Location::PSDT));
     }
     match sqe.dptr.kind() {
-        SglKind::Transport | SglKind::Keyed { .. } => Ok(()),
-        SglKind::InCapsule if takes_data => Ok(()),
+        SglKind::Transport => Ok(sqe.dptr.len()),
+        SglKind::Keyed { .. } => Ok(sqe.dptr.keyed_len()),
+        SglKind::InCapsule if takes_data => Ok(sqe.dptr.len()),
         SglKind::Segment | SglKind::LastSegment => {
             Err(Fault::at(Status::INVALID_SGL_COUNT, Location::SGL_TYPE))
         }
         _ => Err(Fault::at(Status::INVALID_SGL_TYPE, Location::SGL_TYPE)),
-    }
-}
-
-/// Bytes that the data pointer describes.
-pub(crate) fn described(sqe: &Sqe) -> u32 {
-    match sqe.dptr.kind() {
-        SglKind::Keyed { .. } => sqe.dptr.keyed_len(),
-        _ => sqe.dptr.len(),
     }
 }
 
@@ -252,7 +244,7 @@ mod tests {
                 prop_assert!(c.bytes <= MAX_TRANSFER_BYTES);
                 prop_assert!(g.contains(c.lba, u64::from(c.blocks)));
                 if c.verb.takes_data() {
-                    prop_assert!(c.bytes > 0 && c.bytes <= described(&sqe));
+                    prop_assert!(c.bytes > 0 && c.bytes <= described(&sqe, true).unwrap());
                 }
             }
         }
