@@ -130,8 +130,8 @@ pub(crate) struct Qpair {
     pub(crate) local: SocketAddr,
     pub(crate) phase: Phase,
     pub(crate) role: Role,
-    /// Its transport takes data that is lent.
-    pub(crate) lends: bool,
+    /// Its transport takes data that is lent, and data for devices.
+    pub(crate) direct: bool,
     /// The host watches SQHD.
     pub(crate) flow_control: bool,
     /// Places of the transport that its commands use, until `Sent`.
@@ -148,7 +148,7 @@ impl Qpair {
         id: QpairId,
         peer: SocketAddr,
         local: SocketAddr,
-        lends: bool,
+        direct: bool,
         by_ns: u64,
     ) -> Qpair {
         Qpair {
@@ -157,7 +157,7 @@ impl Qpair {
             local,
             phase: Phase::AwaitingConnect { by_ns },
             role: Role::Unconnected,
-            lends,
+            direct,
             flow_control: true,
             slots: 0,
             cids: CidTable::new(1),

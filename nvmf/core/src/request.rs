@@ -11,7 +11,7 @@ use crate::controller::Location;
 use crate::io::command::{Command, Fault, VERIFY_BYTES, Verb};
 use crate::io::gate::{Lock, Pass};
 use crate::target::Target;
-use crate::transport::{InCapsule, ReqId, Response, Transport};
+use crate::transport::{InCapsule, PullTo, ReqId, Response, Transport};
 use crate::wait::BufferQueue;
 use bdev::{DmaBuf, DmaPool, DmaSlice, EdgeCx};
 use nvme_spec::{Cqe, SglKind, Sqe, Status};
@@ -132,6 +132,8 @@ pub(crate) struct Request {
     pub(crate) scratch_bytes: u32,
     /// Bytes of `buf` that the host still has to send.
     pub(crate) pull_bytes: u32,
+    /// The blocks of a device, where the host's data goes to them and not to `buf`.
+    pub(crate) arrives: Option<DmaSlice>,
     /// Bytes of the host's data that an admin command takes.
     pub(crate) admin_bytes: u32,
     pub(crate) buf: Option<DmaBuf>,
@@ -190,6 +192,7 @@ impl Request {
             data_bytes: 0,
             scratch_bytes: 0,
             pull_bytes: 0,
+            arrives: None,
             admin_bytes: 0,
             buf: None,
             scratch: None,
@@ -421,8 +424,11 @@ impl<T: Transport> Target<T> {
         let request = &mut self.requests[at as usize];
         if request.pull_bytes > 0 {
             request.state = State::Pulling;
-            let into = request.data(request.pull_bytes);
-            self.transport.pull(ReqId(at), into);
+            let to = match request.arrives {
+                Some(blocks) => PullTo::Device(blocks),
+                None => PullTo::Buffer(request.data(request.pull_bytes)),
+            };
+            self.transport.pull(ReqId(at), to);
             return true;
         }
         if let Some(buf) = &request.buf
@@ -443,6 +449,7 @@ impl<T: Transport> Target<T> {
             request.doomed = request.doomed.or(Some(status));
         }
         match request.pair {
+            Pair::Alone if request.arrives.is_some() => self.arrived(req.0, cx),
             Pair::Alone => self.execute(req.0, cx),
             Pair::First(other) | Pair::Second(other) => {
                 let first = if matches!(request.pair, Pair::First(_)) { req.0 } else { other };

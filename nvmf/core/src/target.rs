@@ -3,6 +3,7 @@
 use crate::cid::CidError;
 use crate::controller::Location;
 use crate::counters::ReactorCounters;
+use crate::io::arrival::Arrivals;
 use crate::io::command::Fault;
 use crate::io::direct::Landing;
 use crate::limits;
@@ -39,6 +40,8 @@ pub struct Target<T> {
     events: Vec<Event>,
     /// Writes to memory of this batch of events.
     pub(crate) landings: Vec<Landing>,
+    /// Writes to memory whose data is on the way.
+    pub(crate) arrivals: Arrivals,
     pub(crate) next_tick_ns: u64,
     pub(crate) now_ns: u64,
 }
@@ -67,6 +70,7 @@ impl<T: Transport> Target<T> {
             admin_data: Vec::new(),
             events: Vec::with_capacity(requests as usize),
             landings: Vec::with_capacity(requests as usize),
+            arrivals: Arrivals::new(requests),
             next_tick_ns: 0,
             now_ns: 0,
         }
@@ -99,9 +103,9 @@ impl<T: Transport> Target<T> {
             }
             Event::Sent { req } => self.sent(*req, cx),
             Event::Pulled { req, status } => self.pulled(*req, *status, cx),
-            Event::Connected { qpair, peer, local, lends } => {
+            Event::Connected { qpair, peer, local, direct } => {
                 let by_ns = cx.now_ns + limits::CONNECT_NS;
-                self.connected(Qpair::new(*qpair, *peer, *local, *lends, by_ns))
+                self.connected(Qpair::new(*qpair, *peer, *local, *direct, by_ns))
             }
             Event::Closed { qpair, why } => self.closed(*qpair, why, cx),
         }
@@ -233,7 +237,9 @@ impl<T: Transport> Edge for Target<T> {
     fn poll(&mut self, cx: &mut EdgeCx<'_>) -> u32 {
         self.now_ns = cx.now_ns;
         let mut events = std::mem::take(&mut self.events);
-        let mut work = self.transport.poll(cx.now_ns, cx.pool, &mut events);
+        let may_land = self.admit_arrivals();
+        let mut work = self.transport.poll(cx.now_ns, may_land, cx.pool, &mut events);
+        self.dismiss_arrivals();
         self.take_events(events, cx);
         work += self.serve_waiting(cx);
         work += self.retry_gated(cx);

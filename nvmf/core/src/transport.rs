@@ -44,8 +44,8 @@ pub enum Event {
         peer: SocketAddr,
         /// Our end.
         local: SocketAddr,
-        /// Answers on it may be [`Response::lent`].
-        lends: bool,
+        /// Answers on it may be [`Response::lent`], and data be pulled to [`PullTo::Device`].
+        direct: bool,
     },
     /// A command arrived.
     Command {
@@ -88,6 +88,27 @@ pub enum InCapsule {
     Data(DmaSlice),
     /// It came, but its digest is wrong: the command fails with Transient Transport Error.
     Damaged,
+}
+
+/// Where the data of a pull goes: the first bytes of the host's data, as many as there is room for.
+#[derive(Clone, Copy, Debug)]
+pub enum PullTo {
+    /// To a buffer that is the transport's until `Pulled`.
+    Buffer(DmaSlice),
+    /// To the memory of a device, which is its blocks for everybody else. The transport writes it
+    /// only within a [`Transport::poll`] that may land data, and each 4 KiB of it, counted from
+    /// the start, within one of them, so that nobody gets a block that is half written, and no
+    /// host that breaks off leaves one. When the pull fails, any of them may have been written.
+    Device(DmaSlice),
+}
+
+impl PullTo {
+    /// The memory.
+    pub fn slice(self) -> DmaSlice {
+        match self {
+            PullTo::Buffer(slice) | PullTo::Device(slice) => slice,
+        }
+    }
 }
 
 /// Why a queue pair ended.
@@ -138,12 +159,19 @@ pub struct Response {
 
 /// A fabric on one reactor.
 pub trait Transport: Send {
-    /// Takes what arrived, and appends what became of it to `out`.
-    fn poll(&mut self, now_ns: u64, pool: &mut bdev::DmaPool, out: &mut Vec<Event>) -> u32;
+    /// Takes what arrived, and appends what became of it to `out`. Unless it `may_land` data, no
+    /// [`PullTo::Device`] is written.
+    fn poll(
+        &mut self,
+        now_ns: u64,
+        may_land: bool,
+        pool: &mut bdev::DmaPool,
+        out: &mut Vec<Event>,
+    ) -> u32;
 
-    /// Fetches the data of a command whose SGL says that it is with the host: the first
-    /// `into.len()` bytes, at most the length in the SGL.
-    fn pull(&mut self, req: ReqId, into: DmaSlice);
+    /// Fetches the data of a command whose SGL says that it is with the host; at most the length
+    /// in the SGL.
+    fn pull(&mut self, req: ReqId, to: PullTo);
 
     /// Answers a command.
     fn respond(&mut self, req: ReqId, response: Response);

@@ -1,5 +1,6 @@
 //! One connection: its state, without a clock, a socket of its own or a list of the others.
 
+mod land;
 mod receive;
 mod send;
 
@@ -8,13 +9,13 @@ pub(crate) use send::{Outgoing, Sending};
 
 use crate::Config;
 use crate::arena::Arenas;
-use crate::limits::{MAX_CAPSULE_BYTES, PUT_OFF_BYTES, R2TS_PER_COMMAND};
+use crate::limits::{DIRECT_BYTES, MAX_CAPSULE_BYTES, PUT_OFF_BYTES, R2TS_PER_COMMAND};
 use crate::poller::Interest;
-use crate::request::{R2t, Requests, State as RequestState};
+use crate::request::{Pull, R2t, Requests, State as RequestState};
 use crate::socket::Socket;
 use crate::stats::{Counters, Stats};
 use bdev::{DmaPool, DmaSlice};
-use nvmf::transport::{CloseReason, Event, QpairId, ReqId};
+use nvmf::transport::{CloseReason, Event, PullTo, QpairId, ReqId};
 use nvmf_wire::digest::DataDigest;
 use nvmf_wire::pdu::{
     Framing, Params, Side, TERM_BYTES, TERM_MAX_DATA, WireError, encode_term_req,
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub carries: Vec<Vec<u8>>,
     pub stats: Arc<Stats>,
     pub now_ns: u64,
+    /// Data may land in this poll.
+    pub may_land: bool,
 }
 
 impl Shared {
@@ -96,6 +99,8 @@ struct Incoming {
     rest: DmaSlice,
     /// Its length in bytes.
     bytes: u32,
+    /// It goes to the memory of a device: only whole blocks are written.
+    lands: Option<land::Landing>,
     digest: Option<DataDigest>,
 }
 
@@ -130,6 +135,8 @@ pub(crate) struct Conn<S> {
     /// Commands whose data is on the way, and those of them with much of it.
     pub pulls: u32,
     large_pulls: u32,
+    /// Commands whose data goes to the memory of a device.
+    pub landings: u32,
     pub counters: Counters,
     /// The target knows of it.
     pub announced: bool,
@@ -176,6 +183,7 @@ impl<S: Socket> Conn<S> {
             outstanding: 0,
             pulls: 0,
             large_pulls: 0,
+            landings: 0,
             counters: Counters::default(),
             announced: false,
             blocked: false,
@@ -251,7 +259,7 @@ impl<S: Socket> Conn<S> {
         self.rx = Rx::Header;
         self.out = VecDeque::new();
         self.front_sent = 0;
-        (self.outstanding, self.pulls, self.large_pulls) = (0, 0, 0);
+        (self.outstanding, self.pulls, self.large_pulls, self.landings) = (0, 0, 0, 0);
         self.blocked = false;
         self.drop_carry(shared);
         self.drop_tail(shared);
@@ -284,10 +292,23 @@ impl<S: Socket> Conn<S> {
         self.out.push_back(Out::Answer { req });
     }
 
-    /// Begins to fetch data of `bytes` bytes.
-    pub(crate) fn begin_pull(&mut self, req: ReqId, bytes: usize, shared: &mut Shared) {
+    /// Begins to fetch data.
+    pub(crate) fn begin_pull(&mut self, req: ReqId, to: PullTo, shared: &mut Shared) {
+        let lands = matches!(to, PullTo::Device(_));
         self.pulls += 1;
-        self.large_pulls += u32::from(bytes >= crate::limits::DIRECT_BYTES as usize);
+        self.large_pulls += u32::from(to.slice().len() >= DIRECT_BYTES as usize);
+        self.landings += u32::from(lands);
+        shared.requests.get(req).state = RequestState::Pulling(Pull {
+            into: to.slice(),
+            lands,
+            part: Vec::new(),
+            asked: 0,
+            received: 0,
+            r2ts: Default::default(),
+            damaged: false,
+            began_ns: shared.now_ns,
+            answer: None,
+        });
         self.ask(req, shared);
     }
 
@@ -297,9 +318,11 @@ impl<S: Socket> Conn<S> {
             unreachable!("only data on its way is asked for")
         };
         let whole = pull.into.len() as u32;
+        // One at a time where data lands, so that it comes in order and no two blocks are begun.
+        let most = if pull.lands { whole } else { shared.config.r2t_bytes };
         for number in 0..self.maxr2t.min(R2TS_PER_COMMAND as usize) {
             if pull.r2ts[number].is_none() && pull.asked < whole {
-                let end = pull.asked + (whole - pull.asked).min(shared.config.r2t_bytes);
+                let end = pull.asked + (whole - pull.asked).min(most);
                 pull.r2ts[number] = Some(R2t { next: pull.asked, end, sent: false });
                 pull.asked = end;
                 self.out.push_back(Out::R2t { req, number: number as u8 });

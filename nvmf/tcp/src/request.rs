@@ -31,6 +31,10 @@ pub(crate) struct R2t {
 pub(crate) struct Pull {
     /// Where it goes.
     pub into: DmaSlice,
+    /// `into` is the memory of a device: nothing goes there but whole blocks.
+    pub lands: bool,
+    /// The beginning of a block whose end comes with another PDU, where the data lands.
+    pub part: Vec<u8>,
     /// Bytes asked for so far, from the start.
     pub asked: u32,
     /// Bytes arrived and checked, in all R2Ts.

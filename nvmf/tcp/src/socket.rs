@@ -25,6 +25,9 @@ pub trait Socket: Send {
     /// Receives into the pieces, in their order, as much as is there.
     fn recv(&mut self, into: &[DmaSlice]) -> Moved;
 
+    /// Bytes that the next receive finds at the least.
+    fn waiting(&self) -> usize;
+
     /// Sends the pieces, in their order, as far as there is room.
     fn send(&mut self, from: &[DmaSlice]) -> Moved;
 
@@ -113,6 +116,11 @@ impl Socket for TcpSocket {
             Ok(bytes) => Moved::Bytes(bytes),
             Err(error) => failed(error),
         }
+    }
+
+    fn waiting(&self) -> usize {
+        // Where the kernel cannot tell, nothing is counted on.
+        sys::waiting(self.stream.as_raw_fd()).unwrap_or(0)
     }
 
     fn send(&mut self, from: &[DmaSlice]) -> Moved {

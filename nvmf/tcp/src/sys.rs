@@ -37,6 +37,14 @@ pub fn recv(fd: RawFd, pieces: &[DmaSlice]) -> io::Result<usize> {
     })
 }
 
+/// Bytes that have come and are not received yet.
+pub fn waiting(fd: RawFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the call writes one int, which is ours.
+    check(unsafe { libc::ioctl(fd, libc::FIONREAD, &mut bytes) })?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
 /// Sends `pieces`, in their order, in one call.
 pub fn send(fd: RawFd, pieces: &[DmaSlice]) -> io::Result<usize> {
     if let [piece] = pieces {

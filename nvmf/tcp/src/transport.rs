@@ -5,12 +5,12 @@ use crate::arena::Arenas;
 use crate::conn::{Conn, Cx, Outgoing, Received, Sending, Shared, State};
 use crate::limits::{ARENA_BYTES, EPOLL_EVENTS, EPOLL_TURNS, HOT_QPAIRS, HOT_TURNS};
 use crate::poller::{Arrival, EpollPoller, Poller, Ready};
-use crate::request::{Home, Pull, Requests, State as RequestState};
+use crate::request::{Home, Requests, State as RequestState};
 use crate::socket::Socket;
 use crate::stats::{Counters, Stats};
-use bdev::{DmaBuf, DmaPool, DmaSlice};
+use bdev::{DmaBuf, DmaPool};
 use nvme_spec::Status;
-use nvmf::transport::{CloseReason, Event, QpairId, ReqId, Response, Transport};
+use nvmf::transport::{CloseReason, Event, PullTo, QpairId, ReqId, Response, Transport};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -85,6 +85,7 @@ impl<P: Poller> TcpTransport<P> {
                 carries: Vec::new(),
                 stats: Arc::new(Stats::default()),
                 now_ns: 0,
+                may_land: false,
             },
         }
     }
@@ -152,6 +153,9 @@ impl<P: Poller> TcpTransport<P> {
     fn receive(&mut self, index: u16, pool: &mut DmaPool, out: &mut Vec<Event>) -> bool {
         let TcpTransport { places, shared, .. } = self;
         let Some(conn) = places[usize::from(index)].conn.as_mut() else { return false };
+        if conn.landings > 0 && !shared.may_land {
+            return false;
+        }
         let before = conn.counters;
         let received = conn.receive(&mut Cx { shared, pool, out });
         self.shared.stats.add_since(&before, &conn.counters);
@@ -439,8 +443,15 @@ impl<P: Poller> TcpTransport<P> {
 }
 
 impl<P: Poller> Transport for TcpTransport<P> {
-    fn poll(&mut self, now_ns: u64, pool: &mut DmaPool, out: &mut Vec<Event>) -> u32 {
+    fn poll(
+        &mut self,
+        now_ns: u64,
+        may_land: bool,
+        pool: &mut DmaPool,
+        out: &mut Vec<Event>,
+    ) -> u32 {
         self.shared.now_ns = now_ns;
+        self.shared.may_land = may_land;
         let mut work = self.settle(pool, out);
         while let Some(arrival) = self.poller.accept() {
             self.admit(arrival, pool);
@@ -455,7 +466,7 @@ impl<P: Poller> Transport for TcpTransport<P> {
         work
     }
 
-    fn pull(&mut self, req: ReqId, into: DmaSlice) {
+    fn pull(&mut self, req: ReqId, to: PullTo) {
         let request = self.shared.requests.get(req);
         assert!(matches!(request.state, RequestState::Executing), "pulled while with the target");
         let qpair = request.qpair;
@@ -464,19 +475,10 @@ impl<P: Poller> Transport for TcpTransport<P> {
         let Some(conn) = conn.filter(|conn| conn.id == qpair && conn.is_ready()) else {
             return self.ended.push((req, Status::DATA_TRANSFER_ERROR));
         };
-        if into.is_empty() {
+        if to.slice().is_empty() {
             return self.ended.push((req, Status::SUCCESS));
         }
-        shared.requests.get(req).state = RequestState::Pulling(Pull {
-            into,
-            asked: 0,
-            received: 0,
-            r2ts: Default::default(),
-            damaged: false,
-            began_ns: shared.now_ns,
-            answer: None,
-        });
-        conn.begin_pull(req, into.len(), shared);
+        conn.begin_pull(req, to, shared);
         self.settled(qpair.index);
     }
 

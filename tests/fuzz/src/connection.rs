@@ -28,9 +28,10 @@ thread_local! {
 }
 
 /// The first byte says whether a right ICReq comes first, with which digests, and how the target
-/// answers; the second how the bytes are cut, and whether reads are answered with memory that is
-/// lent. Whatever comes after them, each command is answered
-/// once, what is sent is well formed, and nothing is left when the host is gone.
+/// answers; the second how the bytes are cut, whether reads are answered with memory that is lent,
+/// and whether data is written straight to where it is stored. Whatever comes after them, each
+/// command is answered once, what is sent is well formed, and nothing is left when the host is
+/// gone.
 pub fn connection(bytes: &[u8]) {
     let [how, cut, stream @ ..] = bytes else { return };
     let network = Network::default();
@@ -43,6 +44,7 @@ pub fn connection(bytes: &[u8]) {
     ram.delay = u32::from(how >> 5 & 3);
     ram.implied = how & 128 == 0;
     ram.lend = (cut & 64 != 0).then_some(true);
+    ram.land = (cut & 32 != 0).then_some(true);
     let pipe = network.connect();
     {
         let mut pipe = pipe.lock().expect("one thread");

@@ -43,6 +43,8 @@ struct Stream {
     segments: VecDeque<(u64, VecDeque<u8>)>,
     /// Bytes sent and not received.
     held: usize,
+    /// Bytes that the next receive was said to find at the least.
+    promised: usize,
     /// When the last segment arrives.
     last_ns: u64,
     /// When and how it ends.
@@ -174,6 +176,17 @@ impl Net {
         Took::Bytes(count)
     }
 
+    /// Bytes that have arrived, which the next receive finds.
+    fn waiting(&mut self, id: ConnId, way: Way) -> usize {
+        let now_ns = self.now_ns;
+        let conn = &mut self.conns[id.0];
+        let stalled = now_ns < conn.stalled_ns;
+        let stream = conn.stream(way);
+        let arrived = stream.segments.iter().take_while(|(at_ns, _)| !stalled && *at_ns <= now_ns);
+        stream.promised = arrived.map(|(_, bytes)| bytes.len()).sum();
+        stream.promised
+    }
+
     /// Receives into `room` bytes, given piece by piece to `put`.
     fn recv(&mut self, id: ConnId, way: Way, room: usize, put: &mut dyn FnMut(u8)) -> Took {
         let (now_ns, short) = (self.now_ns, self.rng.one_in(8));
@@ -183,7 +196,8 @@ impl Net {
             return Took::Nothing;
         }
         let stream = conn.stream(way);
-        let room = if short { room.min(part) } else { room };
+        let room = if short { room.min(part.max(stream.promised)) } else { room };
+        stream.promised = 0;
         let mut count = 0;
         while count < room
             && let Some((at_ns, bytes)) = stream.segments.front_mut()
@@ -409,6 +423,10 @@ impl nvmf_tcp::Socket for TargetSocket {
             Took::End(End::Finished) => Moved::Ended,
             Took::End(End::Reset) => Moved::Failed(reset_error()),
         }
+    }
+
+    fn waiting(&self) -> usize {
+        locked(&self.net).waiting(self.id, Way::ToTarget)
     }
 
     fn send(&mut self, from: &[DmaSlice]) -> Moved {

@@ -2,7 +2,7 @@
 
 use bdev::dma::PoolPlan;
 use bdev::{
-    Addr, Bdev, Channel, Cx, DmaBuf, DmaPool, DmaSlice, Edge, EdgeCx, Geometry, Io, Memory, OpenCx,
+    Addr, Bdev, Channel, Cx, DmaBuf, DmaPool, Edge, EdgeCx, Geometry, Io, Memory, OpenCx,
     OpenError, Stack,
 };
 use nvme_spec::{Sqe, Status, property};
@@ -10,7 +10,7 @@ use nvmf::Target;
 use nvmf::namespace::NamespaceConfig;
 use nvmf::registry::{Registry, RegistryConfig};
 use nvmf::subsystem::{Hosts, SubsystemConfig};
-use nvmf::transport::{CloseReason, Event, InCapsule, QpairId, ReqId, Response, Transport};
+use nvmf::transport::{CloseReason, Event, InCapsule, PullTo, QpairId, ReqId, Response, Transport};
 use nvmf_wire::Nqn;
 use nvmf_wire::connect::{CNTLID_DYNAMIC, Connect, ConnectData, cattr};
 use nvmf_wire::property::{PropertySet, Width};
@@ -31,12 +31,18 @@ pub struct Fabric {
 }
 
 impl Transport for Fabric {
-    fn poll(&mut self, _now_ns: u64, _pool: &mut DmaPool, out: &mut Vec<Event>) -> u32 {
+    fn poll(
+        &mut self,
+        _now_ns: u64,
+        _may_land: bool,
+        _pool: &mut DmaPool,
+        out: &mut Vec<Event>,
+    ) -> u32 {
         out.append(&mut self.inbox);
         out.len() as u32
     }
 
-    fn pull(&mut self, req: ReqId, _into: DmaSlice) {
+    fn pull(&mut self, req: ReqId, _to: PullTo) {
         self.inbox.push(Event::Pulled { req, status: Status::SUCCESS });
     }
 
@@ -142,7 +148,7 @@ impl Lab {
             qpair,
             peer: end,
             local: end,
-            lends: false,
+            direct: false,
         });
         let nqn = |text| Nqn::new(text).expect("a name");
         let data = ConnectData::new([1; 16], cntlid, &nqn(NQN), &nqn("nqn.2026-01.example:host"));

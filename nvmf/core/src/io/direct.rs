@@ -43,7 +43,7 @@ impl<T: Transport> Target<T> {
         let Some(qpair) = self.qpairs.get_mut(key) else { return false };
         let Role::Io(queue) = &mut qpair.role else { return false };
         let fits = match sqe.opcode {
-            nvm::READ => qpair.lends,
+            nvm::READ => qpair.direct,
             nvm::WRITE => matches!(in_capsule, InCapsule::Data(_)),
             _ => false,
         };

@@ -49,7 +49,10 @@ impl<T: Transport> Target<T> {
             return self.finish(at, Answer::status(status), cx);
         }
         match self.prepare(at) {
-            Ok(()) => self.need_buffers(at, cx),
+            Ok(()) => {
+                self.plan_arrival(at, cx);
+                self.need_buffers(at, cx)
+            }
             Err(fault) => self.finish(at, fault.into(), cx),
         }
     }

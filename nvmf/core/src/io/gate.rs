@@ -101,6 +101,16 @@ impl Gate {
     /// holds one of them: then it tries again later.
     #[inline]
     pub(crate) fn enter(&self, reactor: usize, lba: u64, blocks: u64) -> Option<Pass> {
+        self.enter_all(reactor, || std::iter::once((lba, blocks)))
+    }
+
+    /// As [`Gate::enter`], for several writes at once: their blocks as (LBA, number).
+    #[inline]
+    pub(crate) fn enter_all<W: Iterator<Item = (u64, u64)>>(
+        &self,
+        reactor: usize,
+        writes: impl Fn() -> W,
+    ) -> Option<Pass> {
         let lane = &self.lanes[reactor];
         loop {
             let word = self.word.load(Ordering::Relaxed);
@@ -111,7 +121,7 @@ impl Gate {
                 lower(counter);
                 continue;
             }
-            if word & 0xff == 0 || !self.is_held(lba, blocks) {
+            if word & 0xff == 0 || !self.is_any_held(writes()) {
                 return Some(Pass { parity });
             }
             lower(counter);
@@ -120,8 +130,9 @@ impl Gate {
     }
 
     #[cold]
-    fn is_held(&self, lba: u64, blocks: u64) -> bool {
-        self.table.lock().expect("no panic under this lock").overlaps(lba, lba + blocks)
+    fn is_any_held(&self, mut writes: impl Iterator<Item = (u64, u64)>) -> bool {
+        let table = self.table.lock().expect("no panic under this lock");
+        writes.any(|(lba, blocks)| table.overlaps(lba, lba + blocks))
     }
 
     /// A write that was let through on `reactor` has ended.

@@ -1,9 +1,9 @@
 //! A fabric without a network: the test is the host.
 
 use crate::chance::Chance;
-use bdev::{DmaPool, DmaSlice, Memory};
+use bdev::{DmaPool, Memory};
 use nvme_spec::{Cqe, Sgl, Sqe, Status};
-use nvmf::transport::{CloseReason, Event, InCapsule, QpairId, ReqId, Response, Transport};
+use nvmf::transport::{CloseReason, Event, InCapsule, PullTo, QpairId, ReqId, Response, Transport};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -22,14 +22,14 @@ pub struct Manners {
     pub send: u64,
     /// Data in a capsule lies at an odd address.
     pub misaligned: u64,
-    /// A new connection takes data that is lent.
-    pub lends: u64,
+    /// A new connection takes data that is lent, and data for devices.
+    pub direct: u64,
 }
 
 impl Manners {
     /// Everything at once, and without errors.
     pub const PROMPT: Manners =
-        Manners { pull: 100, pull_error: 0, send: 100, misaligned: 0, lends: 0 };
+        Manners { pull: 100, pull_error: 0, send: 100, misaligned: 0, direct: 0 };
 }
 
 /// A bug to plant in the fabric.
@@ -45,6 +45,8 @@ pub enum FabricBug {
     TruncatesPull,
     /// The transport reads the first half of lent data at once, and the rest when it sends it.
     TearsLent,
+    /// The transport writes data to a device's memory by halves of blocks.
+    TearsLanding,
 }
 
 /// An answer as the host got it.
@@ -62,7 +64,9 @@ enum Place {
     Busy {
         qpair: QpairId,
         host_data: Vec<u8>,
-        pull: Option<DmaSlice>,
+        pull: Option<PullTo>,
+        /// Bytes that have landed in a device.
+        landed: usize,
     },
     Answered {
         qpair: QpairId,
@@ -118,8 +122,8 @@ impl FakeFabric {
         let qpair = QpairId { index: index as u16, generation: place.0 };
         let peer = "127.0.0.1:40000".parse().unwrap();
         let local = "127.0.0.1:4420".parse().unwrap();
-        let lends = self.chance.percent(self.manners.lends);
-        self.inbox.push_back(Event::Connected { qpair, peer, local, lends });
+        let direct = self.chance.percent(self.manners.direct);
+        self.inbox.push_back(Event::Connected { qpair, peer, local, direct });
         Some(qpair)
     }
 
@@ -147,7 +151,8 @@ impl FakeFabric {
             }
             InCapsule::None
         };
-        self.places[req as usize] = Place::Busy { qpair, host_data: data.to_vec(), pull: None };
+        self.places[req as usize] =
+            Place::Busy { qpair, host_data: data.to_vec(), pull: None, landed: 0 };
         self.inbox.push_back(Event::Command { qpair, req: ReqId(req), sqe, in_capsule: capsule });
         true
     }
@@ -163,7 +168,8 @@ impl FakeFabric {
     pub fn send_damaged(&mut self, qpair: QpairId, mut sqe: Sqe) -> bool {
         let Some(req) = self.free.pop() else { return false };
         sqe.flags |= Sqe::FLAGS_SGL;
-        self.places[req as usize] = Place::Busy { qpair, host_data: Vec::new(), pull: None };
+        self.places[req as usize] =
+            Place::Busy { qpair, host_data: Vec::new(), pull: None, landed: 0 };
         let in_capsule = InCapsule::Damaged;
         self.inbox.push_back(Event::Command { qpair, req: ReqId(req), sqe, in_capsule });
         true
@@ -176,20 +182,38 @@ impl FakeFabric {
         }
     }
 
-    fn end_pulls(&mut self, out: &mut Vec<Event>) {
+    /// Gets on with the pulls: a buffer is filled at once, the memory of a device in steps.
+    fn serve_pulls(&mut self, may_land: bool, out: &mut Vec<Event>) {
         for (req, place) in self.places.iter_mut().enumerate() {
-            let Place::Busy { host_data, pull, .. } = place else { continue };
-            let Some(into) = *pull else { continue };
-            if !self.chance.percent(self.manners.pull) {
+            let Place::Busy { qpair, host_data, pull, landed } = place else { continue };
+            let Some(to) = *pull else { continue };
+            if self.qpairs[usize::from(qpair.index)].2.is_some() {
+                // Nothing is received any more; the end of the connection ends the pull.
+                continue;
+            }
+            let to_device = matches!(to, PullTo::Device(_));
+            if to_device && !may_land || !self.chance.percent(self.manners.pull) {
+                continue;
+            }
+            let into = to.slice();
+            let mut end = match (to_device, self.bug) {
+                (false, _) => into.len(),
+                (true, Some(FabricBug::TearsLanding)) => (*landed + 256).min(into.len()),
+                (true, _) => {
+                    let blocks = 1 + self.chance.below(3) as usize;
+                    (*landed + blocks * 4096).min(into.len())
+                }
+            };
+            if self.bug == Some(FabricBug::TruncatesPull) {
+                end = into.len() / 2;
+            }
+            into.copy_in(*landed, &host_data[*landed..end]);
+            *landed = end;
+            let bad = self.chance.percent(self.manners.pull_error);
+            if end < into.len() && !bad && self.bug != Some(FabricBug::TruncatesPull) {
                 continue;
             }
             *pull = None;
-            let mut bytes = into.len();
-            if self.bug == Some(FabricBug::TruncatesPull) {
-                bytes /= 2;
-            }
-            into.copy_in(0, &host_data[..bytes]);
-            let bad = self.chance.percent(self.manners.pull_error);
             let status = if bad { Status::TRANSIENT_TRANSPORT } else { Status::SUCCESS };
             out.push(Event::Pulled { req: ReqId(req as u32), status });
         }
@@ -236,19 +260,25 @@ impl FakeFabric {
 }
 
 impl Transport for FakeFabric {
-    fn poll(&mut self, _now_ns: u64, _pool: &mut DmaPool, out: &mut Vec<Event>) -> u32 {
+    fn poll(
+        &mut self,
+        _now_ns: u64,
+        may_land: bool,
+        _pool: &mut DmaPool,
+        out: &mut Vec<Event>,
+    ) -> u32 {
         let before = out.len();
         out.extend(self.inbox.drain(..));
-        self.end_pulls(out);
+        self.serve_pulls(may_land, out);
         self.report_closed(out);
         (out.len() - before) as u32
     }
 
-    fn pull(&mut self, req: ReqId, into: DmaSlice) {
+    fn pull(&mut self, req: ReqId, to: PullTo) {
         match &mut self.places[req.0 as usize] {
             Place::Busy { pull, host_data, .. } if pull.is_none() => {
-                assert!(into.len() <= host_data.len(), "a pull within the SGL");
-                *pull = Some(into);
+                assert!(to.slice().len() <= host_data.len(), "a pull within the SGL");
+                *pull = Some(to);
             }
             _ => panic!("a pull for a command that has one, or is none"),
         }

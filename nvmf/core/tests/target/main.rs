@@ -1,5 +1,6 @@
 //! The target between a fake fabric and a RAM bdev.
 
+mod arrival;
 mod chance;
 mod early_end;
 mod fabric;

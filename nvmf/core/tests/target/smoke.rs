@@ -75,7 +75,7 @@ fn memory_is_read_and_written_where_it_is() {
     let ram = Ram::new(Geometry { direct_access: true, ..Geometry::plain(512, 8192) });
     let registry = registry(1, std::slice::from_ref(&ram));
     let mut node = Node::new(&registry, 0, [2, 0, 0, 0]);
-    node.fabric().manners.lends = 100;
+    node.fabric().manners.direct = 100;
     let (adm, qp) = node.connect();
     assert_eq!(node.status(qp, write(8, 16), &[5; 8192], true), Status::SUCCESS);
     assert_eq!(ram.disk().bytes[8 * 512..24 * 512], [5; 8192]);
@@ -83,11 +83,13 @@ fn memory_is_read_and_written_where_it_is() {
     let answer = node.call(qp, read(0, 2048), &[], false);
     assert_eq!(answer.cqe.status(), Status::SUCCESS);
     assert_eq!(answer.data, ram.disk().bytes[..2048 * 512]);
+    assert_eq!(node.status(qp, write(0, 2048), &[7; 2048 * 512], false), Status::SUCCESS);
+    assert_eq!(ram.disk().bytes[..2048 * 512], [7; 2048 * 512]);
     assert_eq!(ram.disk().log, [], "nothing went through the stack");
     let namespace = registry.subsystem(NQN).unwrap().namespace(1).unwrap();
     let counts = namespace.total();
     assert_eq!((counts.reads, counts.read_bytes), (1, 2048 * 512));
-    assert_eq!((counts.writes, counts.write_bytes), (1, 8192));
+    assert_eq!((counts.writes, counts.write_bytes), (2, 8192 + 2048 * 512));
 
     // The blocks are read when they are sent; until then the namespace is held.
     node.fabric().manners.send = 0;

@@ -9,7 +9,7 @@ use crate::ram::{Ram, RamBug};
 use bdev::Geometry;
 use nvme_spec::dsm::{Range as DsmRange, attribute};
 use nvme_spec::opcode::{admin, nvm};
-use nvme_spec::{Sgl, Sqe, Status};
+use nvme_spec::{Fuse, Sgl, Sqe, Status};
 use nvmf::transport::QpairId;
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -31,7 +31,8 @@ struct Pending {
 #[derive(Clone, Debug)]
 enum Kind {
     Read,
-    /// Write, Write Zeroes, Deallocate: these blocks get a new value.
+    /// Write, Write Zeroes, Deallocate: these blocks get a new value; one after the other if
+    /// `in_steps`, so that a failed one may have written some.
     Write {
         range: Range<usize>,
         in_steps: bool,
@@ -102,7 +103,7 @@ impl Storm {
             answered: 0,
         };
         for node in &mut storm.nodes {
-            node.fabric().manners.lends = 70;
+            node.fabric().manners.direct = 70;
         }
         storm.connect_all();
         storm.blow();
@@ -132,7 +133,7 @@ impl Storm {
         for (number, node) in self.nodes.iter_mut().enumerate() {
             let fabric = node.fabric();
             fabric.manners =
-                Manners { pull: 40, pull_error: pull_errors, send: 40, misaligned: 50, lends: 70 };
+                Manners { pull: 40, pull_error: pull_errors, send: 40, misaligned: 50, direct: 70 };
             fabric.chance = Chance::new(seed ^ (number as u64 + 77));
             fabric.bug = fabric_bug;
         }
@@ -206,7 +207,7 @@ impl Storm {
         (number, qpair): (usize, QpairId),
         mut sqe: Sqe,
         data: &[u8],
-        kind: Kind,
+        mut kind: Kind,
         range: Range<usize>,
     ) -> Option<u64> {
         let node = &mut self.nodes[number];
@@ -214,6 +215,10 @@ impl Storm {
         let in_capsule = !data.is_empty() && data.len() <= 8192 && self.chance.percent(50);
         if !node.fabric().is_open(qpair) || !node.fabric().send(qpair, sqe, data, in_capsule) {
             return None;
+        }
+        if let Kind::Write { in_steps, .. } = &mut kind {
+            let arrives = sqe.opcode == nvm::WRITE && !in_capsule && sqe.fuse() == Fuse::None;
+            *in_steps |= arrives && self.weather.direct;
         }
         let issued = self.model.tick();
         let (first, allowed) = (range.start, self.model.allowed(range));
@@ -484,7 +489,7 @@ proptest! {
 /// Whether some storm with a bug in it is noticed, with these words.
 fn notices(fabric_bug: Option<FabricBug>, ram_bug: Option<RamBug>, words: &str) {
     let found = (0..5).any(|seed| {
-        let direct = fabric_bug == Some(FabricBug::TearsLent);
+        let direct = matches!(fabric_bug, Some(FabricBug::TearsLent | FabricBug::TearsLanding));
         let weather = Weather { fabric_bug, ram_bug, direct, ..weather(seed) };
         Storm::new(weather).run().is_err_and(|error| error.contains(words))
     });
@@ -524,6 +529,11 @@ fn the_checker_catches_half_of_the_data() {
 #[test]
 fn the_checker_catches_blocks_of_which_half_was_read_before_they_changed() {
     notices(Some(FabricBug::TearsLent), None, "torn");
+}
+
+#[test]
+fn the_checker_catches_blocks_of_which_half_was_written() {
+    notices(Some(FabricBug::TearsLanding), None, "torn");
 }
 
 #[test]

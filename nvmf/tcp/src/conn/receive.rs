@@ -1,5 +1,6 @@
 //! Bytes from the socket, taken apart into commands and data.
 
+use super::land::{Landing, Split};
 use super::{Conn, Cx, Incoming, Out, Rx, Shared, State};
 use crate::arena::Spare;
 use crate::limits::{
@@ -111,13 +112,18 @@ impl<S: Socket> Conn<S> {
         let carried = self.carry.len();
         spare.slice.copy_in(0, &self.carry);
         let (room, small) = self.room(cx.shared, spare.slice.len() - carried);
-        let beside = spare.slice.sub(carried, room);
-        let (moved, direct) = match &self.rx {
-            Rx::Payload(incoming) => {
-                (self.socket.recv(&[incoming.rest, beside]), incoming.rest.len())
+        if room == 0 && !matches!(self.rx, Rx::Payload(_)) {
+            return Err(Received::Held);
+        }
+        let Split { head, direct, room } = self.split(room);
+        let (front, back) = (carried, carried + head);
+        let moved = match &self.rx {
+            Rx::Payload(incoming) if direct > 0 => {
+                let straight = incoming.rest.sub(back, direct);
+                let pieces = [spare.slice.sub(front, head), straight, spare.slice.sub(back, room)];
+                self.socket.recv(if head > 0 { &pieces } else { &pieces[1..] })
             }
-            _ if room == 0 => return Err(Received::Held),
-            _ => (self.socket.recv(&[beside]), 0),
+            _ => self.socket.recv(&[spare.slice.sub(front, head + room)]),
         };
         let bytes = match moved {
             Moved::Bytes(bytes) => bytes,
@@ -132,12 +138,18 @@ impl<S: Socket> Conn<S> {
         };
         self.counters.recvs += 1;
         self.counters.rx_bytes += bytes as u64;
-        if direct > 0 {
-            self.arrived(bytes.min(direct), cx);
+        let straight = bytes.saturating_sub(head).min(direct);
+        let mut done = 0;
+        if straight > 0 {
+            if back > 0 {
+                self.land(spare.slice.sub(0, back), cx);
+            }
+            self.arrived(straight, cx);
+            done = back;
         }
-        self.parse(spare, carried + bytes.saturating_sub(direct), cx)?;
+        self.parse(spare, done..carried + bytes - straight, cx)?;
         if self.put_off.is_empty() {
-            Ok(small && bytes == direct + room)
+            Ok(small && bytes == head + direct + room)
         } else {
             Err(Received::Held)
         }
@@ -167,14 +179,23 @@ impl<S: Socket> Conn<S> {
         if shared.arenas.scarce() { (most.min(SCARCE_BYTES), false) } else { (most, large) }
     }
 
-    /// Takes the first `bytes` bytes of `spare` apart, and carries what is left over.
-    fn parse(&mut self, spare: Spare, bytes: usize, cx: &mut Cx<'_>) -> Result<(), Received> {
-        let mut at = 0;
+    /// Takes bytes `bytes` of `spare` apart, and carries what is left over.
+    fn parse(
+        &mut self,
+        spare: Spare,
+        bytes: std::ops::Range<usize>,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), Received> {
+        let std::ops::Range { start: mut at, end } = bytes;
         let taken = loop {
-            let rest = spare.slice.sub(at, bytes - at);
+            let rest = spare.slice.sub(at, end - at);
             let taken = match &mut self.rx {
                 _ if rest.is_empty() => break Taken::Need,
                 Rx::Header => self.header(spare, at, rest, cx),
+                Rx::Payload(incoming) if incoming.lands.is_some() => match self.land(rest, cx) {
+                    0 => Taken::Need,
+                    bytes => Taken::Bytes(bytes),
+                },
                 Rx::Payload(incoming) => {
                     let piece = rest.sub(0, rest.len().min(incoming.rest.len()));
                     incoming.rest.copy_from(piece);
@@ -188,7 +209,7 @@ impl<S: Socket> Conn<S> {
                 end => break end,
             }
         };
-        self.carry_over(spare.slice.sub(at, bytes - at), cx.shared);
+        self.carry_over(spare.slice.sub(at, end - at), cx.shared);
         self.note_progress(cx.shared.now_ns);
         match taken {
             Taken::Bytes(_) | Taken::Need => Ok(()),
@@ -286,8 +307,8 @@ impl<S: Socket> Conn<S> {
         self.out.push_back(Out::IcResp);
         let (qpair, peer, local) = (self.id, self.peer, self.local);
         // A digest would be of what the blocks were when it was computed.
-        let lends = !ddgst;
-        cx.out.push(Event::Connected { qpair, peer, local, lends });
+        let direct = !ddgst;
+        cx.out.push(Event::Connected { qpair, peer, local, direct });
     }
 
     /// Takes up capsules that were put off, as far as there are places and memory now.
@@ -389,18 +410,26 @@ impl<S: Socket> Conn<S> {
             return Err(WireError::field(FLAGS));
         }
         let rest = pull.into.sub(r2t.next as usize, bytes as usize);
+        let lands = pull.lands.then(|| Landing {
+            at: r2t.next as usize,
+            last: r2t.next + bytes == pull.into.len() as u32,
+        });
         let digest = digest.then(DataDigest::new);
-        self.rx = Rx::Payload(Incoming { req: ReqId(index), number, rest, bytes, digest });
+        let req = ReqId(index);
+        self.rx = Rx::Payload(Incoming { req, number, rest, bytes, lands, digest });
         Ok(())
     }
 
     /// `bytes` bytes of payload are in their place.
-    fn arrived(&mut self, bytes: usize, cx: &mut Cx<'_>) {
+    pub(super) fn arrived(&mut self, bytes: usize, cx: &mut Cx<'_>) {
         let Rx::Payload(incoming) = &mut self.rx else { unreachable!("a payload is under way") };
         if let Some(digest) = &mut incoming.digest {
             sys::digest(digest, incoming.rest.sub(0, bytes));
         }
         incoming.rest = incoming.rest.sub(bytes, incoming.rest.len() - bytes);
+        if let Some(landing) = &mut incoming.lands {
+            landing.at += bytes;
+        }
         if incoming.rest.is_empty() {
             match std::mem::replace(&mut self.rx, Rx::Header) {
                 Rx::Payload(incoming) if incoming.digest.is_some() => {
@@ -451,6 +480,7 @@ impl<S: Socket> Conn<S> {
         }
         self.pulls -= 1;
         self.large_pulls -= u32::from(pull.into.len() >= DIRECT_BYTES as usize);
+        self.landings -= u32::from(pull.lands);
         let damaged = pull.damaged;
         match pull.answer.take() {
             Some(response) => {

@@ -8,7 +8,7 @@ pub mod network;
 use bdev::dma::PoolPlan;
 use bdev::{DmaBuf, DmaPool, DmaSlice, Memory};
 use nvme_spec::{Cqe, SglKind, Sqe, Status};
-use nvmf::transport::{CloseReason, Event, InCapsule, QpairId, ReqId, Response, Transport};
+use nvmf::transport::{CloseReason, Event, InCapsule, PullTo, QpairId, ReqId, Response, Transport};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -45,9 +45,20 @@ impl Store {
 /// How far the target thinks a command is.
 enum Stage {
     Free,
-    Executing { qpair: QpairId, sqe: Sqe, data: InCapsule },
-    Pulling { qpair: QpairId, sqe: Sqe, buf: DmaBuf },
-    Answered { buf: Option<DmaBuf> },
+    Executing {
+        qpair: QpairId,
+        sqe: Sqe,
+        data: InCapsule,
+    },
+    /// Without a buffer, the data goes straight to the store.
+    Pulling {
+        qpair: QpairId,
+        sqe: Sqe,
+        buf: Option<DmaBuf>,
+    },
+    Answered {
+        buf: Option<DmaBuf>,
+    },
 }
 
 /// A target that checks what the transport promises. `slba` is an offset in bytes.
@@ -58,7 +69,10 @@ pub struct Ram<T> {
     /// Reads are answered with the store itself where the transport takes what is lent; and
     /// whether it is told so.
     pub lend: Option<bool>,
-    takes_lent: Vec<QpairId>,
+    /// Data that is pulled goes straight to the store where the transport can do that, though not
+    /// in every turn; and whether it is told so.
+    pub land: Option<bool>,
+    direct: Vec<QpairId>,
     pub implied: bool,
     /// Turns that a command is kept before it is answered.
     pub delay: u32,
@@ -88,7 +102,8 @@ impl<T: Transport> Ram<T> {
             pool,
             store: Store(store),
             lend: None,
-            takes_lent: Vec::new(),
+            land: None,
+            direct: Vec::new(),
             implied: true,
             delay: 0,
             open: Vec::new(),
@@ -106,7 +121,8 @@ impl<T: Transport> Ram<T> {
     pub fn turn(&mut self, now_ns: u64) -> u32 {
         self.turn += 1;
         let mut events = std::mem::take(&mut self.events);
-        let mut work = self.transport.poll(now_ns, &mut self.pool, &mut events);
+        let may_land = self.may_land();
+        let mut work = self.transport.poll(now_ns, may_land, &mut self.pool, &mut events);
         self.handle(&mut events);
         while self.waiting.front().is_some_and(|(at, _)| *at <= self.turn) {
             let (_, req) = self.waiting.pop_front().unwrap();
@@ -116,6 +132,11 @@ impl<T: Transport> Ram<T> {
         self.handle(&mut events);
         self.events = events;
         work + self.waiting.len() as u32
+    }
+
+    /// Whether data may land in the turn under way.
+    pub fn may_land(&self) -> bool {
+        !self.turn.is_multiple_of(3)
     }
 
     /// Commands that the transport must still say `Sent` for, or that are not answered.
@@ -137,9 +158,9 @@ impl<T: Transport> Ram<T> {
     fn handle(&mut self, events: &mut Vec<Event>) {
         for event in events.drain(..) {
             match event {
-                Event::Connected { qpair, lends, .. } => {
-                    if lends {
-                        self.takes_lent.push(qpair);
+                Event::Connected { qpair, direct, .. } => {
+                    if direct {
+                        self.direct.push(qpair);
                     }
                     assert!(self.open.iter().all(|other| other.index != qpair.index));
                     self.open.push(qpair);
@@ -156,12 +177,11 @@ impl<T: Transport> Ram<T> {
                     let Stage::Pulling { qpair, sqe, buf } = stage else {
                         panic!("pulled without a pull")
                     };
-                    let data = InCapsule::Data(buf.slice().sub(0, sqe.dptr.len() as usize));
-                    *self.stage(req) = Stage::Executing { qpair, sqe, data };
-                    if status.is_success() {
+                    *self.stage(req) = Stage::Executing { qpair, sqe, data: InCapsule::None };
+                    if let (true, Some(buf)) = (status.is_success(), &buf) {
                         self.write(&sqe, buf.slice().sub(0, sqe.dptr.len() as usize));
                     }
-                    self.answer(req, None, status, Some(buf));
+                    self.answer(req, None, status, buf);
                 }
                 Event::Sent { req } => {
                     let stage = std::mem::replace(self.stage(req), Stage::Free);
@@ -208,7 +228,7 @@ impl<T: Transport> Ram<T> {
             return self.answer(req, None, Status::LBA_OUT_OF_RANGE, None);
         };
         match (sqe.opcode, data) {
-            (READ, _) if self.lend.is_some() && self.takes_lent.contains(&qpair) => {
+            (READ, _) if self.lend.is_some() && self.direct.contains(&qpair) => {
                 let slice = self.store.slice(range);
                 self.answer(req, Some(slice), Status::SUCCESS, None);
             }
@@ -231,13 +251,24 @@ impl<T: Transport> Ram<T> {
                     self.answer(req, None, Status::INVALID_SGL_LENGTH, None);
                 }
             }
+            (WRITE, InCapsule::None)
+                if sqe.dptr.kind() == SglKind::Transport
+                    && self.land.is_some()
+                    && self.direct.contains(&qpair) =>
+            {
+                let blocks = self.store.slice(range);
+                *self.stage(req) = Stage::Pulling { qpair, sqe, buf: None };
+                let told = self.land == Some(true);
+                let to = if told { PullTo::Device(blocks) } else { PullTo::Buffer(blocks) };
+                self.transport.pull(req, to);
+            }
             (WRITE, InCapsule::None) if sqe.dptr.kind() == SglKind::Transport => {
                 let Some(buf) = self.pool.take(range.len().max(1)) else {
                     return self.waiting.push_back((self.turn + 1, req));
                 };
                 let into = buf.slice().sub(0, range.len());
-                *self.stage(req) = Stage::Pulling { qpair, sqe, buf };
-                self.transport.pull(req, into);
+                *self.stage(req) = Stage::Pulling { qpair, sqe, buf: Some(buf) };
+                self.transport.pull(req, PullTo::Buffer(into));
             }
             _ => self.answer(req, None, Status::INVALID_OPCODE, None),
         }

@@ -23,11 +23,17 @@ pub struct Pipe {
 
 impl Pipe {
     fn cut(&mut self, bytes: usize) -> usize {
-        if self.cuts.is_empty() {
-            return bytes;
-        }
+        let bytes = self.next_cut(bytes);
         self.turn += 1;
-        bytes.min(self.cuts[self.turn % self.cuts.len()])
+        bytes
+    }
+
+    /// What the next call makes of `bytes`.
+    fn next_cut(&self, bytes: usize) -> usize {
+        match self.cuts.len() {
+            0 => bytes,
+            cuts => bytes.min(self.cuts[(self.turn + 1) % cuts]),
+        }
     }
 }
 
@@ -63,6 +69,11 @@ impl Socket for PipeSocket {
             rest = later;
         }
         Moved::Bytes(bytes)
+    }
+
+    fn waiting(&self) -> usize {
+        let pipe = self.0.lock().unwrap();
+        pipe.next_cut(pipe.to_target.len())
     }
 
     fn send(&mut self, from: &[DmaSlice]) -> Moved {

@@ -1,8 +1,8 @@
 //! A fabric whose hosts are the script. Checks what the target asks of it.
 
-use bdev::{DmaPool, DmaSlice, Memory};
+use bdev::{DmaPool, Memory};
 use nvme_spec::{SglKind, Sqe, Status};
-use nvmf::transport::{CloseReason, Event, InCapsule, QpairId, ReqId, Response, Transport};
+use nvmf::transport::{CloseReason, Event, InCapsule, PullTo, QpairId, ReqId, Response, Transport};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ enum Line {
 #[derive(Clone, Copy, Debug)]
 enum Place {
     Free,
-    Running { qpair: QpairId, sqe: Sqe, pull: Option<DmaSlice>, pulled: bool },
+    Running { qpair: QpairId, sqe: Sqe, pull: Option<PullTo>, pulled: bool },
     Answered,
 }
 
@@ -82,7 +82,7 @@ impl Script {
             qpair,
             peer: addr(50_000),
             local: addr(4420),
-            lends: at & 1 == 0,
+            direct: at & 1 == 0,
         });
     }
 
@@ -115,16 +115,25 @@ impl Script {
     fn end(&mut self, at: usize, why: CloseReason) {
         self.lines[at].0 = Line::Closing;
         let qpair = self.id(at);
-        self.end_pulls(Some(qpair), Status::TRANSIENT_TRANSPORT);
+        for (req, place) in self.places.iter_mut().enumerate() {
+            if let Place::Running { qpair: of, pull, pulled, .. } = place
+                && *of == qpair
+                && pull.take().is_some()
+            {
+                *pulled = true;
+                let (req, status) = (ReqId(req as u32), Status::TRANSIENT_TRANSPORT);
+                self.events.push_back(Event::Pulled { req, status });
+            }
+        }
         self.events.push_back(Event::Closed { qpair, why });
     }
 
-    /// Ends the pulls of one queue pair, or all.
-    pub fn end_pulls(&mut self, of: Option<QpairId>, status: Status) {
+    /// Ends all pulls that may end.
+    fn end_pulls(&mut self, may_land: bool, status: Status) {
         for (at, place) in self.places.iter_mut().enumerate() {
-            if let Place::Running { qpair, pull, pulled, .. } = place
-                && of.is_none_or(|of| of == *qpair)
-                && let Some(into) = pull.take()
+            if let Place::Running { pull, pulled, .. } = place
+                && pull.is_some_and(|to| may_land || matches!(to, PullTo::Buffer(_)))
+                && let Some(into) = pull.take().map(PullTo::slice)
             {
                 *pulled = true;
                 let pattern: Vec<u8> = (0..into.len()).map(|n| n as u8).collect();
@@ -160,9 +169,15 @@ fn check_answer(sqe: &Sqe, response: &Response) {
 }
 
 impl Transport for Script {
-    fn poll(&mut self, _now_ns: u64, _pool: &mut DmaPool, out: &mut Vec<Event>) -> u32 {
+    fn poll(
+        &mut self,
+        _now_ns: u64,
+        may_land: bool,
+        _pool: &mut DmaPool,
+        out: &mut Vec<Event>,
+    ) -> u32 {
         if !self.hold_pulls {
-            self.end_pulls(None, self.pull_status);
+            self.end_pulls(may_land, self.pull_status);
         }
         let before = out.len();
         for event in self.events.drain(..) {
@@ -174,16 +189,16 @@ impl Transport for Script {
         (out.len() - before) as u32
     }
 
-    fn pull(&mut self, req: ReqId, into: DmaSlice) {
+    fn pull(&mut self, req: ReqId, to: PullTo) {
         let Place::Running { qpair, sqe, pull, pulled } = &mut self.places[req.0 as usize] else {
             panic!("a pull for {req:?}, which is not running");
         };
         assert!(!*pulled && pull.is_none(), "pulled twice");
-        assert!(into.len() <= sqe.dptr.len() as usize, "more than the host described");
+        assert!(to.slice().len() <= sqe.dptr.len() as usize, "more than the host described");
         assert_ne!(sqe.dptr.kind(), SglKind::InCapsule);
         let line = self.lines[usize::from(qpair.index)];
         if line == (Line::Open, qpair.generation) {
-            *pull = Some(into);
+            *pull = Some(to);
         } else {
             *pulled = true;
             let status = Status::TRANSIENT_TRANSPORT;
