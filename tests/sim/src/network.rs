@@ -81,6 +81,7 @@ pub struct Net {
     window: usize,
     reactors: usize,
     flips_left: u32,
+    overstates: bool,
     /// The node listens.
     listening: bool,
 }
@@ -103,6 +104,7 @@ impl Net {
             window: plan.net_window,
             reactors: plan.reactors,
             flips_left: if plan.planted == Some(Planted::FlippedBit) { 20 } else { 0 },
+            overstates: plan.planted == Some(Planted::BytesThatAreNotThere),
             listening: false,
         }
     }
@@ -184,7 +186,7 @@ impl Net {
         let stream = conn.stream(way);
         let arrived = stream.segments.iter().take_while(|(at_ns, _)| !stalled && *at_ns <= now_ns);
         stream.promised = arrived.map(|(_, bytes)| bytes.len()).sum();
-        stream.promised
+        if self.overstates { usize::MAX } else { stream.promised }
     }
 
     /// Receives into `room` bytes, given piece by piece to `put`.

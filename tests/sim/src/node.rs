@@ -1,6 +1,5 @@
 //! One storage node: production reactors, target and transport over a simulated drive and network.
 
-use crate::disk::{SharedDrive, SimDisk};
 use crate::network::{SharedNet, SimPoller, Watched, locked};
 use crate::plan::{Plan, Planted};
 use crate::{Failure, Kind};
@@ -114,11 +113,11 @@ fn subsystem(nqn: &str) -> SubsystemConfig {
 }
 
 impl Node {
-    /// Starts a node over `drive`. Region `n` of `memory` is reactor `n`'s.
+    /// Starts a node over `device`. Region `n` of `memory` is reactor `n`'s.
     pub fn start(
         plan: &Plan,
         memory: &Arc<Memory>,
-        drive: &SharedDrive,
+        device: &Arc<dyn Bdev>,
         net: &SharedNet,
         now_ns: u64,
     ) -> Node {
@@ -126,7 +125,7 @@ impl Node {
         let config = RegistryConfig { reactors: plan.reactors, discovery, now_ns };
         let registry = Arc::new(Registry::new(config).expect("fixed values"));
         registry.add_subsystem(subsystem(NQN), now_ns).expect("the first");
-        let bdev = layered(drive, plan);
+        let bdev = layered(device, plan);
         let (uuid, nguid, eui64) = (None, None, None);
         let namespace = NamespaceConfig { nsid: NSID, uuid, nguid, eui64, bdev: bdev.clone() };
         let namespace = registry.add_namespace(NQN, namespace).expect("the first");
@@ -238,9 +237,12 @@ impl Node {
     }
 }
 
-/// The drive with a layer that fails some operations before they reach it.
-fn layered(drive: &SharedDrive, plan: &Plan) -> Arc<dyn Bdev> {
-    let layer = ErrorInjector::new(Arc::new(SimDisk::new(drive.clone())));
+/// A drive gets a layer that fails some operations before they reach it.
+fn layered(device: &Arc<dyn Bdev>, plan: &Plan) -> Arc<dyn Bdev> {
+    if plan.memory {
+        return device.clone();
+    }
+    let layer = ErrorInjector::new(device.clone());
     if plan.errors > 0 {
         let times = Times::OneIn { n: plan.errors, seed: plan.seed };
         let rule =

@@ -31,6 +31,8 @@ pub enum Planted {
     FlippedBit,
     /// Fused commands are sent as two that are not.
     UnfusedPair,
+    /// The network says that more bytes have arrived than have.
+    BytesThatAreNotThere,
 }
 
 /// An accident.
@@ -65,7 +67,10 @@ pub struct Plan {
     pub header_digest: bool,
     /// Data digests.
     pub data_digest: bool,
-    /// Blocks of the drive.
+    /// The device is not a drive but memory, which is kept when the target is killed and has no
+    /// power cuts and errors.
+    pub memory: bool,
+    /// Blocks of the device.
     pub blocks: u64,
     /// Blocks that most commands are about.
     pub hot_blocks: u64,
@@ -94,10 +99,11 @@ impl Plan {
         let hosts = rng.within(1, 2) as usize;
         let commands = rng.within(60, 260) as u32;
         let total = u64::from(commands) * hosts as u64;
+        let memory = Rng::new(seed).part("memory").one_in(3);
         let accidents = (0..rng.below(6)).map(|_| (rng.below(total) as u32, accident(&mut rng)));
         let mut accidents: Vec<(u32, Accident)> = accidents.collect();
         accidents.sort_by_key(|(at, _)| *at);
-        Plan {
+        let plan = Plan {
             seed,
             reactors: rng.within(1, 3) as usize,
             hosts,
@@ -106,6 +112,7 @@ impl Plan {
             commands,
             header_digest: rng.coin(),
             data_digest: rng.coin(),
+            memory: false,
             blocks: 2048,
             hot_blocks: rng.within(4, 48),
             errors: [0, 0, 40, 200][rng.below(4) as usize],
@@ -116,7 +123,23 @@ impl Plan {
             few_buffers: rng.one_in(3),
             accidents,
             planted: None,
+        };
+        if memory { plan.on_memory() } else { plan }
+    }
+
+    /// The same on a device that is memory.
+    pub fn on_memory(mut self) -> Plan {
+        for (_, accident) in &mut self.accidents {
+            if *accident == Accident::PowerCut {
+                *accident = Accident::Kill;
+            }
         }
+        Plan { memory: true, errors: 0, ..self }
+    }
+
+    /// The same on a drive.
+    pub fn on_drive(self) -> Plan {
+        Plan { memory: false, ..self }
     }
 
     /// The same with a bug in it.

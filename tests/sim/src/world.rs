@@ -1,13 +1,15 @@
 //! Runs a plan: who goes next, what time it is, and what goes wrong when.
 
-use crate::disk::{Drive, SharedDrive};
+use crate::block::BLOCK_BYTES;
+use crate::disk::{Drive, SharedDrive, SimDisk};
 use crate::host::{Checks, Host};
 use crate::network::{Net, SharedNet, locked};
 use crate::node::{Node, pool_plan};
 use crate::plan::{Accident, Plan};
 use crate::rng::{Rng, mix};
 use crate::{Failure, Kind};
-use bdev::Memory;
+use bdev::{Bdev, Memory};
+use bdev_mem::Ram;
 use std::sync::{Arc, Mutex};
 
 /// A run that takes longer than this, in ns of its own clock, does not end.
@@ -53,6 +55,8 @@ struct World<'a> {
     now_ns: u64,
     net: SharedNet,
     drive: SharedDrive,
+    /// The drive, or the memory in its place.
+    device: Arc<dyn Bdev>,
     node: Option<Node>,
     /// When the node comes up again.
     starts_ns: u64,
@@ -82,6 +86,12 @@ impl<'a> World<'a> {
         let mut rng = Rng::new(plan.seed);
         let net = Arc::new(Mutex::new(Net::new(plan, rng.part("network"))));
         let drive = Arc::new(Mutex::new(Drive::new(plan, rng.part("drive"))));
+        let device: Arc<dyn Bdev> = if plan.memory {
+            let bytes = plan.blocks * BLOCK_BYTES as u64;
+            Arc::new(Ram::new(bytes, BLOCK_BYTES as u32).expect("a little memory"))
+        } else {
+            Arc::new(SimDisk::new(drive.clone()))
+        };
         let mut host = |number| Host::new(number, plan, memory, &net, rng.part("host"));
         let hosts = (0..plan.hosts).map(&mut host).collect();
         World {
@@ -100,6 +110,7 @@ impl<'a> World<'a> {
             memory,
             net,
             drive,
+            device,
         }
     }
 
@@ -107,8 +118,8 @@ impl<'a> World<'a> {
     fn round(&mut self) -> Result<(), Failure> {
         self.happen();
         if self.node.is_none() && self.now_ns >= self.starts_ns {
-            let World { plan, memory, drive, net, now_ns, .. } = self;
-            self.node = Some(Node::start(plan, memory, drive, net, *now_ns));
+            let World { plan, memory, device, net, now_ns, .. } = self;
+            self.node = Some(Node::start(plan, memory, device, net, *now_ns));
         }
         let cores = self.node.as_ref().map_or(0, Node::cores);
         let actors = cores + self.hosts.len();

@@ -28,28 +28,34 @@ fn is_caught(bug: Planted, kinds: &[Kind], change: impl Fn(&mut Plan)) {
     outcome.unwrap();
 }
 
+/// As the seed has it, but with the drive that has the bug.
+fn on_a_drive(plan: &mut Plan) {
+    *plan = plan.clone().on_drive();
+}
+
 fn as_it_is(_: &mut Plan) {}
 
 /// Only what the power does, so that nothing else is seen first.
 fn power_cuts(plan: &mut Plan) {
     use sim::plan::Accident;
+    on_a_drive(plan);
     plan.errors = 0;
     plan.accidents = (1..5).map(|n| (n * plan.commands / 5, Accident::PowerCut)).collect();
 }
 
 #[test]
 fn a_lost_write_is_stale() {
-    is_caught(Planted::LostWrite, &[Kind::Stale], as_it_is);
+    is_caught(Planted::LostWrite, &[Kind::Stale], on_a_drive);
 }
 
 #[test]
 fn a_late_write_is_stale_or_lost() {
-    is_caught(Planted::LateWrite, &[Kind::Stale, Kind::NotDurable], as_it_is);
+    is_caught(Planted::LateWrite, &[Kind::Stale, Kind::NotDurable], on_a_drive);
 }
 
 #[test]
 fn a_misplaced_write_is_garbage_or_stale() {
-    is_caught(Planted::MisplacedWrite, &[Kind::Garbage, Kind::Stale], as_it_is);
+    is_caught(Planted::MisplacedWrite, &[Kind::Garbage, Kind::Stale], on_a_drive);
 }
 
 #[test]
@@ -69,13 +75,13 @@ fn a_torn_block_is_garbage() {
 
 #[test]
 fn a_lost_completion_is_unanswered() {
-    is_caught(Planted::LostCompletion, &[Kind::Unanswered], as_it_is);
+    is_caught(Planted::LostCompletion, &[Kind::Unanswered], on_a_drive);
 }
 
 #[test]
 fn a_double_completion_breaks_an_invariant() {
     let kinds = [Kind::Panic, Kind::AnsweredTwice, Kind::Protocol];
-    is_caught(Planted::DoubleCompletion, &kinds, as_it_is);
+    is_caught(Planted::DoubleCompletion, &kinds, on_a_drive);
 }
 
 #[test]
@@ -106,5 +112,12 @@ fn an_unfused_pair_is_not_atomic() {
         (plan.hosts, plan.hot_blocks, plan.errors, plan.depth) = (2, 2, 0, 12);
         plan.commands = 400;
         plan.accidents.clear();
+    });
+}
+
+#[test]
+fn a_block_of_which_half_has_landed_is_garbage() {
+    is_caught(Planted::BytesThatAreNotThere, &[Kind::Garbage], |plan| {
+        *plan = Plan { data_digest: false, ..plan.clone().on_memory() };
     });
 }
