@@ -4,6 +4,7 @@
 
 pub mod host;
 pub mod network;
+pub mod world;
 
 use bdev::dma::PoolPlan;
 use bdev::{DmaBuf, DmaPool, DmaSlice, Memory};
