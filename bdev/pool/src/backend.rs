@@ -1,0 +1,228 @@
+//! The metadata region of a device as redb's storage (`FORMAT.md`, "The metadata store").
+
+use crate::medium::{BLOCK_BYTES, Medium};
+use crate::superblock::Superblock;
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Where the region begins on its device, in bytes.
+pub(crate) const REGION_OFFSET: u64 = 1 << 20;
+
+/// Zeros are written in pieces of this many bytes.
+const ZEROS_BYTES: usize = 1 << 20;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+type Block = Box<[u8; BLOCK_BYTES]>;
+
+/// The metadata region of one device. Writes are queued, and submitted together by `sync_data`.
+#[derive(Debug)]
+pub(crate) struct Region {
+    medium: Arc<dyn Medium>,
+    state: Mutex<State>,
+}
+
+/// The region, as redb owns it.
+#[derive(Debug)]
+pub(crate) struct Backend(pub Arc<Region>);
+
+#[derive(Debug)]
+struct State {
+    /// As it is on the device.
+    superblock: Superblock,
+    /// What redb set the length to.
+    length: u64,
+    /// By number in the region: what is written and not submitted yet.
+    queued: BTreeMap<u64, Block>,
+    /// Block 0, which redb changes in part with every commit.
+    head: Option<Block>,
+}
+
+impl Region {
+    /// The region of the device that `superblock` is on.
+    pub(crate) fn new(medium: Arc<dyn Medium>, superblock: Superblock) -> Arc<Region> {
+        let length = superblock.metadata_length;
+        let state = State { superblock, length, queued: BTreeMap::new(), head: None };
+        Arc::new(Region { medium, state: Mutex::new(state) })
+    }
+
+    /// Says durably that the metadata is here, as the `generation`-th place of it.
+    pub(crate) fn publish(&self, generation: u64) -> io::Result<()> {
+        let mut state = self.state();
+        let mut next = Superblock { metadata_generation: generation, ..state.superblock.clone() };
+        next.write_next(&*self.medium)?;
+        state.superblock = next;
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The thread that panicked has left nothing half done: every change here is one step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One block, as it was written last.
+    fn block(&self, state: &State, number: u64) -> io::Result<Block> {
+        if let Some(block) = state.queued.get(&number) {
+            return Ok(block.clone());
+        }
+        if let (0, Some(head)) = (number, &state.head) {
+            return Ok(head.clone());
+        }
+        let mut block = Box::new([0; BLOCK_BYTES]);
+        self.medium.read(REGION_OFFSET + number * BLOCK, &mut block[..])?;
+        Ok(block)
+    }
+
+    /// Writes zeros to what a longer store begins to use: what lay there is no concern of it.
+    fn clear(&self, bytes: Range<u64>) -> io::Result<()> {
+        let zeros = vec![0; ZEROS_BYTES];
+        let mut at = bytes.start.next_multiple_of(BLOCK);
+        let end = bytes.end.next_multiple_of(BLOCK);
+        while at < end {
+            let now = (end - at).min(ZEROS_BYTES as u64);
+            self.medium.write(&[(REGION_OFFSET + at, &zeros[..now as usize])])?;
+            at += now;
+        }
+        Ok(())
+    }
+
+    fn set_durable_length(&self, state: &mut State) -> io::Result<()> {
+        let mut next = Superblock { metadata_length: state.length, ..state.superblock.clone() };
+        next.write_next(&*self.medium)?;
+        state.superblock = next;
+        Ok(())
+    }
+}
+
+/// The parts of `bytes` by block: its number, the part of it, and the part of `bytes`.
+fn parts(at: u64, bytes: usize) -> impl Iterator<Item = (u64, Range<usize>, Range<usize>)> {
+    let end = at + bytes as u64;
+    (at / BLOCK..end.div_ceil(BLOCK)).map(move |number| {
+        let from = at.max(number * BLOCK);
+        let to = end.min((number + 1) * BLOCK);
+        let inside = (from - number * BLOCK) as usize..(to - number * BLOCK) as usize;
+        (number, inside, (from - at) as usize..(to - at) as usize)
+    })
+}
+
+/// Blocks next to each other, as the pieces of one submission.
+fn runs(queued: &BTreeMap<u64, Block>) -> Vec<(u64, Vec<u8>)> {
+    let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
+    for (number, block) in queued {
+        let at = REGION_OFFSET + number * BLOCK;
+        match runs.last_mut() {
+            Some((start, bytes)) if *start + bytes.len() as u64 == at => {
+                bytes.extend_from_slice(&block[..]);
+            }
+            _ => runs.push((at, block.to_vec())),
+        }
+    }
+    runs
+}
+
+impl redb::StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.state().length)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+}
+
+impl Region {
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let state = self.state();
+        let past = offset.checked_add(out.len() as u64).is_none_or(|end| end > state.length);
+        if past {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if offset.is_multiple_of(BLOCK) && out.len().is_multiple_of(BLOCK_BYTES) {
+            self.medium.read(REGION_OFFSET + offset, out)?;
+            let numbers = offset / BLOCK..(offset + out.len() as u64) / BLOCK;
+            for (number, block) in state.queued.range(numbers) {
+                let at = (number * BLOCK - offset) as usize;
+                out[at..at + BLOCK_BYTES].copy_from_slice(&block[..]);
+            }
+            return Ok(());
+        }
+        for (number, inside, outside) in parts(offset, out.len()) {
+            out[outside].copy_from_slice(&self.block(&state, number)?[inside]);
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.state();
+        if len > state.superblock.metadata_bytes {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if len > state.length {
+            self.clear(state.length..len)?;
+        }
+        state.queued.split_off(&len.div_ceil(BLOCK));
+        state.length = len;
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if state.length > state.superblock.metadata_length {
+            // The zeros first: what the length speaks of is there.
+            self.medium.flush()?;
+            self.set_durable_length(&mut state)?;
+        }
+        let runs = runs(&state.queued);
+        let pieces: Vec<(u64, &[u8])> = runs.iter().map(|(at, bytes)| (*at, &bytes[..])).collect();
+        self.medium.write(&pieces)?;
+        self.medium.flush()?;
+        if let Some(head) = state.queued.remove(&0) {
+            state.head = Some(head);
+        }
+        state.queued.clear();
+        if state.length < state.superblock.metadata_length {
+            self.set_durable_length(&mut state)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        for (number, inside, outside) in parts(offset, data.len()) {
+            let mut block = match inside.len() {
+                BLOCK_BYTES => Box::new([0; BLOCK_BYTES]),
+                _ => self.block(&state, number)?,
+            };
+            block[inside].copy_from_slice(&data[outside]);
+            state.queued.insert(number, block);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_what_is_asked_for_once() {
+        let of = |at, bytes| parts(at, bytes).collect::<Vec<_>>();
+        assert_eq!(of(0, 320), [(0, 0..320, 0..320)]);
+        assert_eq!(of(4000, 200), [(0, 4000..4096, 0..96), (1, 0..104, 96..200)]);
+        assert_eq!(of(8192, 4096), [(2, 0..4096, 0..4096)]);
+    }
+}

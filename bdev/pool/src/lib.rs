@@ -1,0 +1,15 @@
+//! Pools of devices: the format of what lies on them (`FORMAT.md`), and the store of their
+//! metadata.
+
+mod backend;
+mod entry;
+mod medium;
+mod record;
+mod store;
+mod superblock;
+
+pub use entry::{BLOCKS_PER_EXTENT, Blocks, EXTENTS_PER_ROW, Entry, NotARow, Row, Slot};
+pub use medium::{BLOCK_BYTES, FileMedium, Medium};
+pub use record::{DeviceRecord, DeviceState, NodeRecord, NodeState, VolumeRecord};
+pub use store::{Contents, RowKey, Store, StoreError, Update};
+pub use superblock::{EXTENT_BYTES, Superblock, SuperblockError};

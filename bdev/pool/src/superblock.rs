@@ -1,0 +1,209 @@
+//! The superblock of a device, in two copies of which one is always good.
+
+use crate::medium::{BLOCK_BYTES, Medium};
+use crc_fast::{CrcAlgorithm, checksum};
+use std::io;
+use uuid::Uuid;
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Bytes in an extent.
+pub const EXTENT_BYTES: u64 = 1 << 20;
+
+const MAGIC: [u8; 8] = *b"FOREBAY\0";
+const FORMAT: u32 = 1;
+const NAME_BYTES: usize = 64;
+/// What is looked at before a device counts as empty, in bytes.
+const HEAD_BYTES: usize = 1 << 20;
+const COPIES: u64 = 2;
+
+/// The layout on the device (`FORMAT.md`, "Superblock").
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Layout {
+    magic: [u8; 8],
+    format: U32,
+    device: U32,
+    pool: [u8; 16],
+    uuid: [u8; 16],
+    sequence: U64,
+    data_offset: U64,
+    slots: U64,
+    metadata_bytes: U64,
+    metadata_generation: U64,
+    metadata_length: U64,
+    extent_bytes: U32,
+    block_bytes: U32,
+    name: [u8; NAME_BYTES],
+    zeros: [u8; BLOCK_BYTES - 168 - 4],
+    crc: U32,
+}
+
+const _: () = assert!(size_of::<Layout>() == BLOCK_BYTES);
+const _: () = assert!(std::mem::offset_of!(Layout, pool) == 16);
+const _: () = assert!(std::mem::offset_of!(Layout, sequence) == 48);
+const _: () = assert!(std::mem::offset_of!(Layout, metadata_bytes) == 72);
+const _: () = assert!(std::mem::offset_of!(Layout, extent_bytes) == 96);
+const _: () = assert!(std::mem::offset_of!(Layout, name) == 104);
+const _: () = assert!(std::mem::offset_of!(Layout, zeros) == 168);
+const _: () = assert!(std::mem::offset_of!(Layout, crc) == 4092);
+
+/// What a device says of itself and its pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Superblock {
+    /// Number of the device in the pool.
+    pub device: u32,
+    /// The pool.
+    pub pool: Uuid,
+    /// The device.
+    pub uuid: Uuid,
+    /// Counts the writes of the superblock.
+    pub sequence: u64,
+    /// Where the slots begin, in bytes.
+    pub data_offset: u64,
+    /// Slots.
+    pub slots: u64,
+    /// Size of the metadata region in bytes; 0 without one.
+    pub metadata_bytes: u64,
+    /// The device with the highest number, if that is not 0, has the metadata.
+    pub metadata_generation: u64,
+    /// Length of the metadata store in bytes.
+    pub metadata_length: u64,
+    /// Name of the pool: at most 64 bytes.
+    pub name: String,
+}
+
+/// Why a device has no superblock for us.
+#[derive(Debug)]
+pub enum SuperblockError {
+    /// It could not be read.
+    Device(io::Error),
+    /// The device is zeros where it would be.
+    Empty,
+    /// Something else is there.
+    Foreign,
+    /// It is of a format that this version does not know.
+    Format(u32),
+}
+
+impl std::fmt::Display for SuperblockError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SuperblockError::Device(error) => write!(f, "it cannot be read: {error}"),
+            SuperblockError::Empty => f.write_str("it is empty: no pool was made on it"),
+            SuperblockError::Foreign => f.write_str("it holds something that is not a pool's"),
+            SuperblockError::Format(format) => write!(
+                f,
+                "it belongs to a pool of format {format}, and this version knows format {FORMAT} \
+                 only: use a newer one"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for SuperblockError {}
+
+impl Superblock {
+    /// Whether `name` can be a pool's: 1 to 64 bytes, no control characters.
+    pub fn is_name(name: &str) -> bool {
+        (1..=NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control)
+    }
+
+    /// Finds the newer good copy.
+    ///
+    /// # Errors
+    /// What is there instead.
+    pub fn read(medium: &dyn Medium) -> Result<Superblock, SuperblockError> {
+        let mut head = vec![0; HEAD_BYTES.min(medium.bytes() as usize)];
+        let whole = head.len() - head.len() % BLOCK_BYTES;
+        medium.read(0, &mut head[..whole]).map_err(SuperblockError::Device)?;
+        let copies = head.chunks_exact(BLOCK_BYTES).take(COPIES as usize);
+        let (mut best, mut unknown) = (None::<Superblock>, None);
+        for copy in copies {
+            match Superblock::decode(copy) {
+                Ok(block) if best.as_ref().is_none_or(|b| b.sequence < block.sequence) => {
+                    best = Some(block);
+                }
+                Err(SuperblockError::Format(format)) => unknown = Some(format),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        match (best, unknown) {
+            (Some(block), _) => Ok(block),
+            (None, Some(format)) => Err(SuperblockError::Format(format)),
+            (None, None) if head.iter().all(|byte| *byte == 0) => Err(SuperblockError::Empty),
+            (None, None) => Err(SuperblockError::Foreign),
+        }
+    }
+
+    /// Writes it durably as the next one, in place of the older copy.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn write_next(&mut self, medium: &dyn Medium) -> io::Result<()> {
+        let next = Superblock { sequence: self.sequence + 1, ..self.clone() };
+        medium.write(&[((next.sequence % COPIES) * BLOCK_BYTES as u64, &next.encode())])?;
+        medium.flush()?;
+        *self = next;
+        Ok(())
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        assert!(Superblock::is_name(&self.name), "checked before a pool is made");
+        let mut name = [0; NAME_BYTES];
+        name[..self.name.len()].copy_from_slice(self.name.as_bytes());
+        let mut layout = Layout {
+            magic: MAGIC,
+            format: FORMAT.into(),
+            device: self.device.into(),
+            pool: self.pool.into_bytes(),
+            uuid: self.uuid.into_bytes(),
+            sequence: self.sequence.into(),
+            data_offset: self.data_offset.into(),
+            slots: self.slots.into(),
+            metadata_bytes: self.metadata_bytes.into(),
+            metadata_generation: self.metadata_generation.into(),
+            metadata_length: self.metadata_length.into(),
+            extent_bytes: (EXTENT_BYTES as u32).into(),
+            block_bytes: (BLOCK_BYTES as u32).into(),
+            name,
+            zeros: [0; BLOCK_BYTES - 168 - 4],
+            crc: 0.into(),
+        };
+        layout.crc = crc(layout.as_bytes()).into();
+        layout.as_bytes().to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Superblock, SuperblockError> {
+        let layout = Layout::ref_from_bytes(bytes).map_err(|_| SuperblockError::Foreign)?;
+        if layout.magic != MAGIC || layout.crc.get() != crc(bytes) {
+            return Err(SuperblockError::Foreign);
+        }
+        if layout.format.get() != FORMAT {
+            return Err(SuperblockError::Format(layout.format.get()));
+        }
+        let name = layout.name.split(|byte| *byte == 0).next().unwrap_or_default();
+        let name = std::str::from_utf8(name).map_err(|_| SuperblockError::Foreign)?;
+        let sizes = (u64::from(layout.extent_bytes.get()), layout.block_bytes.get() as usize);
+        if sizes != (EXTENT_BYTES, BLOCK_BYTES) || !Superblock::is_name(name) {
+            return Err(SuperblockError::Foreign);
+        }
+        Ok(Superblock {
+            device: layout.device.get(),
+            pool: Uuid::from_bytes(layout.pool),
+            uuid: Uuid::from_bytes(layout.uuid),
+            sequence: layout.sequence.get(),
+            data_offset: layout.data_offset.get(),
+            slots: layout.slots.get(),
+            metadata_bytes: layout.metadata_bytes.get(),
+            metadata_generation: layout.metadata_generation.get(),
+            metadata_length: layout.metadata_length.get(),
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// CRC32C of all but the last field.
+fn crc(bytes: &[u8]) -> u32 {
+    checksum(CrcAlgorithm::Crc32Iscsi, &bytes[..BLOCK_BYTES - 4]) as u32
+}
