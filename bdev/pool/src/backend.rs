@@ -217,6 +217,96 @@ impl Region {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::medium::FileMedium;
+    use uuid::Uuid;
+
+    const REGION_BYTES: u64 = 1 << 20;
+
+    /// A region full of what others left there.
+    fn region() -> Arc<Region> {
+        let bytes = REGION_OFFSET + REGION_BYTES;
+        let medium = FileMedium::new(tempfile::tempfile().unwrap(), bytes);
+        medium.write(&[(0, &vec![0xa5; bytes as usize])]).unwrap();
+        let superblock = Superblock {
+            device: 0,
+            pool: Uuid::nil(),
+            uuid: Uuid::nil(),
+            sequence: 0,
+            data_offset: bytes,
+            slots: 0,
+            metadata_bytes: REGION_BYTES,
+            metadata_generation: 1,
+            metadata_length: 0,
+            name: "unit".to_owned(),
+        };
+        Region::new(Arc::new(medium), superblock)
+    }
+
+    fn again(region: &Region) -> Arc<Region> {
+        Region::new(region.medium.clone(), Superblock::read(&*region.medium).unwrap())
+    }
+
+    fn read(region: &Region, at: u64, bytes: usize) -> Vec<u8> {
+        let mut into = vec![1; bytes];
+        region.read(at, &mut into).unwrap();
+        into
+    }
+
+    #[test]
+    fn what_it_grows_into_is_zeros_whatever_was_there() {
+        let region = region();
+        region.set_len(10_000).unwrap();
+        assert_eq!(read(&region, 0, 10_000), [0; 10_000]);
+        region.write(4000, &[7; 5000]).unwrap();
+        region.set_len(4096).unwrap();
+        region.set_len(3 * 4096).unwrap();
+        assert_eq!(read(&region, 4096, 8192), [0; 8192]);
+        region.sync_data().unwrap();
+        let region = again(&region);
+        assert_eq!(region.state().length, 3 * 4096);
+        assert_eq!(read(&region, 0, 4000), [0; 4000]);
+        assert_eq!(read(&region, 4000, 96), [7; 96]);
+        assert_eq!(read(&region, 4096, 8192), [0; 8192]);
+    }
+
+    #[test]
+    fn its_length_is_kept_and_bounds_it() {
+        let region = region();
+        region.set_len(5 * 4096).unwrap();
+        region.sync_data().unwrap();
+        region.set_len(4096).unwrap();
+        assert_eq!(region.read(4096, &mut [0]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(again(&region).state().length, 5 * 4096, "not before it is synced");
+        region.sync_data().unwrap();
+        assert_eq!(again(&region).state().length, 4096);
+        let too_long = region.set_len(REGION_BYTES + 1).unwrap_err();
+        assert_eq!(too_long.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn parts_of_blocks_are_changed_in_place() {
+        let region = region();
+        region.set_len(4 * 4096).unwrap();
+        region.write(0, &[1; 320]).unwrap();
+        region.write(4096, &[2; 8192]).unwrap();
+        region.sync_data().unwrap();
+        region.write(64, &[3; 128]).unwrap();
+        region.write(8000, &[4; 400]).unwrap();
+        for region in [region.clone(), {
+            region.sync_data().unwrap();
+            again(&region)
+        }] {
+            let whole = read(&region, 0, 4 * 4096);
+            assert_eq!(whole[..64], [1; 64]);
+            assert_eq!(whole[64..192], [3; 128]);
+            assert_eq!(whole[192..320], [1; 128]);
+            assert_eq!(whole[320..4096], [0; 3776]);
+            assert_eq!(whole[4096..8000], [2; 3904]);
+            assert_eq!(whole[8000..8400], [4; 400]);
+            assert_eq!(whole[8400..12_288], [2; 3888]);
+            assert_eq!(read(&region, 100, 9000), whole[100..9100]);
+        }
+    }
 
     #[test]
     fn parts_cover_what_is_asked_for_once() {
