@@ -62,10 +62,10 @@ fn make(path: &Path) {
         let mut updates = volume(number).to_vec();
         for chunk in 0..rows {
             let mut row = Row::default();
-            for entry in &mut row.0 {
+            for at in 0..EXTENTS_PER_ROW {
                 // Scattered, as after years.
                 let slot = Slot { device: 0, number: next * 7_919 % slots };
-                *entry = Entry::Whole(slot);
+                row.set(at, Entry::Whole(slot));
                 next += 1;
             }
             updates.push(Update::Row((number, chunk), Box::new(row)));

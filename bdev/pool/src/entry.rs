@@ -9,8 +9,9 @@ pub const BLOCKS_PER_EXTENT: usize = 256;
 const WORD_BYTES: usize = 8;
 const BITMAP_BYTES: usize = BLOCKS_PER_EXTENT / 8;
 const NUMBER_BITS: u32 = 48;
-const DEVICE_BITS: u32 = 14;
-const KIND_SHIFT: u32 = NUMBER_BITS + DEVICE_BITS;
+const DEVICE_BITS: u32 = 13;
+const REST_SHIFT: u32 = NUMBER_BITS + DEVICE_BITS;
+const KIND_SHIFT: u32 = REST_SHIFT + 1;
 
 const NOTHING: u64 = 0;
 const ZEROS: u64 = 1;
@@ -69,6 +70,16 @@ impl Blocks {
     }
 }
 
+/// What the blocks of an extent are that are not in its slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rest {
+    /// What the parent says.
+    #[default]
+    Parent,
+    /// Zeros, whatever the parent has.
+    Zeros,
+}
+
 /// What a node says of one extent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Entry {
@@ -79,8 +90,15 @@ pub enum Entry {
     Zeros,
     /// All of it is in the slot.
     Whole(Slot),
-    /// These blocks of it are in the slot; of the others, its parent knows.
-    Part(Slot, Blocks),
+    /// Some blocks of it are in the slot.
+    Part {
+        /// The slot.
+        slot: Slot,
+        /// Which are.
+        blocks: Blocks,
+        /// What the others are.
+        rest: Rest,
+    },
 }
 
 impl Entry {
@@ -88,19 +106,20 @@ impl Entry {
     pub fn slot(&self) -> Option<Slot> {
         match self {
             Entry::Nothing | Entry::Zeros => None,
-            Entry::Whole(slot) | Entry::Part(slot, _) => Some(*slot),
+            Entry::Whole(slot) | Entry::Part { slot, .. } => Some(*slot),
         }
     }
 
     fn word(&self) -> u64 {
-        let (kind, slot) = match self {
+        let (kind, rest, slot) = match self {
             Entry::Nothing => return NOTHING << KIND_SHIFT,
             Entry::Zeros => return ZEROS << KIND_SHIFT,
-            Entry::Whole(slot) => (WHOLE, slot),
-            Entry::Part(slot, _) => (PART, slot),
+            Entry::Whole(slot) => (WHOLE, Rest::Parent, slot),
+            Entry::Part { slot, rest, .. } => (PART, *rest, slot),
         };
+        let rest = u64::from(rest == Rest::Zeros) << REST_SHIFT;
         assert!(u32::from(slot.device) < Slot::DEVICES && slot.number < Slot::NUMBERS);
-        kind << KIND_SHIFT | u64::from(slot.device) << NUMBER_BITS | slot.number
+        kind << KIND_SHIFT | rest | u64::from(slot.device) << NUMBER_BITS | slot.number
     }
 }
 
@@ -116,32 +135,71 @@ impl std::fmt::Display for NotARow {
 
 impl std::error::Error for NotARow {}
 
-/// The entries of [`EXTENTS_PER_ROW`] extents next to each other.
+/// The entries of [`EXTENTS_PER_ROW`] extents next to each other, as they are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row(pub [Entry; EXTENTS_PER_ROW]);
+pub struct Row {
+    words: [u64; EXTENTS_PER_ROW],
+    /// Of the extents that are there in part, in their order.
+    parts: Vec<Blocks>,
+}
 
 impl Default for Row {
     fn default() -> Row {
-        Row([Entry::Nothing; EXTENTS_PER_ROW])
+        Row { words: [NOTHING; EXTENTS_PER_ROW], parts: Vec::new() }
     }
 }
 
 impl Row {
+    /// What it says of extent `at` of it.
+    pub fn get(&self, at: usize) -> Entry {
+        let word = self.words[at];
+        match word >> KIND_SHIFT {
+            WHOLE => Entry::Whole(slot_of(word)),
+            PART => {
+                let over_zeros = word >> REST_SHIFT & 1 != 0;
+                let rest = if over_zeros { Rest::Zeros } else { Rest::Parent };
+                Entry::Part { slot: slot_of(word), blocks: self.parts[self.part(at)], rest }
+            }
+            ZEROS => Entry::Zeros,
+            _ => Entry::Nothing,
+        }
+    }
+
+    /// Has it say `entry` of extent `at` of it. All blocks of an extent are the whole of it.
+    pub fn set(&mut self, at: usize, entry: Entry) {
+        let part = self.part(at);
+        if self.words[at] >> KIND_SHIFT == PART {
+            self.parts.remove(part);
+        }
+        let entry = match entry {
+            Entry::Part { slot, blocks: Blocks::ALL, .. } => Entry::Whole(slot),
+            entry => entry,
+        };
+        if let Entry::Part { blocks, .. } = entry {
+            self.parts.insert(part, blocks);
+        }
+        self.words[at] = entry.word();
+    }
+
+    /// Its entries.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        (0..EXTENTS_PER_ROW).map(|at| self.get(at))
+    }
+
+    /// The place of the bitmap of extent `at`.
+    fn part(&self, at: usize) -> usize {
+        self.words[..at].iter().filter(|word| **word >> KIND_SHIFT == PART).count()
+    }
+
     /// Whether it says nothing of any extent: such a row is not stored.
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|entry| *entry == Entry::Nothing)
+        self.words == [NOTHING; EXTENTS_PER_ROW]
     }
 
     /// Its bytes: a word for each extent, then a bitmap for each that is there in part.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes: Vec<u8> =
-            self.0.iter().flat_map(|entry| entry.word().to_le_bytes()).collect();
-        for entry in &self.0 {
-            if let Entry::Part(_, blocks) = entry {
-                bytes.extend(blocks.0.iter().flat_map(|word| word.to_le_bytes()));
-            }
-        }
-        bytes
+        let bitmaps = self.parts.iter().flat_map(|blocks| blocks.0.iter());
+        self.words.iter().chain(bitmaps).flat_map(|word| word.to_le_bytes()).collect()
     }
 
     /// The row that `bytes` are.
@@ -151,22 +209,26 @@ impl Row {
     pub fn decode(bytes: &[u8]) -> Result<Row, NotARow> {
         let (words, bitmaps) =
             bytes.split_at_checked(EXTENTS_PER_ROW * WORD_BYTES).ok_or(NotARow)?;
-        let mut bitmaps = bitmaps.chunks(BITMAP_BYTES);
         let mut row = Row::default();
-        for (entry, word) in row.0.iter_mut().zip(words.chunks(WORD_BYTES)) {
-            let word = u64_of(word)?;
-            let device = (word >> NUMBER_BITS) as u16 & (Slot::DEVICES - 1) as u16;
-            let slot = Slot { device, number: word & (Slot::NUMBERS - 1) };
-            *entry = match word >> KIND_SHIFT {
-                WHOLE => Entry::Whole(slot),
-                PART => Entry::Part(slot, blocks_of(bitmaps.next().ok_or(NotARow)?)?),
-                ZEROS if word == ZEROS << KIND_SHIFT => Entry::Zeros,
-                NOTHING if word == 0 => Entry::Nothing,
-                _ => return Err(NotARow),
+        for (word, bytes) in row.words.iter_mut().zip(words.chunks(WORD_BYTES)) {
+            *word = u64_of(bytes)?;
+            let plain = match *word >> KIND_SHIFT {
+                PART => true,
+                WHOLE => *word >> REST_SHIFT & 1 == 0,
+                _ => *word << 2 == 0,
             };
+            if !plain {
+                return Err(NotARow);
+            }
         }
-        if bitmaps.next().is_some() { Err(NotARow) } else { Ok(row) }
+        row.parts = bitmaps.chunks(BITMAP_BYTES).map(blocks_of).collect::<Result<_, _>>()?;
+        if row.parts.len() == row.part(EXTENTS_PER_ROW) { Ok(row) } else { Err(NotARow) }
     }
+}
+
+fn slot_of(word: u64) -> Slot {
+    let device = (word >> NUMBER_BITS) as u16 & (Slot::DEVICES - 1) as u16;
+    Slot { device, number: word & (Slot::NUMBERS - 1) }
 }
 
 fn u64_of(bytes: &[u8]) -> Result<u64, NotARow> {
@@ -200,16 +262,24 @@ mod tests {
             Just(Entry::Nothing),
             Just(Entry::Zeros),
             slot().prop_map(Entry::Whole),
-            (slot(), any::<[u64; 4]>())
-                .prop_filter("a whole extent is no part", |(_, words)| *words != [u64::MAX; 4])
-                .prop_map(|(slot, words)| Entry::Part(slot, Blocks(words))),
+            (slot(), any::<[u64; 4]>(), prop_oneof![Just(Rest::Parent), Just(Rest::Zeros)])
+                .prop_filter("a whole extent is no part", |(_, words, _)| *words != [u64::MAX; 4])
+                .prop_map(|(slot, words, rest)| Entry::Part { slot, blocks: Blocks(words), rest }),
         ]
     }
 
     proptest! {
         #[test]
-        fn rows_are_read_as_written(entries in proptest::collection::vec(entry(), 64)) {
-            let row = Row(entries.try_into().unwrap());
+        fn rows_say_what_they_were_told(
+            changes in proptest::collection::vec((0usize..64, entry()), 0..200),
+        ) {
+            let (mut row, mut oracle) = (Row::default(), [Entry::Nothing; 64]);
+            for (at, entry) in changes {
+                row.set(at, entry);
+                oracle[at] = entry;
+            }
+            prop_assert!(row.entries().eq(oracle));
+            prop_assert_eq!(row.is_empty(), oracle == [Entry::Nothing; 64]);
             prop_assert_eq!(Row::decode(&row.encode()), Ok(row));
         }
 
@@ -219,7 +289,9 @@ mod tests {
             change in any::<(usize, u8)>(),
             cut in prop_oneof![Just(0usize), 1usize..40],
         ) {
-            let mut bytes = Row(entries.try_into().unwrap()).encode();
+            let mut row = Row::default();
+            entries.into_iter().enumerate().for_each(|(at, entry)| row.set(at, entry));
+            let mut bytes = row.encode();
             let at = change.0 % bytes.len();
             bytes[at] ^= change.1;
             bytes.truncate(bytes.len() - cut);
@@ -249,17 +321,20 @@ mod tests {
     #[test]
     fn a_word_is_what_the_page_says() {
         let mut row = Row::default();
-        row.0[1] = Entry::Zeros;
-        row.0[2] = Entry::Whole(Slot { device: 5, number: 7 });
+        row.set(1, Entry::Zeros);
+        row.set(2, Entry::Whole(Slot { device: 5, number: 7 }));
         let mut blocks = Blocks::NONE;
         blocks.add(9);
-        row.0[3] = Entry::Part(Slot { device: 1, number: 2 }, blocks);
+        let slot = Slot { device: 1, number: 2 };
+        row.set(3, Entry::Part { slot, blocks, rest: Rest::Parent });
+        row.set(4, Entry::Part { slot, blocks: Blocks::NONE, rest: Rest::Zeros });
         let bytes = row.encode();
-        assert_eq!(bytes.len(), 64 * 8 + 32);
+        assert_eq!(bytes.len(), 64 * 8 + 2 * 32);
         assert_eq!(bytes[..8], [0; 8]);
         assert_eq!(bytes[8..16], 0x4000_0000_0000_0000u64.to_le_bytes());
         assert_eq!(bytes[16..24], 0x8005_0000_0000_0007u64.to_le_bytes());
         assert_eq!(bytes[24..32], 0xc001_0000_0000_0002u64.to_le_bytes());
+        assert_eq!(bytes[32..40], 0xe001_0000_0000_0002u64.to_le_bytes());
         assert_eq!(bytes[512..516], [0, 2, 0, 0]);
     }
 }

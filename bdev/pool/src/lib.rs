@@ -8,7 +8,7 @@ mod record;
 mod store;
 mod superblock;
 
-pub use entry::{BLOCKS_PER_EXTENT, Blocks, EXTENTS_PER_ROW, Entry, NotARow, Row, Slot};
+pub use entry::{BLOCKS_PER_EXTENT, Blocks, EXTENTS_PER_ROW, Entry, NotARow, Rest, Row, Slot};
 pub use medium::{BLOCK_BYTES, FileMedium, Medium};
 pub use record::{DeviceRecord, DeviceState, NodeRecord, NodeState, VolumeRecord};
 pub use store::{Contents, RowKey, Store, StoreError, Update};

@@ -267,7 +267,7 @@ impl Contents {
                 return wrong(format!("a row of node {node}, which there is not"));
             };
             let extents = record.bytes.div_ceil(EXTENT_BYTES);
-            for (at, entry) in row.0.iter().enumerate() {
+            for (at, entry) in row.entries().enumerate() {
                 let extent = u64::from(*chunk) * EXTENTS_PER_ROW as u64 + at as u64;
                 let Some(slot) = entry.slot() else { continue };
                 if extent >= extents {

@@ -7,8 +7,8 @@
 mod support;
 
 use bdev_pool::{
-    Blocks, Contents, DeviceRecord, DeviceState, Entry, NodeRecord, NodeState, Row, Slot, Store,
-    StoreError, Superblock, SuperblockError, Update, VolumeRecord,
+    Blocks, Contents, DeviceRecord, DeviceState, Entry, NodeRecord, NodeState, Rest, Row, Slot,
+    Store, StoreError, Superblock, SuperblockError, Update, VolumeRecord,
 };
 use std::sync::Arc;
 use support::{Chance, PowerCuts, Tape};
@@ -110,7 +110,7 @@ impl Changes {
             2 => Entry::Nothing,
             _ => {
                 (0..7).for_each(|_| blocks.add(self.chance.below(256) as usize));
-                Entry::Part(slot, blocks)
+                Entry::Part { slot, blocks, rest: Rest::Parent }
             }
         }
     }
@@ -120,7 +120,7 @@ impl Changes {
         let mut row = self.contents.rows.get(&key).cloned().unwrap_or_default();
         for _ in 0..1 + self.chance.below(8) {
             let at = self.chance.below(64) as usize;
-            row.0[at] = self.entry();
+            row.set(at, self.entry());
         }
         if self.chance.below(12) == 0 {
             row = Row::default();
