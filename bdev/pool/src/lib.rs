@@ -5,11 +5,15 @@ mod backend;
 mod entry;
 mod medium;
 mod record;
+mod slots;
 mod store;
 mod superblock;
+mod volume;
 
 pub use entry::{BLOCKS_PER_EXTENT, Blocks, EXTENTS_PER_ROW, Entry, NotARow, Rest, Row, Slot};
 pub use medium::{BLOCK_BYTES, FileMedium, Medium};
 pub use record::{DeviceRecord, DeviceState, NodeRecord, NodeState, VolumeRecord};
+pub use slots::Slots;
 pub use store::{Contents, RowKey, Store, StoreError, Update};
 pub use superblock::{EXTENT_BYTES, Superblock, SuperblockError};
+pub use volume::{Dirty, NodeMap, Source, Target, Volume};

@@ -11,7 +11,8 @@ use bdev_pool::{
     Store, StoreError, Superblock, SuperblockError, Update, VolumeRecord,
 };
 use std::sync::Arc;
-use support::{Chance, PowerCuts, Tape};
+use support::chance::Chance;
+use support::tape::{PowerCuts, Tape};
 use uuid::Uuid;
 
 const MIB: usize = 1 << 20;

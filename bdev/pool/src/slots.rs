@@ -1,0 +1,179 @@
+//! Which slots of a pool's devices are free. Nothing of this is stored: what no entry names is
+//! free.
+
+use crate::entry::Slot;
+
+/// The slots of all devices of a pool.
+#[derive(Debug, Default)]
+pub struct Slots {
+    devices: Vec<DeviceSlots>,
+    /// The device that is asked next: extents that are taken one after the other lie on different
+    /// devices.
+    next: usize,
+}
+
+#[derive(Debug)]
+struct DeviceSlots {
+    number: u16,
+    /// A bit for each slot: taken.
+    taken: Vec<u64>,
+    slots: u64,
+    free: u64,
+    /// The word that is looked at next.
+    hint: usize,
+    /// Slots are taken here.
+    open: bool,
+}
+
+impl DeviceSlots {
+    fn take(&mut self) -> Option<Slot> {
+        if self.free == 0 || !self.open {
+            return None;
+        }
+        let words = self.taken.len();
+        let at = (0..words)
+            .map(|step| (self.hint + step) % words)
+            .find(|at| self.taken[*at] != u64::MAX)?;
+        let bit = self.taken[at].trailing_ones();
+        self.taken[at] |= 1 << bit;
+        self.free -= 1;
+        self.hint = at;
+        Some(Slot { device: self.number, number: at as u64 * 64 + u64::from(bit) })
+    }
+}
+
+impl Slots {
+    /// Adds a device with `slots` free slots.
+    ///
+    /// # Panics
+    /// If it is there already.
+    pub fn add_device(&mut self, number: u16, slots: u64) {
+        assert!(self.device(number).is_none(), "a device is added once");
+        let mut taken = vec![0; slots.div_ceil(64) as usize];
+        if let Some(last) = taken.last_mut()
+            && !slots.is_multiple_of(64)
+        {
+            // What the last word has beyond the device is never free.
+            *last = u64::MAX << (slots % 64);
+        }
+        let device = DeviceSlots { number, taken, slots, free: slots, hint: 0, open: true };
+        self.devices.push(device);
+    }
+
+    /// Takes no more slots on a device.
+    pub fn close_device(&mut self, number: u16) {
+        if let Some(device) = self.device(number) {
+            device.open = false;
+        }
+    }
+
+    fn device(&mut self, number: u16) -> Option<&mut DeviceSlots> {
+        self.devices.iter_mut().find(|device| device.number == number)
+    }
+
+    /// Slots of all devices.
+    pub fn total(&self) -> u64 {
+        self.devices.iter().map(|device| device.slots).sum()
+    }
+
+    /// Slots that can be taken.
+    pub fn free(&self) -> u64 {
+        self.devices.iter().filter(|device| device.open).map(|device| device.free).sum()
+    }
+
+    /// Takes a free slot; `None` when the pool is full.
+    pub fn take(&mut self) -> Option<Slot> {
+        let devices = self.devices.len();
+        (0..devices).find_map(|step| {
+            let at = (self.next + step) % devices;
+            let slot = self.devices[at].take()?;
+            self.next = at + 1;
+            Some(slot)
+        })
+    }
+
+    /// Marks a slot as taken, as an entry says. False if it does not exist or is taken already.
+    #[must_use]
+    pub fn claim(&mut self, slot: Slot) -> bool {
+        let Some(device) = self.device(slot.device).filter(|device| slot.number < device.slots)
+        else {
+            return false;
+        };
+        let (word, bit) = ((slot.number / 64) as usize, 1 << (slot.number % 64));
+        if device.taken[word] & bit != 0 {
+            return false;
+        }
+        device.taken[word] |= bit;
+        device.free -= 1;
+        true
+    }
+
+    /// Gives a slot back.
+    ///
+    /// # Panics
+    /// If it was not taken.
+    pub fn give(&mut self, slot: Slot) {
+        let device = self.device(slot.device).expect("a slot of a device that is there");
+        let (word, bit) = ((slot.number / 64) as usize, 1 << (slot.number % 64));
+        assert!(slot.number < device.slots && device.taken[word] & bit != 0, "given back once");
+        device.taken[word] &= !bit;
+        device.free += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn slots_are_spread_over_devices_until_all_are_taken() {
+        let mut slots = Slots::default();
+        slots.add_device(0, 3);
+        slots.add_device(7, 65);
+        assert_eq!((slots.total(), slots.free()), (68, 68));
+        let first: Vec<u16> = (0..6).map(|_| slots.take().unwrap().device).collect();
+        assert_eq!(first, [0, 7, 0, 7, 0, 7]);
+        let rest: BTreeSet<Slot> = std::iter::from_fn(|| slots.take()).collect();
+        assert_eq!(rest.len(), 62);
+        assert!(rest.iter().all(|slot| slot.device == 7 && slot.number < 65));
+        assert_eq!(slots.free(), 0);
+        slots.close_device(7);
+        slots.give(Slot { device: 7, number: 64 });
+        assert_eq!((slots.take(), slots.free()), (None, 0), "nothing is taken on a closed device");
+        slots.give(Slot { device: 0, number: 1 });
+        assert_eq!(slots.take(), Some(Slot { device: 0, number: 1 }));
+    }
+
+    proptest! {
+        #[test]
+        fn they_behave_like_a_set(
+            steps in proptest::collection::vec((0u8..3, 0u16..3, 0u64..140), 1..400),
+        ) {
+            let sizes = [64, 0, 130];
+            let mut slots = Slots::default();
+            (0..3).for_each(|number| slots.add_device(number, sizes[usize::from(number)]));
+            let mut taken = BTreeSet::new();
+            for (step, device, number) in steps {
+                let slot = Slot { device, number };
+                match step {
+                    0 => match slots.take() {
+                        Some(slot) => prop_assert!(taken.insert(slot)),
+                        None => prop_assert_eq!(taken.len(), 194),
+                    },
+                    1 => {
+                        let exists = number < sizes[usize::from(device)];
+                        prop_assert_eq!(slots.claim(slot), exists && taken.insert(slot));
+                    }
+                    _ => {
+                        if taken.remove(&slot) {
+                            slots.give(slot);
+                        }
+                    }
+                }
+                prop_assert_eq!(slots.free(), 194 - taken.len() as u64);
+            }
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The map of one volume in memory, as its home reactor uses it (`FORMAT.md`). No I/O is done here:
+//! it says where blocks are, and is told what has been written.
+
+use crate::entry::{Blocks, EXTENTS_PER_ROW, Entry, Rest, Row, Slot};
+use crate::store::Update;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What one node says.
+#[derive(Clone, Debug, Default)]
+pub struct NodeMap {
+    rows: HashMap<u32, Row>,
+}
+
+impl NodeMap {
+    /// The map with these rows, by chunk.
+    pub fn new(rows: impl IntoIterator<Item = (u32, Row)>) -> NodeMap {
+        NodeMap { rows: rows.into_iter().filter(|(_, row)| !row.is_empty()).collect() }
+    }
+
+    /// What it says of `extent`.
+    pub fn get(&self, extent: u64) -> Entry {
+        let (chunk, at) = place(extent);
+        self.rows.get(&chunk).map_or(Entry::Nothing, |row| row.get(at))
+    }
+
+    fn set(&mut self, extent: u64, entry: Entry) {
+        let (chunk, at) = place(extent);
+        self.rows.entry(chunk).or_default().set(at, entry);
+    }
+
+    fn row(&self, chunk: u32) -> Row {
+        self.rows.get(&chunk).cloned().unwrap_or_default()
+    }
+
+    /// Slots that it names.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.rows.values().flat_map(|row| row.entries().filter_map(|entry| entry.slot()))
+    }
+}
+
+/// The row of an extent, and its place in it.
+fn place(extent: u64) -> (u32, usize) {
+    let chunk = u32::try_from(extent / EXTENTS_PER_ROW as u64).expect("within the largest volume");
+    (chunk, (extent % EXTENTS_PER_ROW as u64) as usize)
+}
+
+/// Where blocks are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nowhere: they are zeros.
+    Zeros,
+    /// At their own place in a slot.
+    Slot(Slot),
+}
+
+/// Where blocks of an extent may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// In this slot. `present`: all of them are there already, so that nothing has to be said when
+    /// they have been written.
+    Slot {
+        /// The slot.
+        slot: Slot,
+        /// See above.
+        present: bool,
+    },
+    /// The extent needs a slot first: [`Volume::adopt`].
+    NeedsSlot,
+}
+
+/// What has changed since the last commit.
+#[derive(Debug, Default)]
+pub struct Dirty {
+    /// Rows, for the store.
+    pub updates: Vec<Update>,
+    /// Slots that the rows before named and these do not: free when the commit is durable and what
+    /// was under way on them has ended.
+    pub given_up: Vec<Slot>,
+}
+
+/// A volume's live node, and the nodes behind it.
+#[derive(Debug)]
+pub struct Volume {
+    node: u64,
+    own: NodeMap,
+    /// The parent first.
+    chain: Vec<Arc<NodeMap>>,
+    dirty: BTreeSet<u32>,
+    given_up: Vec<Slot>,
+}
+
+impl Volume {
+    /// The volume whose live node is `node`, with what it says and what the nodes behind it say,
+    /// its parent first.
+    pub fn new(node: u64, own: NodeMap, chain: Vec<Arc<NodeMap>>) -> Volume {
+        Volume { node, own, chain, dirty: BTreeSet::new(), given_up: Vec::new() }
+    }
+
+    /// Its live node.
+    pub fn node(&self) -> u64 {
+        self.node
+    }
+
+    /// Where block `block` of `extent` is.
+    pub fn find(&self, extent: u64, block: usize) -> Source {
+        for map in std::iter::once(&self.own).chain(self.chain.iter().map(|map| &**map)) {
+            match map.get(extent) {
+                Entry::Nothing => {}
+                Entry::Zeros => return Source::Zeros,
+                Entry::Whole(slot) => return Source::Slot(slot),
+                Entry::Part { slot, blocks, .. } if blocks.has(block) => return Source::Slot(slot),
+                Entry::Part { rest: Rest::Zeros, .. } => return Source::Zeros,
+                Entry::Part { .. } => {}
+            }
+        }
+        Source::Zeros
+    }
+
+    /// Where `blocks` of `extent` are, in as few pieces as there are.
+    pub fn pieces(&self, extent: u64, blocks: Range<usize>) -> Vec<(Range<usize>, Source)> {
+        let mut pieces: Vec<(Range<usize>, Source)> = Vec::new();
+        for block in blocks {
+            let source = self.find(extent, block);
+            match pieces.last_mut() {
+                Some((range, same)) if *same == source => range.end = block + 1,
+                _ => pieces.push((block..block + 1, source)),
+            }
+        }
+        pieces
+    }
+
+    /// Where `blocks` of `extent` are to be written.
+    pub fn target(&self, extent: u64, mut blocks: Range<usize>) -> Target {
+        match self.own.get(extent) {
+            Entry::Nothing | Entry::Zeros => Target::NeedsSlot,
+            Entry::Whole(slot) => Target::Slot { slot, present: true },
+            Entry::Part { slot, blocks: there, .. } => {
+                Target::Slot { slot, present: blocks.all(|block| there.has(block)) }
+            }
+        }
+    }
+
+    /// Gives `extent`, which has no slot of its own, one.
+    pub fn adopt(&mut self, extent: u64, slot: Slot) {
+        let rest = match self.own.get(extent) {
+            Entry::Nothing => Rest::Parent,
+            Entry::Zeros => Rest::Zeros,
+            other => unreachable!("{other:?} has a slot"),
+        };
+        self.change(extent, Entry::Part { slot, blocks: Blocks::NONE, rest });
+    }
+
+    /// `blocks` of `extent` have been written to `slot`, all of each. If the extent has given the
+    /// slot up meanwhile, they are gone with it.
+    pub fn written(&mut self, extent: u64, slot: Slot, blocks: Range<usize>) {
+        if let Entry::Part { slot: own, blocks: mut there, rest } = self.own.get(extent)
+            && own == slot
+        {
+            blocks.for_each(|block| there.add(block));
+            self.change(extent, Entry::Part { slot, blocks: there, rest });
+        }
+    }
+
+    /// Whether a node behind the live one says anything of `extent`.
+    fn is_behind(&self, extent: u64) -> bool {
+        self.chain.iter().any(|map| map.get(extent) != Entry::Nothing)
+    }
+
+    fn are_zeros(&self, extent: u64, mut blocks: Range<usize>) -> bool {
+        blocks.all(|block| self.find(extent, block) == Source::Zeros)
+    }
+
+    /// Makes all of `extent` zeros.
+    pub fn clear(&mut self, extent: u64) {
+        if let Some(slot) = self.own.get(extent).slot() {
+            self.given_up.push(slot);
+        }
+        self.change(extent, if self.is_behind(extent) { Entry::Zeros } else { Entry::Nothing });
+    }
+
+    /// Makes `blocks` of `extent` zeros in the map alone. False where that cannot be said: then
+    /// zeros are to be written.
+    pub fn clear_blocks(&mut self, extent: u64, blocks: Range<usize>) -> bool {
+        let entry = self.own.get(extent);
+        let (slot, mut there, rest) = match entry {
+            Entry::Zeros => return true,
+            Entry::Nothing => return self.are_zeros(extent, blocks),
+            Entry::Whole(slot) => (slot, Blocks::ALL, Rest::Parent),
+            Entry::Part { slot, blocks, rest } => (slot, blocks, rest),
+        };
+        // All that is whole may lie over zeros as well: nothing of the parent is seen.
+        let rest = if there == Blocks::ALL { Rest::Zeros } else { rest };
+        if rest == Rest::Parent && self.is_behind(extent) {
+            return self.are_zeros(extent, blocks);
+        }
+        blocks.for_each(|block| there.remove(block));
+        let rest = if self.is_behind(extent) { rest } else { Rest::Parent };
+        if there.is_empty() {
+            self.clear(extent);
+        } else {
+            self.change(extent, Entry::Part { slot, blocks: there, rest });
+        }
+        true
+    }
+
+    fn change(&mut self, extent: u64, entry: Entry) {
+        if self.own.get(extent) != entry {
+            self.own.set(extent, entry);
+            self.dirty.insert(place(extent).0);
+        }
+    }
+
+    /// What a commit has to say. Called when the writes that have ended are told of, and before the
+    /// devices are flushed.
+    pub fn take_dirty(&mut self) -> Dirty {
+        let dirty = std::mem::take(&mut self.dirty);
+        let row = |chunk| Update::Row((self.node, chunk), Box::new(self.own.row(chunk)));
+        Dirty {
+            updates: dirty.into_iter().map(row).collect(),
+            given_up: std::mem::take(&mut self.given_up),
+        }
+    }
+
+    /// Goes on as `node`, a child of what the volume was until now: a snapshot. No write is under
+    /// way. Returns what the snapshot's transaction has to say of the node that is past.
+    pub fn move_on(&mut self, node: u64) -> Dirty {
+        let dirty = self.take_dirty();
+        self.chain.insert(0, Arc::new(std::mem::take(&mut self.own)));
+        self.node = node;
+        dirty
+    }
+
+    /// The nodes behind the live one, its parent first.
+    pub fn chain(&self) -> &[Arc<NodeMap>] {
+        &self.chain
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::BLOCKS_PER_EXTENT;
+
+    const A: Slot = Slot { device: 0, number: 1 };
+    const B: Slot = Slot { device: 0, number: 2 };
+
+    fn volume() -> Volume {
+        Volume::new(1, NodeMap::default(), Vec::new())
+    }
+
+    fn rows(dirty: &Dirty) -> Vec<(u64, u32)> {
+        let key = |update: &Update| match update {
+            Update::Row(key, _) => *key,
+            other => panic!("{other:?}"),
+        };
+        dirty.updates.iter().map(key).collect()
+    }
+
+    #[test]
+    fn blocks_are_there_once_they_are_written() {
+        let mut volume = volume();
+        assert_eq!(volume.target(70, 0..4), Target::NeedsSlot);
+        volume.adopt(70, A);
+        assert_eq!(volume.target(70, 0..4), Target::Slot { slot: A, present: false });
+        assert_eq!(volume.find(70, 2), Source::Zeros);
+        volume.written(70, A, 2..4);
+        assert_eq!(volume.target(70, 2..4), Target::Slot { slot: A, present: true });
+        let pieces = [(0..2, Source::Zeros), (2..4, Source::Slot(A)), (4..256, Source::Zeros)];
+        assert_eq!(volume.pieces(70, 0..BLOCKS_PER_EXTENT), pieces);
+        assert_eq!(rows(&volume.take_dirty()), [(1, 1)]);
+        volume.written(70, A, 2..4);
+        assert_eq!(rows(&volume.take_dirty()), [], "it was said already");
+        volume.written(70, A, 0..BLOCKS_PER_EXTENT);
+        assert_eq!(volume.own.get(70), Entry::Whole(A));
+    }
+
+    #[test]
+    fn what_ends_after_its_extent_was_cleared_is_gone_with_it() {
+        let mut volume = volume();
+        volume.adopt(0, A);
+        volume.clear(0);
+        volume.written(0, A, 0..1);
+        assert_eq!(volume.find(0, 0), Source::Zeros);
+        volume.adopt(0, B);
+        volume.written(0, A, 0..1);
+        assert_eq!(volume.find(0, 0), Source::Zeros, "another slot's block");
+        assert_eq!(volume.take_dirty().given_up, [A]);
+    }
+
+    #[test]
+    fn a_snapshot_is_seen_through_what_comes_after_it() {
+        let mut volume = volume();
+        volume.adopt(0, A);
+        volume.written(0, A, 0..4);
+        let dirty = volume.move_on(2);
+        assert_eq!(rows(&dirty), [(1, 0)]);
+        assert_eq!(volume.target(0, 0..1), Target::NeedsSlot);
+        volume.adopt(0, B);
+        volume.written(0, B, 1..2);
+        let at = |block| volume.find(0, block);
+        assert_eq!([at(0), at(1), at(4)], [Source::Slot(A), Source::Slot(B), Source::Zeros]);
+        assert_eq!(volume.chain()[0].slots().collect::<Vec<_>>(), [A]);
+        assert_eq!(rows(&volume.take_dirty()), [(2, 0)]);
+    }
+
+    #[test]
+    fn zeros_hide_what_is_behind() {
+        let mut volume = volume();
+        volume.adopt(0, A);
+        volume.written(0, A, 0..4);
+        volume.move_on(2);
+        assert!(!volume.clear_blocks(0, 0..1), "the map cannot say that");
+        assert!(volume.clear_blocks(0, 4..9), "they are zeros");
+        volume.clear(0);
+        assert_eq!(volume.find(0, 0), Source::Zeros);
+        volume.adopt(0, B);
+        volume.written(0, B, 1..3);
+        assert_eq!([volume.find(0, 0), volume.find(0, 1)], [Source::Zeros, Source::Slot(B)]);
+        assert!(volume.clear_blocks(0, 1..2));
+        assert_eq!([volume.find(0, 1), volume.find(0, 2)], [Source::Zeros, Source::Slot(B)]);
+        assert!(volume.clear_blocks(0, 2..3));
+        assert_eq!(volume.own.get(0), Entry::Zeros, "an empty slot is given up");
+        assert_eq!(volume.take_dirty().given_up, [B]);
+    }
+
+    #[test]
+    fn a_whole_extent_can_lose_blocks_whatever_is_behind() {
+        let mut volume = volume();
+        volume.adopt(0, A);
+        volume.written(0, A, 0..4);
+        volume.move_on(2);
+        volume.adopt(0, B);
+        volume.written(0, B, 0..BLOCKS_PER_EXTENT);
+        assert!(volume.clear_blocks(0, 0..1));
+        assert_eq!([volume.find(0, 0), volume.find(0, 1)], [Source::Zeros, Source::Slot(B)]);
+    }
+}
