@@ -59,6 +59,16 @@ impl Blocks {
         self.0[at / 64] &= !(1 << (at % 64));
     }
 
+    /// Those of either.
+    pub fn union(self, other: Blocks) -> Blocks {
+        Blocks(std::array::from_fn(|at| self.0[at] | other.0[at]))
+    }
+
+    /// Those that `other` does not have.
+    pub fn without(self, other: Blocks) -> Blocks {
+        Blocks(std::array::from_fn(|at| self.0[at] & !other.0[at]))
+    }
+
     /// How many there are.
     pub fn len(&self) -> u32 {
         self.0.iter().map(|word| word.count_ones()).sum()
@@ -107,6 +117,14 @@ impl Entry {
         match self {
             Entry::Nothing | Entry::Zeros => None,
             Entry::Whole(slot) | Entry::Part { slot, .. } => Some(*slot),
+        }
+    }
+
+    /// These blocks in `slot`, or all of it.
+    pub fn of(slot: Slot, blocks: Blocks, rest: Rest) -> Entry {
+        match blocks {
+            Blocks::ALL => Entry::Whole(slot),
+            blocks => Entry::Part { slot, blocks, rest },
         }
     }
 
@@ -172,7 +190,7 @@ impl Row {
             self.parts.remove(part);
         }
         let entry = match entry {
-            Entry::Part { slot, blocks: Blocks::ALL, .. } => Entry::Whole(slot),
+            Entry::Part { slot, blocks, rest } => Entry::of(slot, blocks, rest),
             entry => entry,
         };
         if let Entry::Part { blocks, .. } = entry {

@@ -4,6 +4,7 @@
 mod backend;
 mod entry;
 mod medium;
+mod merge;
 mod record;
 mod slots;
 mod store;
@@ -12,6 +13,7 @@ mod volume;
 
 pub use entry::{BLOCKS_PER_EXTENT, Blocks, EXTENTS_PER_ROW, Entry, NotARow, Rest, Row, Slot};
 pub use medium::{BLOCK_BYTES, FileMedium, Medium};
+pub use merge::{Copy, Merge, merge};
 pub use record::{DeviceRecord, DeviceState, NodeRecord, NodeState, VolumeRecord};
 pub use slots::Slots;
 pub use store::{Contents, RowKey, Store, StoreError, Update};

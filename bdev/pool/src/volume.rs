@@ -2,6 +2,7 @@
 //! it says where blocks are, and is told what has been written.
 
 use crate::entry::{Blocks, EXTENTS_PER_ROW, Entry, Rest, Row, Slot};
+use crate::merge::Merge;
 use crate::store::Update;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -25,18 +26,29 @@ impl NodeMap {
         self.rows.get(&chunk).map_or(Entry::Nothing, |row| row.get(at))
     }
 
-    fn set(&mut self, extent: u64, entry: Entry) {
+    /// Has it say `entry` of `extent`.
+    pub fn set(&mut self, extent: u64, entry: Entry) {
         let (chunk, at) = place(extent);
         self.rows.entry(chunk).or_default().set(at, entry);
+    }
+
+    /// The row that `extent` is in, for the store: its chunk, and what it says.
+    pub fn row_of(&self, extent: u64) -> (u32, Row) {
+        let (chunk, _) = place(extent);
+        (chunk, self.row(chunk))
     }
 
     fn row(&self, chunk: u32) -> Row {
         self.rows.get(&chunk).cloned().unwrap_or_default()
     }
 
-    /// Slots that it names.
-    pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.rows.values().flat_map(|row| row.entries().filter_map(|entry| entry.slot()))
+    /// What it says, by extent, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = (u64, Entry)> + '_ {
+        self.rows.iter().flat_map(|(chunk, row)| {
+            let first = u64::from(*chunk) * EXTENTS_PER_ROW as u64;
+            let entries = (first..).zip(row.entries());
+            entries.filter(|(_, entry)| *entry != Entry::Nothing)
+        })
     }
 }
 
@@ -85,8 +97,8 @@ pub struct Dirty {
 pub struct Volume {
     node: u64,
     own: NodeMap,
-    /// The parent first.
-    chain: Vec<Arc<NodeMap>>,
+    /// The nodes behind it with their numbers, its parent first.
+    chain: Vec<(u64, Arc<NodeMap>)>,
     dirty: BTreeSet<u32>,
     given_up: Vec<Slot>,
 }
@@ -94,7 +106,7 @@ pub struct Volume {
 impl Volume {
     /// The volume whose live node is `node`, with what it says and what the nodes behind it say,
     /// its parent first.
-    pub fn new(node: u64, own: NodeMap, chain: Vec<Arc<NodeMap>>) -> Volume {
+    pub fn new(node: u64, own: NodeMap, chain: Vec<(u64, Arc<NodeMap>)>) -> Volume {
         Volume { node, own, chain, dirty: BTreeSet::new(), given_up: Vec::new() }
     }
 
@@ -105,7 +117,7 @@ impl Volume {
 
     /// Where block `block` of `extent` is.
     pub fn find(&self, extent: u64, block: usize) -> Source {
-        for map in std::iter::once(&self.own).chain(self.chain.iter().map(|map| &**map)) {
+        for map in std::iter::once(&self.own).chain(self.chain.iter().map(|(_, map)| &**map)) {
             match map.get(extent) {
                 Entry::Nothing => {}
                 Entry::Zeros => return Source::Zeros,
@@ -165,7 +177,7 @@ impl Volume {
 
     /// Whether a node behind the live one says anything of `extent`.
     fn is_behind(&self, extent: u64) -> bool {
-        self.chain.iter().any(|map| map.get(extent) != Entry::Nothing)
+        self.chain.iter().any(|(_, map)| map.get(extent) != Entry::Nothing)
     }
 
     fn are_zeros(&self, extent: u64, mut blocks: Range<usize>) -> bool {
@@ -227,14 +239,36 @@ impl Volume {
     /// way. Returns what the snapshot's transaction has to say of the node that is past.
     pub fn move_on(&mut self, node: u64) -> Dirty {
         let dirty = self.take_dirty();
-        self.chain.insert(0, Arc::new(std::mem::take(&mut self.own)));
+        self.chain.insert(0, (self.node, Arc::new(std::mem::take(&mut self.own))));
         self.node = node;
         dirty
     }
 
-    /// The nodes behind the live one, its parent first.
-    pub fn chain(&self) -> &[Arc<NodeMap>] {
+    /// What its own node says of `extent`.
+    pub fn own(&self, extent: u64) -> Entry {
+        self.own.get(extent)
+    }
+
+    /// The nodes behind the live one with their numbers, its parent first.
+    pub fn chain(&self) -> &[(u64, Arc<NodeMap>)] {
         &self.chain
+    }
+
+    /// A node behind the live one says something else from now on, or is gone.
+    pub fn replace(&mut self, node: u64, map: Option<Arc<NodeMap>>) {
+        let Some(at) = self.chain.iter().position(|(other, _)| *other == node) else { return };
+        match map {
+            Some(map) => self.chain[at].1 = map,
+            None => drop(self.chain.remove(at)),
+        }
+    }
+
+    /// Its own node takes over what its parent says of `extent`: the copy of `merge` is made, the
+    /// parent has been replaced by one that says nothing of it. No write to the extent is under
+    /// way.
+    pub fn absorb(&mut self, extent: u64, merge: &Merge) {
+        self.given_up.extend(merge.given_up);
+        self.change(extent, merge.entry);
     }
 }
 
@@ -301,7 +335,8 @@ mod tests {
         volume.written(0, B, 1..2);
         let at = |block| volume.find(0, block);
         assert_eq!([at(0), at(1), at(4)], [Source::Slot(A), Source::Slot(B), Source::Zeros]);
-        assert_eq!(volume.chain()[0].slots().collect::<Vec<_>>(), [A]);
+        let behind = volume.chain()[0].1.entries().filter_map(|(_, entry)| entry.slot());
+        assert_eq!(behind.collect::<Vec<_>>(), [A]);
         assert_eq!(rows(&volume.take_dirty()), [(2, 0)]);
     }
 

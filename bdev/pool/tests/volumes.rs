@@ -1,5 +1,5 @@
-//! Volumes over a pool: random writes, discards, flushes, snapshots and clones, and the power goes
-//! at every step. No flushed write is lost, nothing foreign is ever seen, snapshots do not change,
+//! Volumes over a pool: random writes, discards, flushes, snapshots and clones, snapshots deleted
+//! and merged, and the power goes at every step. No flushed write is lost, nothing foreign is ever seen, snapshots do not change,
 //! and space is exact.
 //!
 //! The map and the slots are the real ones; the devices and the store are a model with a volatile
@@ -8,10 +8,10 @@
 mod support;
 
 use bdev_pool::{
-    Contents, DeviceRecord, DeviceState, Dirty, EXTENT_BYTES, NodeMap, NodeRecord, NodeState, Slot,
-    Slots, Source, Target, Update, Volume, VolumeRecord,
+    Contents, Copy, DeviceRecord, DeviceState, Dirty, EXTENT_BYTES, Entry, NodeMap, NodeRecord,
+    NodeState, Slot, Slots, Source, Target, Update, Volume, VolumeRecord, merge,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use support::chance::Chance;
 use uuid::Uuid;
@@ -34,6 +34,8 @@ enum Planted {
     EarlyBit,
     /// A snapshot is taken while a write is under way.
     WriteIntoThePast,
+    /// A snapshot that is not deleted is merged into its child.
+    MergeOfTheVisible,
 }
 
 /// What a block holds: 0 for zeros, else the number of the write.
@@ -108,6 +110,15 @@ struct Live {
 /// A snapshot that is durable, by its node: what it holds.
 type Past = BTreeMap<u64, BTreeMap<At, Value>>;
 
+/// A transaction that waits.
+#[derive(Default)]
+struct Queued {
+    dirty: Dirty,
+    /// Snapshots that are there, or no longer, when it is durable.
+    taken: Past,
+    deleted: Option<u64>,
+}
+
 struct World {
     chance: Chance,
     planted: Option<Planted>,
@@ -116,12 +127,36 @@ struct World {
     slots: Slots,
     volumes: Vec<Live>,
     past: Past,
-    /// Transactions that were begun and wait for the next commit: updates, slots, snapshots.
-    queued: Vec<(Dirty, Past)>,
+    /// Transactions that were begun and wait for the next commit.
+    queued: Vec<Queued>,
     under_way: Vec<Write>,
     next: u64,
+    tally: Tally,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    /// Power cuts.
     images: u64,
+    /// Writes that found no slot.
     full: u64,
+    snapshots: u64,
+    /// Extents merged, blocks copied for it, and nodes that are gone.
+    merged: u64,
+    copied: u64,
+    gone: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        self.images += other.images;
+        self.full += other.full;
+        self.snapshots += other.snapshots;
+        self.merged += other.merged;
+        self.copied += other.copied;
+        self.gone += other.gone;
+    }
 }
 
 fn blocks() -> impl Iterator<Item = At> {
@@ -168,8 +203,7 @@ impl World {
             queued: Vec::new(),
             under_way: Vec::new(),
             next: 1,
-            images: 0,
-            full: 0,
+            tally: Tally::default(),
         };
         world.add_volume(None);
         world
@@ -199,8 +233,12 @@ impl World {
             Update::Node(live, Some(node(of, NodeState::Live))),
             Update::Volume(number, Some(record(number, live))),
         ];
-        self.queued.push((Dirty { updates, given_up: Vec::new() }, Past::new()));
+        self.queue(updates, Vec::new());
         self.flush();
+    }
+
+    fn queue(&mut self, updates: Vec<Update>, given_up: Vec<Slot>) {
+        self.queued.push(Queued { dirty: Dirty { updates, given_up }, ..Queued::default() });
     }
 
     fn step(&mut self) {
@@ -210,8 +248,10 @@ impl World {
             45..75 => self.end_write(),
             75..80 => self.discard(volume),
             80..84 => self.clear(volume),
-            84..94 => self.flush(),
-            94..97 if self.past.len() + self.queued.len() < 6 => self.snapshot(volume),
+            84..91 => self.flush(),
+            91..94 => self.reclaim(),
+            94..95 => self.delete(),
+            95..97 if self.past.len() + self.queued.len() < 6 => self.snapshot(volume),
             97..98 if self.volumes.len() < 4 && !self.past.is_empty() => {
                 let which = self.chance.below(self.past.len() as u64) as usize;
                 let of = *self.past.keys().nth(which).expect("below their number");
@@ -240,7 +280,7 @@ impl World {
         let map = &mut self.volumes[volume].map;
         if map.target(extent, blocks.clone()) == Target::NeedsSlot {
             let Some(slot) = self.slots.take() else {
-                self.full += 1;
+                self.tally.full += 1;
                 return;
             };
             map.adopt(extent, slot);
@@ -314,8 +354,7 @@ impl World {
         if self.planted == Some(Planted::EarlyReuse) {
             let Dirty { updates, given_up } = self.volumes[volume].map.take_dirty();
             given_up.into_iter().for_each(|slot| self.slots.give(slot));
-            let later = Dirty { updates, given_up: Vec::new() };
-            self.queued.push((later, Past::new()));
+            self.queue(updates, Vec::new());
         }
     }
 
@@ -325,6 +364,7 @@ impl World {
         {
             self.end(which);
         }
+        self.tally.snapshots += 1;
         let next = self.number();
         let live = &mut self.volumes[volume];
         let (number, past) = (live.number, live.map.node());
@@ -339,13 +379,113 @@ impl World {
         ]);
         let live = &self.volumes[volume];
         let held = live.expected.iter().map(|(at, expected)| (*at, expected.now())).collect();
-        self.queued.push((dirty, Past::from([(past, held)])));
+        self.queued.push(Queued { dirty, taken: Past::from([(past, held)]), deleted: None });
         self.cut();
+    }
+
+    /// A snapshot is deleted: from then on it is taken apart.
+    fn delete(&mut self) {
+        let which = self.chance.below(self.past.len().max(1) as u64) as usize;
+        let Some(deleted) = self.past.keys().nth(which).copied() else { return };
+        let leaving = node(self.parent(deleted), NodeState::Leaving);
+        let updates = vec![Update::Node(deleted, Some(leaving))];
+        let dirty = Dirty { updates, given_up: Vec::new() };
+        self.queued.push(Queued { dirty, taken: Past::new(), deleted: Some(deleted) });
+        self.flush();
+    }
+
+    /// A step of taking a node apart that leaves.
+    fn reclaim(&mut self) {
+        self.flush();
+        let visible = self.planted == Some(Planted::MergeOfTheVisible);
+        let goes = |node: &NodeRecord| match node.state {
+            NodeState::Leaving => true,
+            NodeState::Snapshot { .. } => visible,
+            NodeState::Live => false,
+        };
+        let nodes = self.contents.nodes.iter().filter(|(_, node)| goes(node));
+        let nodes: Vec<u64> = nodes.map(|(number, _)| *number).collect();
+        let which = self.chance.below(nodes.len().max(1) as u64) as usize;
+        let Some(leaves) = nodes.get(which).copied() else { return };
+        let children = self.contents.nodes.iter().filter(|(_, node)| node.parent == Some(leaves));
+        let children: Vec<u64> = children.map(|(number, _)| *number).collect();
+        match children[..] {
+            [] => self.drop_node(leaves),
+            [child] => self.merge_into(leaves, child),
+            _ => return,
+        }
+        self.flush();
+    }
+
+    fn drop_node(&mut self, leaves: u64) {
+        let map = node_map(&self.contents, leaves);
+        let row = |(extent, _)| Update::Row((leaves, map.row_of(extent).0), Box::default());
+        let mut updates: Vec<Update> = map.entries().map(row).collect();
+        updates.push(Update::Node(leaves, None));
+        self.tally.gone += 1;
+        self.queue(updates, map.entries().filter_map(|(_, entry)| entry.slot()).collect());
+    }
+
+    /// Merges some extents of a node into its only child.
+    fn merge_into(&mut self, leaves: u64, child: u64) {
+        let mut parent = node_map(&self.contents, leaves);
+        let mut frozen = node_map(&self.contents, child);
+        let live = self.volumes.iter().position(|live| live.map.node() == child);
+        let (mut updates, mut given_up) = (Vec::new(), Vec::new());
+        let mut extents: Vec<(u64, Entry)> = parent.entries().collect();
+        extents.sort_by_key(|(extent, _)| *extent);
+        for (extent, below) in extents {
+            let busy = live.is_some_and(|volume| self.is_busy(volume, extent));
+            if busy || self.one_in(3) {
+                continue;
+            }
+            let above = match live {
+                Some(volume) => self.volumes[volume].map.own(extent),
+                None => frozen.get(extent),
+            };
+            let merged = merge(below, above);
+            self.tally.merged += 1;
+            self.copy(merged.copy);
+            parent.set(extent, Entry::Nothing);
+            let (chunk, row) = parent.row_of(extent);
+            updates.push(Update::Row((leaves, chunk), Box::new(row)));
+            if let Some(volume) = live {
+                self.volumes[volume].map.absorb(extent, &merged);
+            } else {
+                given_up.extend(merged.given_up);
+                frozen.set(extent, merged.entry);
+                let (chunk, row) = frozen.row_of(extent);
+                updates.push(Update::Row((child, chunk), Box::new(row)));
+            }
+        }
+        let done = parent.entries().next().is_none();
+        if done {
+            self.tally.gone += 1;
+            let above = self.contents.nodes[&leaves].parent;
+            let record = NodeRecord { parent: above, ..self.contents.nodes[&child].clone() };
+            updates.extend([Update::Node(child, Some(record)), Update::Node(leaves, None)]);
+        }
+        let (parent, frozen) = (Arc::new(parent), Arc::new(frozen));
+        for volume in &mut self.volumes {
+            volume.map.replace(child, Some(frozen.clone()));
+            volume.map.replace(leaves, (!done).then(|| parent.clone()));
+        }
+        self.queue(updates, given_up);
+    }
+
+    fn copy(&mut self, copy: Option<Copy>) {
+        let Some(Copy { from, to, blocks }) = copy else { return };
+        for block in (0..BLOCKS).filter(|block| blocks.has(*block)) {
+            self.tally.copied += 1;
+            let value = self.disk.read(from, block);
+            self.disk.write(to, block, value);
+            self.cut();
+        }
     }
 
     /// The parent of a node whose record may wait for its commit.
     fn parent(&self, of: u64) -> Option<u64> {
-        let queued = self.queued.iter().rev().flat_map(|(dirty, _)| dirty.updates.iter());
+        let queued = self.queued.iter().rev().flat_map(|queued| queued.dirty.updates.iter());
         let waiting = queued.filter_map(|update| match update {
             Update::Node(number, Some(record)) if *number == of => Some(record.parent),
             _ => None,
@@ -357,7 +497,7 @@ impl World {
     fn flush(&mut self) {
         let mut all = std::mem::take(&mut self.queued);
         for live in &mut self.volumes {
-            all.push((live.map.take_dirty(), Past::new()));
+            all.push(Queued { dirty: live.map.take_dirty(), ..Queued::default() });
         }
         // A Flush covers what has ended by now.
         let ended: Vec<BTreeMap<At, usize>> = self
@@ -372,10 +512,11 @@ impl World {
             self.cut();
         }
         let mut given_up = Vec::new();
-        for (dirty, past) in all {
+        for Queued { dirty, taken, deleted } in all {
             dirty.updates.iter().for_each(|update| self.contents.apply(update));
             given_up.extend(dirty.given_up);
-            self.past.extend(past);
+            self.past.extend(taken);
+            self.past.retain(|node, _| Some(*node) != deleted);
         }
         self.cut();
         if early {
@@ -404,7 +545,7 @@ impl World {
 
     /// The power goes, and comes back: somewhere else, so that this run goes on.
     fn cut(&mut self) {
-        self.images += 1;
+        self.tally.images += 1;
         let disk = self.disk.after_power_cut(&mut self.chance);
         self.contents.check().expect("every commit keeps it");
         let mut slots = all_slots();
@@ -449,10 +590,10 @@ fn node_map(contents: &Contents, node: u64) -> NodeMap {
 }
 
 /// A node and those behind it.
-fn chain(contents: &Contents, node: u64) -> Vec<Arc<NodeMap>> {
+fn chain(contents: &Contents, node: u64) -> Vec<(u64, Arc<NodeMap>)> {
     let parent = |node: &u64| contents.nodes[node].parent;
     std::iter::successors(Some(node), parent)
-        .map(|node| Arc::new(node_map(contents, node)))
+        .map(|node| (node, Arc::new(node_map(contents, node))))
         .collect()
 }
 
@@ -461,12 +602,12 @@ fn open(contents: &Contents, node: u64) -> Volume {
     Volume::new(node, node_map(contents, node), behind)
 }
 
-fn run(seed: u64, planted: Option<Planted>) -> (u64, u64, BTreeSet<u64>) {
+fn run(seed: u64, planted: Option<Planted>) -> Tally {
     let mut world = World::new(seed, planted);
     for _ in 0..600 {
         world.step();
     }
-    (world.images, world.full, world.past.keys().copied().collect())
+    world.tally
 }
 
 fn env(name: &str, default: u64) -> u64 {
@@ -477,15 +618,12 @@ fn env(name: &str, default: u64) -> u64 {
 #[test]
 fn nothing_flushed_is_lost_and_nothing_foreign_is_seen() {
     let seeds = env("VOLUME_SEEDS", 200);
-    let (mut images, mut full, mut snapshots) = (0, 0, 0);
-    for seed in 1..=seeds {
-        let (made, refused, past) = run(seed, None);
-        images += made;
-        full += refused;
-        snapshots += past.len();
-    }
-    println!("{images} images, {snapshots} snapshots, {full} writes that found no slot");
+    let mut tally = Tally::default();
+    (1..=seeds).for_each(|seed| tally.add(run(seed, None)));
+    println!("{tally:?}");
+    let Tally { images, full, snapshots, merged, copied, gone } = tally;
     assert!(images > seeds * 250 && full > 0 && snapshots > 0);
+    assert!(merged > 0 && copied > 0 && gone > 0, "snapshots are taken apart");
 }
 
 /// Whether some run with the bug in it is noticed.
@@ -512,4 +650,9 @@ fn the_checker_catches_blocks_that_count_before_they_are_written() {
 #[test]
 fn the_checker_catches_a_write_into_a_snapshot() {
     is_caught(Planted::WriteIntoThePast);
+}
+
+#[test]
+fn the_checker_catches_a_snapshot_that_is_merged_while_it_is_there() {
+    is_caught(Planted::MergeOfTheVisible);
 }
