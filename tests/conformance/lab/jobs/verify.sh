@@ -24,7 +24,7 @@ JOBS
     section 128k-qd1 "$1" 128k write 1 1m
     section 128k-mixed-qd128 "$1" 128k randrw 128 16m
     section 1m-qd1 "$1" 1m write 1 4m
-    section 1m-mixed-qd32 "$1" 1m randrw 32 32m
+    section 1m-mixed-qd128 "$1" 1m randrw 128 128m
     section split-qd32 "$1" 4k-256k randwrite 32 8m
     section memory-4k-mixed-qd128 "$3" 4k randrw 128 4m
     section memory-128k-mixed-qd32 "$3" 128k randrw 32 8m
