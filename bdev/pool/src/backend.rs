@@ -76,8 +76,17 @@ impl Region {
     }
 
     /// Writes zeros to what a longer store begins to use: what lay there is no concern of it.
-    fn clear(&self, bytes: Range<u64>) -> io::Result<()> {
+    fn clear(&self, state: &mut State, bytes: Range<u64>) -> io::Result<()> {
         let zeros = vec![0; ZEROS_BYTES];
+        if let Some((number, inside, _)) = parts(bytes.start, (bytes.end - bytes.start) as usize)
+            .next()
+            .filter(|(_, inside, _)| inside.start > 0)
+        {
+            // The rest of a block whose beginning stays.
+            let mut block = self.block(state, number)?;
+            block[inside.start..].fill(0);
+            state.queued.insert(number, block);
+        }
         let mut at = bytes.start.next_multiple_of(BLOCK);
         let end = bytes.end.next_multiple_of(BLOCK);
         while at < end {
@@ -172,9 +181,13 @@ impl Region {
             return Err(io::ErrorKind::StorageFull.into());
         }
         if len > state.length {
-            self.clear(state.length..len)?;
+            let more = state.length..len;
+            self.clear(&mut state, more)?;
         }
-        state.queued.split_off(&len.div_ceil(BLOCK));
+        drop(state.queued.split_off(&len.div_ceil(BLOCK)));
+        if len == 0 {
+            state.head = None;
+        }
         state.length = len;
         Ok(())
     }
@@ -261,12 +274,21 @@ mod tests {
         region.set_len(4096).unwrap();
         region.set_len(3 * 4096).unwrap();
         assert_eq!(read(&region, 4096, 8192), [0; 8192]);
+        region.set_len(4050).unwrap();
+        region.set_len(3 * 4096).unwrap();
+        assert_eq!(read(&region, 4000, 96), [vec![7; 50], vec![0; 46]].concat());
         region.sync_data().unwrap();
         let region = again(&region);
         assert_eq!(region.state().length, 3 * 4096);
         assert_eq!(read(&region, 0, 4000), [0; 4000]);
-        assert_eq!(read(&region, 4000, 96), [7; 96]);
+        assert_eq!(read(&region, 4000, 96), [vec![7; 50], vec![0; 46]].concat());
         assert_eq!(read(&region, 4096, 8192), [0; 8192]);
+        region.write(0, &[7; 100]).unwrap();
+        region.sync_data().unwrap();
+        region.set_len(0).unwrap();
+        region.set_len(4096).unwrap();
+        assert_eq!(read(&region, 0, 4096), [0; 4096]);
+        assert_eq!(read(&region, 10, 20), [0; 20], "nor in part");
     }
 
     #[test]
