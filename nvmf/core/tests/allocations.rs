@@ -4,37 +4,13 @@
 #[allow(dead_code)]
 mod lab;
 
+mod counting;
+
+use counting::ALLOCATIONS;
 use lab::{DEPTH, Lab, connected};
 use nvme_spec::opcode::nvm;
 use nvme_spec::{Sgl, Sqe};
 use nvmf::transport::InCapsule;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The system's allocator, which counts what each thread asks of it.
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // Not counted where the thread is on its way out.
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Rounds of commands, all at once, each round answered in full.
 fn rounds(lab: &mut Lab, rounds: u64, command: &Sqe, in_capsule: InCapsule) {

@@ -1,43 +1,19 @@
 //! In steady state the transport allocates nothing.
 
+#[path = "../../core/tests/counting/mod.rs"]
+mod counting;
 mod support;
 
+use counting::ALLOCATIONS;
 use nvmf_tcp::{
     Acceptor, Config, ConnectionLimit, EpollPoller, Inbox, SocketOptions, TcpTransport,
 };
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use support::Ram;
 use support::host::Host;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The system's allocator, which counts what each thread asks of it.
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // Not counted where the thread is on its way out.
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// How far the host is: warming up, asking for the count to begin, counted, done.
 static PHASE: AtomicU32 = AtomicU32::new(0);
