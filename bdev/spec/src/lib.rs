@@ -13,8 +13,10 @@ pub mod dsm;
 pub mod feature;
 pub mod identify;
 pub mod log;
+pub mod maintenance;
 pub mod opcode;
 pub mod property;
+pub mod queue;
 pub mod sqe;
 pub mod status;
 

@@ -109,6 +109,20 @@ impl Sqe {
         self.nsid.get() as u8
     }
 
+    /// The data pointer as two PRP entries (memory-based transports).
+    pub fn prps(&self) -> (u64, u64) {
+        let [a, b, c] = self.dptr.rsvd;
+        let high = u32::from_le_bytes([a, b, c, self.dptr.kind]);
+        (self.dptr.addr.get(), u64::from(high) << 32 | u64::from(self.dptr.len.get()))
+    }
+
+    /// Sets the data pointer to two PRP entries; `flags` of 0 says that it is PRPs.
+    pub fn set_prps(&mut self, prp1: u64, prp2: u64) {
+        let [a, b, c, kind] = ((prp2 >> 32) as u32).to_le_bytes();
+        let (addr, len) = (U64::new(prp1), U32::new(prp2 as u32));
+        self.dptr = Sgl { addr, len, rsvd: [a, b, c], kind };
+    }
+
     /// Fused operation.
     pub fn fuse(&self) -> Fuse {
         match self.flags & 3 {

@@ -6,7 +6,9 @@ use nvme_spec::identify::{
     ascii, put_ascii,
 };
 use nvme_spec::log::{AnaGroup, AnaGroups, AnaHeader, ErrorEntry, GetLogPage, SmartLog};
+use nvme_spec::maintenance::{Format, Sanitize, SanitizeLog, SanitizeState, SecureErase};
 use nvme_spec::property::{Cap, Cc, Csts, Shutdown, ShutdownStatus, css, version};
+use nvme_spec::queue::{CreateCq, CreateSq, abort, doorbell, is_contiguous};
 use nvme_spec::{Cqe, Fuse, Psdt, Sgl, SglKind, Sqe, Status, aen, opcode};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
@@ -210,4 +212,46 @@ fn smart_units_round_up() {
     assert_eq!(SmartLog::data_units(0), 0);
     assert_eq!(SmartLog::data_units(1), 1);
     assert_eq!(SmartLog::data_units(512_001), 2);
+}
+
+#[test]
+fn prps_take_the_data_pointer() {
+    let mut sqe = Sqe::new(opcode::nvm::READ, 1, 1);
+    sqe.set_prps(0x1122_3344_5566_7788, 0x99aa_bbcc_ddee_f000);
+    let bytes = sqe.as_bytes();
+    assert_eq!(bytes[24..32], 0x1122_3344_5566_7788u64.to_le_bytes());
+    assert_eq!(bytes[32..40], 0x99aa_bbcc_ddee_f000u64.to_le_bytes());
+    assert_eq!(sqe.prps(), (0x1122_3344_5566_7788, 0x99aa_bbcc_ddee_f000));
+    assert_eq!(sqe.psdt(), Psdt::Prp);
+}
+
+#[test]
+fn queue_commands_are_packed_as_the_specification_says() {
+    let cq = CreateCq { qid: 3, entries: 1024, vector: Some(5) };
+    let sqe = cq.sqe(7, 0x1000);
+    assert_eq!((sqe.opcode, sqe.cdw10.get(), sqe.cdw11.get()), (0x05, 0x03ff_0003, 0x0005_0003));
+    assert_eq!((CreateCq::of(&sqe), is_contiguous(&sqe)), (cq, true));
+    let polled = CreateCq { vector: None, ..cq };
+    assert_eq!((CreateCq::of(&polled.sqe(7, 0)), polled.sqe(7, 0).cdw11.get()), (polled, 1));
+    let sq = CreateSq { qid: 3, entries: 2, cqid: 3 };
+    let sqe = sq.sqe(8, 0x2000);
+    assert_eq!((sqe.opcode, sqe.cdw10.get(), sqe.cdw11.get()), (0x01, 0x0001_0003, 0x0003_0001));
+    assert_eq!((CreateSq::of(&sqe), sqe.prps()), (sq, (0x2000, 0)));
+    let sqe = abort(9, 3, 0x8001);
+    assert_eq!((sqe.opcode, sqe.abort_sqid(), sqe.abort_cid()), (0x08, 3, 0x8001));
+    assert_eq!((doorbell(0, false, 0), doorbell(0, true, 0)), (0x1000, 0x1004));
+    assert_eq!((doorbell(3, false, 0), doorbell(2, true, 2)), (0x1018, 0x1050));
+}
+
+#[test]
+fn format_and_sanitize_carry_their_choices() {
+    let format = Format { nsid: 1, lbaf: 0x23, erase: SecureErase::Cryptographic };
+    let sqe = format.sqe(1);
+    assert_eq!((sqe.opcode, sqe.nsid(), sqe.cdw10.get()), (0x80, 1, 0x2403));
+    assert_eq!(Format::lbaf_of(&sqe), 0x23);
+    let sqe = Sanitize::Overwrite(0xdead_beef).sqe(1);
+    assert_eq!((sqe.opcode, sqe.cdw10.get(), sqe.cdw11.get()), (0x84, 0x13, 0xdead_beef));
+    assert_eq!(Sanitize::BlockErase.sqe(1).cdw10.get(), 2);
+    let log = SanitizeLog { status: U16::new(0x102), ..SanitizeLog::default() };
+    assert_eq!(log.state(), SanitizeState::Running);
 }

@@ -292,6 +292,8 @@ pub mod bits {
         pub const FIRMWARE: u16 = 1 << 2;
         /// Namespace Management and Attachment.
         pub const NAMESPACE_MANAGEMENT: u16 = 1 << 3;
+        /// Doorbell Buffer Config.
+        pub const DOORBELL_BUFFER: u16 = 1 << 8;
     }
 
     /// Log page attributes.
