@@ -1,0 +1,77 @@
+//! Devices: what data lies on.
+
+use super::{DeviceRef, Name, Status};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// A file.
+    File,
+    /// A block device of the kernel.
+    Block,
+    /// An NVMe drive driven from user space.
+    Nvme,
+    /// Memory of the appliance; gone when it ends.
+    Memory,
+    /// A namespace of another target.
+    Remote,
+    /// A layer over another device, for tests.
+    Layer,
+}
+
+/// The place of a device in a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PoolMember {
+    /// The pool.
+    pub pool: Name,
+    /// The device's number there.
+    pub number: u32,
+}
+
+/// A device that is attached, or that could be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// Its name.
+    pub name: Name,
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Where it is: a path, an address. Nothing for memory.
+    pub path: Option<String>,
+    /// Its maker's name for it.
+    pub model: Option<String>,
+    /// Its serial number.
+    pub serial: Option<String>,
+    /// Capacity in bytes.
+    pub bytes: u64,
+    /// Bytes in a block.
+    pub block_bytes: u32,
+    /// Whether it keeps writes in a cache that a power cut empties.
+    pub volatile_cache: bool,
+    /// The pool it is part of.
+    pub pool: Option<PoolMember>,
+    /// How it is.
+    pub status: Status,
+    /// Why.
+    pub reason: String,
+}
+
+/// Attach a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceAttach {
+    /// Its name; from the path's last part unless given.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// The absolute path of a file or block device. Nothing: memory.
+    #[serde(default)]
+    pub path: Option<DeviceRef>,
+    /// Size in bytes of a file that is to be made, or of memory. A file that is there keeps its size.
+    #[serde(default)]
+    #[schema(minimum = 1_048_576, maximum = 1_152_921_504_606_846_976_u64)]
+    pub bytes: Option<u64>,
+}

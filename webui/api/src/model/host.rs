@@ -1,0 +1,63 @@
+//! Hosts and their controllers.
+
+use super::{HostNqn, Nqn, Status, Transport};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A host: one that may connect somewhere, or is connected.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// Its name.
+    pub nqn: HostNqn,
+    /// Subsystems that list it.
+    pub subsystems: Vec<Nqn>,
+    /// Controllers it has now.
+    pub controllers: u32,
+    /// Addresses it is connected from.
+    pub addresses: Vec<String>,
+    /// How it is: offline while it has no controller.
+    pub status: Status,
+    /// Why.
+    pub reason: String,
+}
+
+/// A queue of a controller.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ControllerQueue {
+    /// Its identifier; 0 is the admin queue.
+    pub qid: u16,
+    /// The reactor that serves it.
+    pub reactor: u32,
+    /// Entries.
+    pub entries: u16,
+    /// Commands under way.
+    pub outstanding: u32,
+}
+
+/// A controller: a host's connection to a subsystem.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Controller {
+    /// The subsystem.
+    pub subsystem: Nqn,
+    /// Its identifier there.
+    pub cntlid: u16,
+    /// The host, as it calls itself.
+    pub host: String,
+    /// Where the host is.
+    pub address: Option<String>,
+    /// Over which fabric.
+    pub transport: Transport,
+    /// Keep alive timeout in milliseconds; 0: none.
+    pub keep_alive_ms: u32,
+    /// Errors it has logged.
+    pub errors: u64,
+    /// Its queues.
+    pub queues: Vec<ControllerQueue>,
+    /// How it is.
+    pub status: Status,
+    /// Why.
+    pub reason: String,
+}

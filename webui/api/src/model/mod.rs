@@ -1,0 +1,50 @@
+//! What the API speaks of. Every object has a `status` for programs and a `reason` in a person's
+//! words. Capacities are in bytes, times in milliseconds since 1970-01-01 UTC unless a name says
+//! otherwise.
+
+mod appliance;
+mod capacity;
+mod declaration;
+mod device;
+mod event;
+mod host;
+mod job;
+mod listener;
+mod name;
+mod pool;
+mod snapshot;
+mod statistics;
+mod status;
+mod subsystem;
+mod volume;
+
+pub use appliance::{Appliance, Ready};
+pub use capacity::Capacity;
+pub use declaration::{
+    Applied, Change, ChangeAction, Declaration, DeclaredPool, DeclaredSubsystem, DeclaredVolume,
+};
+pub use device::{Device, DeviceAttach, DeviceKind, PoolMember};
+pub use event::{Alert, Event, EventKind, Severity};
+pub use host::{Controller, ControllerQueue, Host};
+pub use job::{Job, JobKind, JobStatus};
+pub use listener::{Listener, ListenerCreate, Transport};
+pub use name::{Address, DeviceRef, HostNqn, Name, NameError, Nqn};
+pub use pool::{
+    DeviceAdd, ImportablePool, MemberState, Pool, PoolCreate, PoolDevice, PoolImport, Space,
+};
+pub use snapshot::{GroupSnapshotCreate, Snapshot, SnapshotCreate, SnapshotRef};
+pub use statistics::{
+    DeviceStatistics, HostStatistics, IoStatistics, LatencyHistogram, PoolStatistics,
+    ReactorStatistics, Statistics, VolumeStatistics,
+};
+pub use status::{Object, ObjectKind, Status};
+pub use subsystem::{
+    HostAdd, Namespace, NamespaceAdd, NamespaceSource, Subsystem, SubsystemCreate,
+};
+pub use volume::{
+    ConnectAddress, ConnectInfo, Export, ExportSet, Limits, PromoteOutcome, Rename, Resize,
+    RollBack, Volume, VolumeClone, VolumeCreate, VolumeRef, VolumeSpace,
+};
+
+/// The largest capacity the API takes, in bytes: 1 EiB.
+pub const MAX_BYTES: u64 = 1 << 60;

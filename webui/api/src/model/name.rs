@@ -1,0 +1,255 @@
+//! Names, checked where they come in.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Why a text is no name, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameError(String);
+
+impl std::fmt::Display for NameError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NameError {}
+
+/// A checked text: everything but the check itself.
+macro_rules! checked {
+    ($type:ident) => {
+        impl $type {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                Self::try_from(text.to_owned())
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> String {
+                name.0
+            }
+        }
+    };
+}
+
+/// The name of a pool, volume, snapshot or device: a letter or digit, then up to 62 letters, digits,
+/// dots, underscores and hyphens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", max_length = 63,
+    min_length = 1, example = "scratch-01")]
+pub struct Name(String);
+checked!(Name);
+
+fn is_name(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    text.len() <= 63
+        && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && text.bytes().all(inner)
+}
+
+impl TryFrom<String> for Name {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        if is_name(&text) {
+            return Ok(Self(text));
+        }
+        Err(NameError(format!(
+            "\"{}\" is no name: start with a letter or digit and use at most 63 letters, digits, \
+             dots, underscores and hyphens.",
+            shown(&text)
+        )))
+    }
+}
+
+/// Part of a text that came from outside, fit for a sentence.
+fn shown(text: &str) -> String {
+    let mut part: String = text.chars().take(64).flat_map(char::escape_default).collect();
+    if text.chars().nth(64).is_some() {
+        part.push_str("...");
+    }
+    part
+}
+
+/// The longest NQN in bytes (NVM Express Base Specification, NVMe Qualified Names).
+const NQN_BYTES: usize = 223;
+
+/// `nqn.`, a year and month, a dot, and then printable ASCII without space, slash, backslash,
+/// quotes, percent, question mark and hash sign.
+fn is_nqn(text: &str) -> bool {
+    let Some(date) = text.strip_prefix("nqn.") else { return false };
+    let date = date.as_bytes();
+    let digits = |range: std::ops::Range<usize>| {
+        date.get(range).is_some_and(|part| part.iter().all(u8::is_ascii_digit))
+    };
+    let rest = date.get(8..).unwrap_or_default();
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"._-:".contains(b);
+    text.len() <= NQN_BYTES
+        && digits(0..4)
+        && date.get(4) == Some(&b'-')
+        && digits(5..7)
+        && date.get(7) == Some(&b'.')
+        && !rest.is_empty()
+        && rest.iter().all(plain)
+}
+
+/// The NVMe Qualified Name of a subsystem.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^nqn\\.[0-9]{4}-[0-9]{2}\\.[A-Za-z0-9._:-]+$",
+    min_length = 13, max_length = 223, example = "nqn.2026-01.io.forebay:tank:scratch-01")]
+pub struct Nqn(String);
+checked!(Nqn);
+
+/// What the names of subsystems made for volumes start with.
+const OWN: &str = "nqn.2026-01.io.forebay";
+
+impl Nqn {
+    /// The name of a volume's own subsystem. No name holds a colon, so no two volumes share one.
+    pub fn of_volume(pool: &Name, volume: &Name) -> Self {
+        Self(format!("{OWN}:{pool}:{volume}"))
+    }
+
+    /// The name of a snapshot's own subsystem.
+    pub fn of_snapshot(pool: &Name, volume: &Name, snapshot: &Name) -> Self {
+        Self(format!("{OWN}:{pool}:{volume}:{snapshot}"))
+    }
+}
+
+impl TryFrom<String> for Nqn {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        if is_nqn(&text) {
+            return Ok(Self(text));
+        }
+        Err(NameError(format!(
+            "\"{}\" is no NQN: write nqn.YYYY-MM. and then letters, digits, dots, colons, \
+             underscores and hyphens, at most {NQN_BYTES} in all.",
+            shown(&text)
+        )))
+    }
+}
+
+/// The NVMe Qualified Name of a host, as `nvme show-hostnqn` prints it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^nqn\\.[0-9]{4}-[0-9]{2}\\.[A-Za-z0-9._:-]+$",
+    min_length = 13, max_length = 223,
+    example = "nqn.2014-08.org.nvmexpress:uuid:2f9a1d9e-7d1d-4bd5-93b1-6a8f36a3d8a2")]
+pub struct HostNqn(String);
+checked!(HostNqn);
+
+impl TryFrom<String> for HostNqn {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        Nqn::try_from(text).map(|nqn| Self(nqn.0)).map_err(|error| {
+            NameError(format!("{} `nvme show-hostnqn` prints that of a host.", error.0))
+        })
+    }
+}
+
+/// A device: the name of one that is attached, or the absolute path of a file or block device.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, min_length = 1, max_length = 1024,
+    pattern = "^(/[!-~]+|[A-Za-z0-9][A-Za-z0-9._-]{0,62})$", example = "/dev/nvme0n1")]
+pub struct DeviceRef(String);
+checked!(DeviceRef);
+
+impl DeviceRef {
+    /// Whether it is a path.
+    pub fn is_path(&self) -> bool {
+        self.0.starts_with('/')
+    }
+}
+
+impl TryFrom<String> for DeviceRef {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        let path = text.len() > 1
+            && text.len() <= 1024
+            && text.starts_with('/')
+            && text.bytes().all(|b| b.is_ascii_graphic());
+        if path || is_name(&text) {
+            return Ok(Self(text));
+        }
+        Err(NameError(format!(
+            "\"{}\" is no device: give the name of one that is attached, or an absolute path \
+             without spaces.",
+            shown(&text)
+        )))
+    }
+}
+
+/// An IP address and port: `10.0.0.1:4420`, `[fd00::1]:4420`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Address(pub std::net::SocketAddr);
+
+impl utoipa::PartialSchema for Address {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        let octet = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+        let hex = "[0-9a-fA-F]{1,4}";
+        let v6 = format!("\\[({hex}(:{hex}){{7}}|::|::{hex}|({hex}:){{1,6}}:{hex})\\]");
+        let port = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2})";
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::schema::Type::String)
+            .pattern(Some(format!("^(({octet}\\.){{3}}{octet}|{v6}):{port}$")))
+            .description(Some("An IP address and port; an IPv6 address in brackets."))
+            .examples(["10.0.0.1:4420"])
+            .into()
+    }
+}
+
+impl ToSchema for Address {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Address".into()
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> String {
+        address.0.to_string()
+    }
+}
+
+impl std::str::FromStr for Address {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let plain = !text.contains('%');
+        text.parse().ok().filter(|_| plain).map(Self).ok_or_else(|| {
+            NameError(format!(
+                "\"{}\" is no address: write an IP address and a port, 10.0.0.1:4420 or \
+                 [fd00::1]:4420.",
+                shown(text)
+            ))
+        })
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}

@@ -1,0 +1,141 @@
+//! Pools of devices.
+
+use super::{DeviceRef, Name, Status};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Where the bytes of a pool are. `total` = `free` + `reserved` + `used`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Space {
+    /// What the devices have for data.
+    pub total_bytes: u64,
+    /// What anybody may still write to.
+    pub free_bytes: u64,
+    /// What holds data.
+    pub used_bytes: u64,
+    /// What holds nothing yet and is promised to thick volumes.
+    pub reserved_bytes: u64,
+    /// The part of `used` that more than one volume or snapshot sees.
+    pub shared_bytes: u64,
+    /// The part of `used` that nobody sees any more and that comes back in the background.
+    pub reclaimable_bytes: u64,
+}
+
+/// What a device of a pool does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberState {
+    /// Holds data and takes more.
+    Member,
+    /// Its data is being moved away.
+    Draining,
+    /// Its data has been moved away: it can be removed.
+    Drained,
+    /// Belongs to the pool and is not there.
+    Missing,
+}
+
+/// A device of a pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PoolDevice {
+    /// Its number in the pool, never used twice.
+    pub number: u32,
+    /// The device; nothing while it is missing.
+    pub device: Option<Name>,
+    /// Its path, if it has one.
+    pub path: Option<String>,
+    /// Its UUID in the pool.
+    pub uuid: String,
+    /// What it does.
+    pub state: MemberState,
+    /// Whether the pool's metadata lies on it.
+    pub metadata: bool,
+    /// Bytes it has for data.
+    pub total_bytes: u64,
+    /// Bytes that hold data.
+    pub used_bytes: u64,
+    /// How it is.
+    pub status: Status,
+    /// Why.
+    pub reason: String,
+}
+
+/// A pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Its name.
+    pub name: Name,
+    /// Its UUID.
+    pub uuid: String,
+    /// Its devices, by number.
+    pub devices: Vec<PoolDevice>,
+    /// Where its bytes are.
+    pub space: Space,
+    /// Number of volumes.
+    pub volumes: u32,
+    /// Number of snapshots.
+    pub snapshots: u32,
+    /// Bytes in an extent.
+    pub extent_bytes: u64,
+    /// How it is.
+    pub status: Status,
+    /// Why.
+    pub reason: String,
+}
+
+/// Make a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PoolCreate {
+    /// Its name.
+    pub name: Name,
+    /// Its devices, at least one.
+    #[schema(min_items = 1, max_items = 1024)]
+    pub devices: Vec<DeviceRef>,
+    /// Take devices that hold somebody's data. That data is lost.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Bring in a pool that is on devices already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PoolImport {
+    /// Its name, if the devices hold more than one pool or to say which is meant.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// Where to look; nothing: at every device that is attached and free.
+    #[serde(default)]
+    #[schema(max_items = 1024)]
+    pub devices: Vec<DeviceRef>,
+}
+
+/// A pool that was found on devices and could be imported.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportablePool {
+    /// Its name.
+    pub name: Name,
+    /// Its UUID.
+    pub uuid: String,
+    /// The devices found.
+    pub devices: Vec<Name>,
+    /// Whether it can be imported.
+    pub status: Status,
+    /// Why.
+    pub reason: String,
+}
+
+/// Add a device to a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceAdd {
+    /// The device.
+    pub device: DeviceRef,
+    /// Take it though it holds somebody's data. That data is lost.
+    #[serde(default)]
+    pub force: bool,
+}
