@@ -27,6 +27,11 @@ pub trait Channel: Send {
         unreachable!("a leaf has no children, yet got {done:?}")
     }
 
+    /// One more child was opened below ([`crate::Stack::add_child`]), for a bdev with room for it.
+    fn add_child(&mut self, child: Addr) {
+        unreachable!("no room was kept for {child:?}")
+    }
+
     /// Harvests completions and rings doorbells, once a turn. Returns how much was done.
     fn poll(&mut self, _cx: &mut Cx<'_>) -> u32 {
         0
@@ -64,6 +69,11 @@ pub trait Bdev: Send + Sync {
     /// The bdevs below this one, opened before it and handed to `open` in this order.
     fn children(&self) -> Vec<Arc<dyn Bdev>> {
         Vec::new()
+    }
+
+    /// How many children may be added below an open channel: places are kept for them.
+    fn room(&self) -> u32 {
+        0
     }
 
     /// Opens a channel for one reactor.

@@ -1,22 +1,41 @@
 //! Fixed storage with stable indices.
 
-/// A fixed number of places; an index stays valid until it is removed. Never allocates after
+/// A bounded number of places; an index stays valid until it is removed. Never allocates after
 /// `new`; the place freed last is used first, while it is warm in the cache.
 pub struct Slab<T> {
     places: Vec<Option<T>>,
     free: Vec<u32>,
+    limit: u32,
 }
 
 impl<T> Slab<T> {
     /// A slab of `limit` places.
     pub fn new(limit: u32) -> Slab<T> {
-        Slab { places: (0..limit).map(|_| None).collect(), free: (0..limit).rev().collect() }
+        let places = (0..limit).map(|_| None).collect();
+        Slab { places, free: (0..limit).rev().collect(), limit }
+    }
+
+    /// A slab of at most `limit` places that has none at first and allocates them as it fills: for
+    /// what there are many of, most of them idle.
+    pub fn growing(limit: u32) -> Slab<T> {
+        Slab { places: Vec::new(), free: Vec::new(), limit }
     }
 
     /// Stores `value`, or gives it back when every place is taken.
     pub fn insert(&mut self, value: T) -> Result<u32, T> {
-        let Some(index) = self.free.pop() else { return Err(value) };
+        let Some(index) = self.free.pop() else { return self.grow(value) };
         self.places[index as usize] = Some(value);
+        Ok(index)
+    }
+
+    #[cold]
+    fn grow(&mut self, value: T) -> Result<u32, T> {
+        let index = self.places.len() as u32;
+        if index == self.limit {
+            return Err(value);
+        }
+        self.places.push(Some(value));
+        self.free.reserve(self.places.len());
         Ok(index)
     }
 
@@ -49,7 +68,7 @@ impl<T> Slab<T> {
 
     /// Whether every place is taken.
     pub fn is_full(&self) -> bool {
-        self.free.is_empty()
+        self.len() == self.limit
     }
 
     /// Every value with its index.
@@ -66,8 +85,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_bounded_map(ops in proptest::collection::vec((any::<bool>(), 0u32..12), 1..200)) {
-            let mut slab = Slab::new(8);
+        fn behaves_like_a_bounded_map(grows: bool, ops in proptest::collection::vec((any::<bool>(), 0u32..12), 1..200)) {
+            let mut slab = if grows { Slab::growing(8) } else { Slab::new(8) };
             let mut model: HashMap<u32, u32> = HashMap::new();
             for (step, (insert, index)) in ops.into_iter().enumerate() {
                 let step = step as u32;

@@ -11,6 +11,15 @@ pub(crate) struct Slot {
     bdev: Option<Arc<dyn Bdev>>,
     children: Vec<Addr>,
     users: u32,
+    /// The place is kept for children of this channel to come ([`Bdev::room`]).
+    kept_for: Option<u32>,
+}
+
+impl Slot {
+    fn kept(kept_for: u32) -> Slot {
+        let kept_for = Some(kept_for);
+        Slot { channel: None, bdev: None, children: Vec::new(), users: 0, kept_for }
+    }
 }
 
 /// The channels one reactor has open, and the completions between them.
@@ -54,7 +63,50 @@ impl Stack {
     /// # Errors
     /// What the first bdev that could not be opened said; nothing stays open then.
     pub fn open(&mut self, bdev: &Arc<dyn Bdev>, now_ns: u64) -> Result<Addr, OpenError> {
-        if let Some(index) = self.find(bdev) {
+        self.open_in(bdev, None, now_ns)
+    }
+
+    /// Opens `bdev` as one more child of the open channel `parent`, in a place that was kept for it
+    /// ([`Bdev::room`]), and hands it to [`Channel::add_child`]. It is closed with its parent, or
+    /// by [`Stack::remove_child`].
+    ///
+    /// # Errors
+    /// That there is no place left, or what the bdev said.
+    pub fn add_child(
+        &mut self,
+        parent: Addr,
+        bdev: &Arc<dyn Bdev>,
+        now_ns: u64,
+    ) -> Result<Addr, OpenError> {
+        let index = parent.as_channel().expect("only channels have children");
+        let child = self.open_in(bdev, Some(index), now_ns)?;
+        let slot = &mut self.slots[index as usize];
+        slot.children.push(child);
+        slot.channel.as_mut().expect("the parent is open").add_child(child);
+        Ok(child)
+    }
+
+    /// Closes a child that its parent does not use any more.
+    ///
+    /// # Panics
+    /// If it is no child of `parent`, or has operations outstanding.
+    pub fn remove_child(&mut self, parent: Addr, child: Addr) {
+        let index = parent.as_channel().expect("only channels have children") as usize;
+        let children = &mut self.slots[index].children;
+        let at = children.iter().position(|addr| *addr == child).expect("it is a child");
+        children.remove(at);
+        self.close(child);
+    }
+
+    /// Opens `bdev`, in places that are kept for `parent` if there is one.
+    fn open_in(
+        &mut self,
+        bdev: &Arc<dyn Bdev>,
+        parent: Option<u32>,
+        now_ns: u64,
+    ) -> Result<Addr, OpenError> {
+        let below = parent.map_or(usize::MAX, |index| index as usize);
+        if let Some(index) = self.find(bdev).filter(|index| *index < below) {
             self.slots[index].users += 1;
             return Ok(Addr::channel(index as u32));
         }
@@ -67,29 +119,32 @@ impl Stack {
             )));
         }
         let mut children = Vec::new();
-        for child in bdev.children() {
-            match self.open(&child, now_ns) {
-                Ok(addr) => children.push(addr),
-                Err(error) => {
-                    children.iter().for_each(|addr| self.close(*addr));
-                    return Err(error);
+        let opened = bdev.children().iter().try_for_each(|child| {
+            children.push(self.open_in(child, parent, now_ns)?);
+            Ok(())
+        });
+        let channel = opened.and_then(|()| {
+            let index = self.free_place(&children, parent, bdev.room())?;
+            let cx = OpenCx {
+                reactor: self.reactor,
+                children: &children,
+                limit: IOS_PER_CHANNEL,
+                memory: &self.memory,
+                now_ns,
+            };
+            Ok((index, bdev.open(&cx)?))
+        });
+        match channel {
+            Ok((index, channel)) => {
+                let slot = &mut self.slots[index as usize];
+                if channel.polled() {
+                    self.polled.push(index);
                 }
+                let bdev = Some(bdev.clone());
+                let kept_for = slot.kept_for;
+                *slot = Slot { channel: Some(channel), bdev, children, users: 1, kept_for };
+                Ok(Addr::channel(index))
             }
-        }
-        let cx = OpenCx {
-            reactor: self.reactor,
-            children: &children,
-            limit: IOS_PER_CHANNEL,
-            memory: &self.memory,
-            now_ns,
-        };
-        match bdev.open(&cx) {
-            Ok(channel) => Ok(self.place(Slot {
-                channel: Some(channel),
-                bdev: Some(bdev.clone()),
-                children,
-                users: 1,
-            })),
             Err(error) => {
                 children.iter().for_each(|addr| self.close(*addr));
                 Err(error)
@@ -101,21 +156,28 @@ impl Stack {
         self.slots.iter().position(|s| s.bdev.as_ref().is_some_and(|b| Arc::ptr_eq(b, bdev)))
     }
 
-    /// Puts a channel above its children: in the first free place past the last of them.
-    fn place(&mut self, slot: Slot) -> Addr {
-        let above = slot.children.iter().filter_map(|a| a.as_channel()).max().map_or(0, |i| i + 1);
-        let polled = slot.channel.as_ref().is_some_and(|c| c.polled());
-        let free = (above as usize..self.slots.len()).find(|i| self.slots[*i].channel.is_none());
-        let index = free.unwrap_or(self.slots.len());
-        if index == self.slots.len() {
-            self.slots.push(slot)
-        } else {
-            self.slots[index] = slot
+    /// A free place for a channel: above its children, kept for `parent` or for nobody, and with
+    /// `room` places of its own below it.
+    fn free_place(
+        &mut self,
+        children: &[Addr],
+        parent: Option<u32>,
+        room: u32,
+    ) -> Result<u32, OpenError> {
+        let above = children.iter().filter_map(|a| a.as_channel()).max().map_or(0, |i| i + 1);
+        let is_free = |slot: &Slot| slot.channel.is_none() && slot.kept_for == parent;
+        let end = parent.unwrap_or(self.slots.len() as u32).max(above);
+        let free = (above..end).find(|index| is_free(&self.slots[*index as usize]));
+        match (free, parent) {
+            (Some(index), _) if room == 0 => Ok(index),
+            (_, Some(_)) => Err(OpenError("there is no place left below its parent".into())),
+            (_, None) => {
+                let index = end + room;
+                self.slots.extend((0..room).map(|_| Slot::kept(index)));
+                self.slots.push(Slot { kept_for: None, ..Slot::kept(index) });
+                Ok(index)
+            }
         }
-        if polled {
-            self.polled.push(index as u32);
-        }
-        Addr::channel(index as u32)
     }
 
     /// Gives up one use of a channel; the last one closes it and gives up its children.
@@ -137,6 +199,9 @@ impl Stack {
         self.polled.retain(|i| *i as usize != index);
         drop(channel);
         children.iter().for_each(|child| self.close(*child));
+        for kept in self.slots.iter_mut().filter(|slot| slot.kept_for == Some(index as u32)) {
+            kept.kept_for = None;
+        }
     }
 
     /// Operations that channel `addr` has taken and not completed.
