@@ -59,6 +59,44 @@ impl Blocks {
         self.0[at / 64] &= !(1 << (at % 64));
     }
 
+    /// The blocks from `range.start` up to `range.end`.
+    pub fn range(range: std::ops::Range<usize>) -> Blocks {
+        let below = |end: usize, word: usize| match end.saturating_sub(word * 64) {
+            0 => 0,
+            bits @ 1..64 => (1 << bits) - 1,
+            _ => u64::MAX,
+        };
+        Blocks(std::array::from_fn(|word| below(range.end, word) & !below(range.start, word)))
+    }
+
+    /// Its blocks as ranges, each as long as can be, in their order.
+    pub fn runs(self) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let start = self.next(from, true)?;
+            let end = self.next(start, false).unwrap_or(BLOCKS_PER_EXTENT);
+            from = end;
+            Some(start..end)
+        })
+    }
+
+    /// The first block from `from` on that is in it, or that is not.
+    fn next(&self, from: usize, is_in: bool) -> Option<usize> {
+        let flip = if is_in { 0 } else { u64::MAX };
+        let mut word = from / 64;
+        let mut bits = (self.0.get(word)? ^ flip) & (u64::MAX << (from % 64));
+        while bits == 0 {
+            word += 1;
+            bits = self.0.get(word)? ^ flip;
+        }
+        Some(word * 64 + bits.trailing_zeros() as usize)
+    }
+
+    /// Those of both.
+    pub fn both(self, other: Blocks) -> Blocks {
+        Blocks(std::array::from_fn(|at| self.0[at] & other.0[at]))
+    }
+
     /// Those of either.
     pub fn union(self, other: Blocks) -> Blocks {
         Blocks(std::array::from_fn(|at| self.0[at] | other.0[at]))
@@ -331,6 +369,10 @@ mod tests {
                 }
                 prop_assert_eq!(blocks.has(at), add);
             }
+            prop_assert!(blocks.runs().flatten().eq(oracle.iter().copied()));
+            prop_assert!(blocks.runs().zip(blocks.runs().skip(1)).all(|(a, b)| a.end < b.start));
+            let (first, end) = (oracle.len(), 256 - oracle.len() / 2);
+            prop_assert!(Blocks::range(first..end).runs().flatten().eq(first..end));
             prop_assert_eq!(blocks.len() as usize, oracle.len());
             prop_assert_eq!(blocks.is_empty(), oracle.is_empty());
         }

@@ -4,32 +4,65 @@
 use crate::entry::{Blocks, EXTENTS_PER_ROW, Entry, Rest, Row, Slot};
 use crate::merge::Merge;
 use crate::store::Update;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What one node says.
+/// Rows in a leaf of a [`NodeMap`]: 32 GiB of a volume.
+const LEAF_ROWS: usize = 512;
+
+type Leaf = Box<[Option<Box<Row>>; LEAF_ROWS]>;
+
+/// What one node says: rows by chunk, in a tree of two levels.
 #[derive(Clone, Debug, Default)]
 pub struct NodeMap {
-    rows: HashMap<u32, Row>,
+    leaves: Vec<Option<Leaf>>,
+    slots: u64,
 }
 
 impl NodeMap {
     /// The map with these rows, by chunk.
     pub fn new(rows: impl IntoIterator<Item = (u32, Row)>) -> NodeMap {
-        NodeMap { rows: rows.into_iter().filter(|(_, row)| !row.is_empty()).collect() }
+        let mut map = NodeMap::default();
+        for (chunk, row) in rows.into_iter().filter(|(_, row)| !row.is_empty()) {
+            map.slots += row.entries().filter(|entry| entry.slot().is_some()).count() as u64;
+            *map.row_mut(chunk) = row;
+        }
+        map
+    }
+
+    fn row_at(&self, chunk: u32) -> Option<&Row> {
+        let leaf = self.leaves.get(chunk as usize / LEAF_ROWS)?.as_ref()?;
+        leaf[chunk as usize % LEAF_ROWS].as_deref()
+    }
+
+    fn row_mut(&mut self, chunk: u32) -> &mut Row {
+        let leaf = chunk as usize / LEAF_ROWS;
+        if self.leaves.len() <= leaf {
+            self.leaves.resize(leaf + 1, None);
+        }
+        let leaf = self.leaves[leaf].get_or_insert_with(|| Box::new([const { None }; LEAF_ROWS]));
+        leaf[chunk as usize % LEAF_ROWS].get_or_insert_default()
     }
 
     /// What it says of `extent`.
     pub fn get(&self, extent: u64) -> Entry {
         let (chunk, at) = place(extent);
-        self.rows.get(&chunk).map_or(Entry::Nothing, |row| row.get(at))
+        self.row_at(chunk).map_or(Entry::Nothing, |row| row.get(at))
     }
 
     /// Has it say `entry` of `extent`.
     pub fn set(&mut self, extent: u64, entry: Entry) {
         let (chunk, at) = place(extent);
-        self.rows.entry(chunk).or_default().set(at, entry);
+        let row = self.row_mut(chunk);
+        let before = row.get(at).slot().is_some();
+        row.set(at, entry);
+        self.slots = self.slots + u64::from(entry.slot().is_some()) - u64::from(before);
+    }
+
+    /// How many slots it names.
+    pub fn slots(&self) -> u64 {
+        self.slots
     }
 
     /// The row that `extent` is in, for the store: its chunk, and what it says.
@@ -39,16 +72,43 @@ impl NodeMap {
     }
 
     fn row(&self, chunk: u32) -> Row {
-        self.rows.get(&chunk).cloned().unwrap_or_default()
+        self.row_at(chunk).cloned().unwrap_or_default()
     }
 
-    /// What it says, by extent, in no order.
+    /// The chunks of its rows, in their order.
+    pub fn chunks(&self) -> impl Iterator<Item = u32> + '_ {
+        self.rows().filter(|(_, row)| !row.is_empty()).map(|(chunk, _)| chunk)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (u32, &Row)> + '_ {
+        let leaves = self.leaves.iter().enumerate();
+        leaves.filter_map(|(at, leaf)| Some((at, leaf.as_ref()?))).flat_map(|(at, leaf)| {
+            let rows = (at * LEAF_ROWS..).zip(leaf.iter());
+            rows.filter_map(|(chunk, row)| Some((chunk as u32, row.as_deref()?)))
+        })
+    }
+
+    /// What it says, by extent, in their order.
     pub fn entries(&self) -> impl Iterator<Item = (u64, Entry)> + '_ {
-        self.rows.iter().flat_map(|(chunk, row)| {
-            let first = u64::from(*chunk) * EXTENTS_PER_ROW as u64;
+        self.rows().flat_map(|(chunk, row)| {
+            let first = u64::from(chunk) * EXTENTS_PER_ROW as u64;
             let entries = (first..).zip(row.entries());
             entries.filter(|(_, entry)| *entry != Entry::Nothing)
         })
+    }
+
+    /// The first extent from `extent` on that may say something: what lies between says nothing.
+    fn next_from(&self, extent: u64) -> Option<u64> {
+        let (chunk, _) = place(extent);
+        if self.row_at(chunk).is_some() {
+            return Some(extent);
+        }
+        let leaf = chunk as usize / LEAF_ROWS;
+        let leaves = self.leaves.iter().enumerate().skip(leaf);
+        let chunks = leaves.filter_map(|(at, leaf)| Some((at, leaf.as_ref()?)));
+        let mut rows = chunks.flat_map(|(at, leaf)| (at * LEAF_ROWS..).zip(leaf.iter()));
+        let found = rows.find(|(at, row)| *at > chunk as usize && row.is_some());
+        found.map(|(chunk, _)| chunk as u64 * EXTENTS_PER_ROW as u64)
     }
 }
 
@@ -130,28 +190,59 @@ impl Volume {
         Source::Zeros
     }
 
-    /// Where `blocks` of `extent` are, in as few pieces as there are.
-    pub fn pieces(&self, extent: u64, blocks: Range<usize>) -> Vec<(Range<usize>, Source)> {
-        let mut pieces: Vec<(Range<usize>, Source)> = Vec::new();
-        for block in blocks {
-            let source = self.find(extent, block);
-            match pieces.last_mut() {
-                Some((range, same)) if *same == source => range.end = block + 1,
-                _ => pieces.push((block..block + 1, source)),
+    /// Where `blocks` of `extent` are: hands each piece to `each`, in no order.
+    pub fn pieces(
+        &self,
+        extent: u64,
+        blocks: Range<usize>,
+        mut each: impl FnMut(Range<usize>, Source),
+    ) {
+        if let Entry::Whole(slot) = self.own.get(extent) {
+            return each(blocks, Source::Slot(slot));
+        }
+        let mut left = Blocks::range(blocks);
+        for map in std::iter::once(&self.own).chain(self.chain.iter().map(|(_, map)| &**map)) {
+            let (slot, here, rest) = match map.get(extent) {
+                Entry::Nothing => continue,
+                Entry::Zeros => break,
+                Entry::Whole(slot) => (slot, left, Rest::Zeros),
+                Entry::Part { slot, blocks, rest } => (slot, left.both(blocks), rest),
+            };
+            here.runs().for_each(|run| each(run, Source::Slot(slot)));
+            left = left.without(here);
+            if left.is_empty() || rest == Rest::Zeros {
+                break;
             }
         }
-        pieces
+        left.runs().for_each(|run| each(run, Source::Zeros));
     }
 
     /// Where `blocks` of `extent` are to be written.
-    pub fn target(&self, extent: u64, mut blocks: Range<usize>) -> Target {
+    pub fn target(&self, extent: u64, blocks: Range<usize>) -> Target {
         match self.own.get(extent) {
             Entry::Nothing | Entry::Zeros => Target::NeedsSlot,
             Entry::Whole(slot) => Target::Slot { slot, present: true },
             Entry::Part { slot, blocks: there, .. } => {
-                Target::Slot { slot, present: blocks.all(|block| there.has(block)) }
+                let present = Blocks::range(blocks).without(there).is_empty();
+                Target::Slot { slot, present }
             }
         }
+    }
+
+    /// The first extent from `extent` on that may read as anything but zeros.
+    pub fn next_from(&self, extent: u64) -> Option<u64> {
+        let maps = std::iter::once(&self.own).chain(self.chain.iter().map(|(_, map)| &**map));
+        maps.filter_map(|map| map.next_from(extent)).min()
+    }
+
+    /// How many slots its live node names.
+    pub fn own_slots(&self) -> u64 {
+        self.own.slots()
+    }
+
+    /// Whether something waits for a commit.
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty() || !self.given_up.is_empty()
     }
 
     /// Gives `extent`, which has no slot of its own, one.
@@ -170,7 +261,7 @@ impl Volume {
         if let Entry::Part { slot: own, blocks: mut there, rest } = self.own.get(extent)
             && own == slot
         {
-            blocks.for_each(|block| there.add(block));
+            there = there.union(Blocks::range(blocks));
             self.change(extent, Entry::Part { slot, blocks: there, rest });
         }
     }
@@ -193,8 +284,9 @@ impl Volume {
     }
 
     /// Makes `blocks` of `extent` zeros in the map alone. False where that cannot be said: then
-    /// zeros are to be written.
-    pub fn clear_blocks(&mut self, extent: u64, blocks: Range<usize>) -> bool {
+    /// zeros are to be written. `writing`: a write to other blocks of the extent is under way, so
+    /// that its slot stays even when no block of it is left.
+    pub fn clear_blocks(&mut self, extent: u64, blocks: Range<usize>, writing: bool) -> bool {
         let entry = self.own.get(extent);
         let (slot, mut there, rest) = match entry {
             Entry::Zeros => return true,
@@ -207,9 +299,9 @@ impl Volume {
         if rest == Rest::Parent && self.is_behind(extent) {
             return self.are_zeros(extent, blocks);
         }
-        blocks.for_each(|block| there.remove(block));
+        there = there.without(Blocks::range(blocks));
         let rest = if self.is_behind(extent) { rest } else { Rest::Parent };
-        if there.is_empty() {
+        if there.is_empty() && !writing {
             self.clear(extent);
         } else {
             self.change(extent, Entry::Part { slot, blocks: there, rest });
@@ -301,8 +393,11 @@ mod tests {
         assert_eq!(volume.find(70, 2), Source::Zeros);
         volume.written(70, A, 2..4);
         assert_eq!(volume.target(70, 2..4), Target::Slot { slot: A, present: true });
-        let pieces = [(0..2, Source::Zeros), (2..4, Source::Slot(A)), (4..256, Source::Zeros)];
-        assert_eq!(volume.pieces(70, 0..BLOCKS_PER_EXTENT), pieces);
+        let expected = [(0..2, Source::Zeros), (2..4, Source::Slot(A)), (4..256, Source::Zeros)];
+        let mut pieces = Vec::new();
+        volume.pieces(70, 0..BLOCKS_PER_EXTENT, |blocks, source| pieces.push((blocks, source)));
+        pieces.sort_by_key(|(blocks, _)| blocks.start);
+        assert_eq!(pieces, expected);
         assert_eq!(rows(&volume.take_dirty()), [(1, 1)]);
         volume.written(70, A, 2..4);
         assert_eq!(rows(&volume.take_dirty()), [], "it was said already");
@@ -346,16 +441,16 @@ mod tests {
         volume.adopt(0, A);
         volume.written(0, A, 0..4);
         volume.move_on(2);
-        assert!(!volume.clear_blocks(0, 0..1), "the map cannot say that");
-        assert!(volume.clear_blocks(0, 4..9), "they are zeros");
+        assert!(!volume.clear_blocks(0, 0..1, false), "the map cannot say that");
+        assert!(volume.clear_blocks(0, 4..9, false), "they are zeros");
         volume.clear(0);
         assert_eq!(volume.find(0, 0), Source::Zeros);
         volume.adopt(0, B);
         volume.written(0, B, 1..3);
         assert_eq!([volume.find(0, 0), volume.find(0, 1)], [Source::Zeros, Source::Slot(B)]);
-        assert!(volume.clear_blocks(0, 1..2));
+        assert!(volume.clear_blocks(0, 1..2, false));
         assert_eq!([volume.find(0, 1), volume.find(0, 2)], [Source::Zeros, Source::Slot(B)]);
-        assert!(volume.clear_blocks(0, 2..3));
+        assert!(volume.clear_blocks(0, 2..3, false));
         assert_eq!(volume.own.get(0), Entry::Zeros, "an empty slot is given up");
         assert_eq!(volume.take_dirty().given_up, [B]);
     }
@@ -368,7 +463,7 @@ mod tests {
         volume.move_on(2);
         volume.adopt(0, B);
         volume.written(0, B, 0..BLOCKS_PER_EXTENT);
-        assert!(volume.clear_blocks(0, 0..1));
+        assert!(volume.clear_blocks(0, 0..1, false));
         assert_eq!([volume.find(0, 0), volume.find(0, 1)], [Source::Zeros, Source::Slot(B)]);
     }
 }

@@ -339,7 +339,7 @@ impl World {
     fn clear(&mut self, volume: usize) {
         let (extent, blocks) = self.some_blocks();
         if !self.is_busy(volume, extent)
-            && self.volumes[volume].map.clear_blocks(extent, blocks.clone())
+            && self.volumes[volume].map.clear_blocks(extent, blocks.clone(), false)
         {
             self.zeros(volume, extent, blocks);
         }
