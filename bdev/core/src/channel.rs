@@ -32,6 +32,12 @@ pub trait Channel: Send {
         unreachable!("no room was kept for {child:?}")
     }
 
+    /// A child that was added is not used from now on ([`crate::Stack::remove_child`]). Operations
+    /// on it may be under way.
+    fn remove_child(&mut self, child: Addr) {
+        unreachable!("{child:?} was never added")
+    }
+
     /// Harvests completions and rings doorbells, once a turn. Returns how much was done.
     fn poll(&mut self, _cx: &mut Cx<'_>) -> u32 {
         0

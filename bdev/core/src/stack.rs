@@ -86,16 +86,31 @@ impl Stack {
         Ok(child)
     }
 
-    /// Closes a child that its parent does not use any more.
-    ///
-    /// # Panics
-    /// If it is no child of `parent`, or has operations outstanding.
-    pub fn remove_child(&mut self, parent: Addr, child: Addr) {
+    /// Has `parent` not use its child `bdev` any more, and closes it once nothing is under way on
+    /// it. Returns whether it is closed: if not, it is called again.
+    pub fn remove_child(&mut self, parent: Addr, bdev: &Arc<dyn Bdev>) -> bool {
         let index = parent.as_channel().expect("only channels have children") as usize;
-        let children = &mut self.slots[index].children;
-        let at = children.iter().position(|addr| *addr == child).expect("it is a child");
-        children.remove(at);
+        let is_it = |slots: &[Slot], addr: &Addr| {
+            let at = addr.as_channel().expect("children are channels") as usize;
+            slots[at].bdev.as_ref().is_some_and(|other| Arc::ptr_eq(other, bdev))
+        };
+        let children = &self.slots[index].children;
+        let Some(at) = children.iter().position(|addr| is_it(&self.slots, addr)) else {
+            return true;
+        };
+        let child = children[at];
+        self.slots[index].channel.as_mut().expect("the parent is open").remove_child(child);
+        if self.outstanding(child) > 0 {
+            return false;
+        }
+        self.slots[index].children.remove(at);
         self.close(child);
+        true
+    }
+
+    /// Where the channel of `bdev` is, if it is open.
+    pub fn place_of(&self, bdev: &Arc<dyn Bdev>) -> Option<Addr> {
+        self.find(bdev).map(|index| Addr::channel(index as u32))
     }
 
     /// Opens `bdev`, in places that are kept for `parent` if there is one.

@@ -50,11 +50,25 @@ impl Region {
 
     /// Says durably that the metadata is here, as the `generation`-th place of it.
     pub(crate) fn publish(&self, generation: u64) -> io::Result<()> {
+        self.change_superblock(|superblock| superblock.metadata_generation = generation).map(drop)
+    }
+
+    /// Writes the superblock of its device with a change in it. Returns it.
+    pub(crate) fn change_superblock(
+        &self,
+        change: impl FnOnce(&mut Superblock),
+    ) -> io::Result<Superblock> {
         let mut state = self.state();
-        let mut next = Superblock { metadata_generation: generation, ..state.superblock.clone() };
+        let mut next = state.superblock.clone();
+        change(&mut next);
         next.write_next(&*self.medium)?;
-        state.superblock = next;
-        Ok(())
+        state.superblock = next.clone();
+        Ok(next)
+    }
+
+    /// The superblock of its device, as it was written last.
+    pub(crate) fn superblock(&self) -> Superblock {
+        self.state().superblock.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -158,6 +158,24 @@ impl Entry {
         }
     }
 
+    /// The same in another slot.
+    pub fn moved_to(self, slot: Slot) -> Entry {
+        match self {
+            Entry::Nothing | Entry::Zeros => self,
+            Entry::Whole(_) => Entry::Whole(slot),
+            Entry::Part { blocks, rest, .. } => Entry::Part { slot, blocks, rest },
+        }
+    }
+
+    /// The blocks that are in its slot.
+    pub fn blocks(&self) -> Blocks {
+        match self {
+            Entry::Nothing | Entry::Zeros => Blocks::NONE,
+            Entry::Whole(_) => Blocks::ALL,
+            Entry::Part { blocks, .. } => *blocks,
+        }
+    }
+
     /// These blocks in `slot`, or all of it.
     pub fn of(slot: Slot, blocks: Blocks, rest: Rest) -> Entry {
         match blocks {

@@ -1,21 +1,42 @@
-//! Pools of devices: the format of what lies on them (`FORMAT.md`), and the store of their
-//! metadata.
+//! Pools of devices: the format of what lies on them (`FORMAT.md`), the store of their metadata, and
+//! volumes over them.
+//!
+//! A volume lives on one reactor, which has its map and orders its operations ([`VolumeBdev`]). One
+//! thread for each pool keeps the metadata and does what operators ask for ([`Pool`]).
 
 mod backend;
+mod channel;
+mod devices;
 mod entry;
+mod error;
+mod keeper;
+mod limits;
 mod medium;
 mod merge;
+mod pool;
 mod record;
 mod slots;
+mod state;
 mod store;
 mod superblock;
 mod volume;
+mod volume_bdev;
 
+pub use devices::DEVICES;
 pub use entry::{BLOCKS_PER_EXTENT, Blocks, EXTENTS_PER_ROW, Entry, NotARow, Rest, Row, Slot};
+pub use error::{Kind, PoolError};
+pub use keeper::{
+    DeviceStatus, NewMember, NewVolume, PoolStatus, Progress, Reactors, SnapshotStatus, Space,
+    Usage, VolumeStatus, is_name,
+};
+pub use limits::Limits;
 pub use medium::{BLOCK_BYTES, FileMedium, Medium};
 pub use merge::{Copy, Merge, merge};
+pub use pool::{Found, Host, MEMORY_BYTES, Pool, probe};
 pub use record::{DeviceRecord, DeviceState, NodeRecord, NodeState, VolumeRecord};
 pub use slots::Slots;
+pub use state::Traffic;
 pub use store::{Contents, RowKey, Store, StoreError, Update};
 pub use superblock::{EXTENT_BYTES, Superblock, SuperblockError};
 pub use volume::{Dirty, NodeMap, Source, Target, Volume};
+pub use volume_bdev::VolumeBdev;

@@ -1,6 +1,7 @@
 //! What the metadata store says of devices, volumes and nodes. Stored as JSON: there are few of
 //! them, and a person can read them.
 
+use crate::limits::Limits;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -40,6 +41,9 @@ pub struct VolumeRecord {
     pub block_bytes: u32,
     /// Slots for all of it are set aside.
     pub thick: bool,
+    /// How fast it may be.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// One version of a volume.

@@ -60,6 +60,41 @@ impl Slots {
         self.devices.push(device);
     }
 
+    /// A device has more slots than before.
+    ///
+    /// # Panics
+    /// If it is not there, or would have fewer.
+    pub fn grow_device(&mut self, number: u16, slots: u64) {
+        let device = self.device(number).expect("a device that is there grows");
+        let more = slots.checked_sub(device.slots).expect("it grows");
+        let (old, free) = (device.slots, device.free);
+        let mut taken = std::mem::take(&mut device.taken);
+        if let Some(last) = taken.last_mut()
+            && !old.is_multiple_of(64)
+        {
+            *last &= !(u64::MAX << (old % 64));
+        }
+        taken.resize(slots.div_ceil(64) as usize, 0);
+        if let Some(last) = taken.last_mut()
+            && !slots.is_multiple_of(64)
+        {
+            *last |= u64::MAX << (slots % 64);
+        }
+        (device.taken, device.slots, device.free) = (taken, slots, free + more);
+    }
+
+    /// A device is gone: no slot of it is taken.
+    pub fn remove_device(&mut self, number: u16) {
+        self.devices.retain(|device| device.number != number);
+        self.next = 0;
+    }
+
+    /// Slots of a device that are taken.
+    pub fn taken_on(&self, number: u16) -> u64 {
+        let device = self.devices.iter().find(|device| device.number == number);
+        device.map_or(0, |device| device.slots - device.free)
+    }
+
     /// Takes no more slots on a device.
     pub fn close_device(&mut self, number: u16) {
         if let Some(device) = self.device(number) {
@@ -126,6 +161,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn a_device_that_grows_has_its_new_slots_free() {
+        let mut slots = Slots::default();
+        slots.add_device(3, 70);
+        (0..70).for_each(|_| assert!(slots.take().is_some()));
+        slots.grow_device(3, 131);
+        assert_eq!((slots.total(), slots.free(), slots.taken_on(3)), (131, 61, 70));
+        let mut new: Vec<u64> = std::iter::from_fn(|| slots.take()).map(|s| s.number).collect();
+        new.sort();
+        assert!(new.into_iter().eq(70..131));
+        slots.remove_device(3);
+        assert_eq!((slots.total(), slots.take()), (0, None));
+    }
 
     #[test]
     fn slots_are_spread_over_devices_until_all_are_taken() {

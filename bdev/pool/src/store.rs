@@ -88,6 +88,7 @@ pub struct Contents {
 #[derive(Debug)]
 pub struct Store {
     db: Database,
+    region: Arc<Region>,
 }
 
 impl Store {
@@ -104,9 +105,9 @@ impl Store {
         let nothing =
             Superblock { metadata_length: 0, metadata_generation: 0, ..superblock.clone() };
         let region = Region::new(medium, nothing);
-        let store = Store::over(region.clone())?;
+        let store = Store::over(region)?;
         store.commit(first)?;
-        region.publish(superblock.metadata_generation).map_err(StoreError::Device)?;
+        store.region.publish(superblock.metadata_generation).map_err(StoreError::Device)?;
         Ok(store)
     }
 
@@ -124,7 +125,23 @@ impl Store {
     fn over(region: Arc<Region>) -> Result<Store, StoreError> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
-        Ok(Store { db: builder.create_with_backend(Backend(region))? })
+        Ok(Store { db: builder.create_with_backend(Backend(region.clone()))?, region })
+    }
+
+    /// Writes the superblock of its device, which it writes now and then itself, with a change in
+    /// it. Returns it.
+    pub(crate) fn change_superblock(
+        &self,
+        change: impl FnOnce(&mut Superblock),
+    ) -> io::Result<Superblock> {
+        self.region.change_superblock(change)
+    }
+
+    /// Closes it. Returns the superblock of its device.
+    pub(crate) fn close(self) -> Superblock {
+        let Store { db, region } = self;
+        drop(db);
+        region.superblock()
     }
 
     /// Makes all of `updates` durable, or none.

@@ -11,12 +11,13 @@ use std::sync::Arc;
 /// Rows in a leaf of a [`NodeMap`]: 32 GiB of a volume.
 const LEAF_ROWS: usize = 512;
 
-type Leaf = Box<[Option<Box<Row>>; LEAF_ROWS]>;
+type Leaf = [Option<Arc<Row>>; LEAF_ROWS];
 
-/// What one node says: rows by chunk, in a tree of two levels.
+/// What one node says: rows by chunk, in a tree of two levels. A copy shares all that neither
+/// changes.
 #[derive(Clone, Debug, Default)]
 pub struct NodeMap {
-    leaves: Vec<Option<Leaf>>,
+    leaves: Vec<Option<Arc<Leaf>>>,
     slots: u64,
 }
 
@@ -41,8 +42,9 @@ impl NodeMap {
         if self.leaves.len() <= leaf {
             self.leaves.resize(leaf + 1, None);
         }
-        let leaf = self.leaves[leaf].get_or_insert_with(|| Box::new([const { None }; LEAF_ROWS]));
-        leaf[chunk as usize % LEAF_ROWS].get_or_insert_default()
+        let leaf = self.leaves[leaf].get_or_insert_with(|| Arc::new([const { None }; LEAF_ROWS]));
+        let row = &mut Arc::make_mut(leaf)[chunk as usize % LEAF_ROWS];
+        Arc::make_mut(row.get_or_insert_default())
     }
 
     /// What it says of `extent`.
@@ -71,6 +73,16 @@ impl NodeMap {
         (chunk, self.row(chunk))
     }
 
+    /// Takes a row out of it.
+    pub fn take_row(&mut self, chunk: u32) -> Row {
+        let row = self.row(chunk);
+        if !row.is_empty() {
+            self.slots -= row.entries().filter(|entry| entry.slot().is_some()).count() as u64;
+            *self.row_mut(chunk) = Row::default();
+        }
+        row
+    }
+
     fn row(&self, chunk: u32) -> Row {
         self.row_at(chunk).cloned().unwrap_or_default()
     }
@@ -81,20 +93,31 @@ impl NodeMap {
     }
 
     fn rows(&self) -> impl Iterator<Item = (u32, &Row)> + '_ {
-        let leaves = self.leaves.iter().enumerate();
-        leaves.filter_map(|(at, leaf)| Some((at, leaf.as_ref()?))).flat_map(|(at, leaf)| {
-            let rows = (at * LEAF_ROWS..).zip(leaf.iter());
-            rows.filter_map(|(chunk, row)| Some((chunk as u32, row.as_deref()?)))
-        })
+        self.rows_from(0)
+    }
+
+    fn rows_from(&self, chunk: usize) -> impl Iterator<Item = (u32, &Row)> + '_ {
+        let leaves = self.leaves.iter().enumerate().skip(chunk / LEAF_ROWS);
+        let leaves = leaves.filter_map(|(at, leaf)| Some((at, leaf.as_ref()?)));
+        let rows = leaves.flat_map(|(at, leaf)| (at * LEAF_ROWS..).zip(leaf.iter()));
+        let rows = rows.filter_map(|(at, row)| Some((at, row.as_deref()?)));
+        rows.filter(move |(at, _)| *at >= chunk).map(|(at, row)| (at as u32, row))
     }
 
     /// What it says, by extent, in their order.
     pub fn entries(&self) -> impl Iterator<Item = (u64, Entry)> + '_ {
-        self.rows().flat_map(|(chunk, row)| {
+        self.entries_from(0)
+    }
+
+    /// What it says from `extent` on.
+    pub fn entries_from(&self, extent: u64) -> impl Iterator<Item = (u64, Entry)> + '_ {
+        let (from, _) = place(extent);
+        let rows = self.rows_from(from as usize);
+        let entries = rows.flat_map(|(chunk, row)| {
             let first = u64::from(chunk) * EXTENTS_PER_ROW as u64;
-            let entries = (first..).zip(row.entries());
-            entries.filter(|(_, entry)| *entry != Entry::Nothing)
-        })
+            (first..).zip(row.entries())
+        });
+        entries.filter(move |(at, entry)| *at >= extent && *entry != Entry::Nothing)
     }
 
     /// The first extent from `extent` on that may say something: what lies between says nothing.
@@ -103,12 +126,8 @@ impl NodeMap {
         if self.row_at(chunk).is_some() {
             return Some(extent);
         }
-        let leaf = chunk as usize / LEAF_ROWS;
-        let leaves = self.leaves.iter().enumerate().skip(leaf);
-        let chunks = leaves.filter_map(|(at, leaf)| Some((at, leaf.as_ref()?)));
-        let mut rows = chunks.flat_map(|(at, leaf)| (at * LEAF_ROWS..).zip(leaf.iter()));
-        let found = rows.find(|(at, row)| *at > chunk as usize && row.is_some());
-        found.map(|(chunk, _)| chunk as u64 * EXTENTS_PER_ROW as u64)
+        let next = self.rows_from(chunk as usize + 1).next();
+        next.map(|(chunk, _)| u64::from(chunk) * EXTENTS_PER_ROW as u64)
     }
 }
 
@@ -336,9 +355,27 @@ impl Volume {
         dirty
     }
 
+    /// What its own node says, when it is nobody's any more.
+    pub fn into_own(self) -> NodeMap {
+        self.own
+    }
+
     /// What its own node says of `extent`.
     pub fn own(&self, extent: u64) -> Entry {
         self.own.get(extent)
+    }
+
+    /// What its own node says from `extent` on, in order.
+    pub fn own_from(&self, extent: u64) -> impl Iterator<Item = (u64, Entry)> + '_ {
+        self.own.entries_from(extent)
+    }
+
+    /// What it has of `extent` lies in `slot` from now on, where it was copied to. No write to the
+    /// extent is under way.
+    pub fn relocate(&mut self, extent: u64, slot: Slot) {
+        let entry = self.own.get(extent);
+        self.given_up.extend(entry.slot());
+        self.change(extent, entry.moved_to(slot));
     }
 
     /// The nodes behind the live one with their numbers, its parent first.

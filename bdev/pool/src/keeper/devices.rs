@@ -1,0 +1,220 @@
+//! The devices of a pool: added, grown, and where its metadata is.
+
+use super::{Keeper, Member};
+use crate::devices::{Child, DEVICES};
+use crate::error::{Kind, PoolError};
+use crate::medium::Medium;
+use crate::record::{DeviceRecord, DeviceState};
+use crate::store::Update;
+use crate::superblock::{EXTENT_BYTES, Superblock, SuperblockError};
+use bdev::Bdev;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The metadata region of a device is at least so large, and 1/2048 of it.
+const LEAST_METADATA_BYTES: u64 = 16 << 20;
+const METADATA_SHARE: u64 = 2048;
+
+/// A device that is to be part of a pool.
+pub struct NewMember {
+    /// As the operator calls it.
+    pub name: String,
+    /// For volumes: opened on each reactor.
+    pub bdev: Arc<dyn Bdev>,
+    /// The same device, for the metadata.
+    pub medium: Arc<dyn Medium>,
+}
+
+/// Size of the metadata region of a device.
+pub(crate) fn metadata_bytes(device_bytes: u64) -> u64 {
+    (device_bytes / METADATA_SHARE).max(LEAST_METADATA_BYTES).next_multiple_of(EXTENT_BYTES)
+}
+
+/// The superblock of a device that becomes one of a pool's.
+pub(crate) fn new_superblock(
+    member: &NewMember,
+    pool: (Uuid, &str),
+    number: u16,
+    uuid: Uuid,
+) -> Result<Superblock, PoolError> {
+    let bytes = member.medium.bytes();
+    let metadata_bytes = metadata_bytes(bytes);
+    let data_offset = EXTENT_BYTES + metadata_bytes;
+    let slots = bytes.saturating_sub(data_offset) / EXTENT_BYTES;
+    if slots == 0 {
+        return Err(PoolError::new(
+            Kind::Invalid,
+            format!(
+                "Device {} has {} MiB: a device of a pool has {} MiB or more.",
+                member.name,
+                bytes >> 20,
+                (data_offset + EXTENT_BYTES) >> 20
+            ),
+        ));
+    }
+    Ok(Superblock {
+        device: number.into(),
+        pool: pool.0,
+        uuid,
+        sequence: 0,
+        data_offset,
+        slots,
+        metadata_bytes,
+        metadata_generation: 0,
+        metadata_length: 0,
+        name: pool.1.to_owned(),
+    })
+}
+
+/// Whether a device may be taken: one that holds something is taken with `force` only.
+pub(crate) fn may_take(member: &NewMember, force: bool) -> Result<(), PoolError> {
+    let block = member.bdev.geometry().block_bytes;
+    if ![512, 4096].contains(&block) {
+        let why =
+            format!("Device {} has blocks of {block} bytes: 512 or 4096 are needed.", member.name);
+        return Err(PoolError::new(Kind::Invalid, why));
+    }
+    let what = match Superblock::read(&*member.medium) {
+        Err(SuperblockError::Empty) => return Ok(()),
+        Err(SuperblockError::Device(error)) => {
+            let why = format!("Device {} cannot be read: {error}.", member.name);
+            return Err(PoolError::new(Kind::Device, why));
+        }
+        Ok(found) => format!("is part of pool \"{}\" ({})", found.name, found.pool),
+        Err(SuperblockError::Foreign) => "holds data that is not a pool's".to_owned(),
+        Err(SuperblockError::Format(_)) => "is part of a pool of a newer version".to_owned(),
+    };
+    if force {
+        return Ok(());
+    }
+    Err(PoolError::new(
+        Kind::Refused,
+        format!(
+            "Device {} {what}: it would be overwritten. Take another one, or use --force if \
+             nobody needs what is on it.",
+            member.name
+        ),
+    ))
+}
+
+impl Member {
+    pub(crate) fn new(new: NewMember, superblock: Superblock) -> Member {
+        let NewMember { name, bdev, medium } = new;
+        Member { name, bdev, medium, superblock }
+    }
+
+    /// As the volumes see it.
+    pub(crate) fn child(&self) -> Child {
+        Child {
+            number: self.superblock.device as u16,
+            bdev: self.bdev.clone(),
+            data_offset: self.superblock.data_offset,
+        }
+    }
+
+    /// As the store knows it.
+    pub(crate) fn record(&self) -> DeviceRecord {
+        let (uuid, slots) = (self.superblock.uuid, self.superblock.slots);
+        DeviceRecord { uuid, slots, state: DeviceState::Member }
+    }
+}
+
+impl Keeper {
+    /// A device in words, or that there is none.
+    pub(super) fn member(&self, name: &str) -> Result<u16, PoolError> {
+        let found = self.members.iter().find(|(_, member)| member.name == name);
+        found.map(|(number, _)| *number).ok_or_else(|| {
+            let name = name.escape_debug();
+            PoolError::new(Kind::NotFound, format!("The pool has no device \"{name}\"."))
+        })
+    }
+
+    /// Adds a device: its superblock first, then its row.
+    pub(crate) fn add_device(
+        &mut self,
+        new: NewMember,
+        uuid: Uuid,
+        force: bool,
+    ) -> Result<(), PoolError> {
+        if self.member(&new.name).is_ok() {
+            let why = format!("Device \"{}\" is part of the pool already.", new.name);
+            return Err(PoolError::new(Kind::Exists, why));
+        }
+        if self.members.len() >= DEVICES as usize {
+            let why = format!("A pool has at most {DEVICES} devices.");
+            return Err(PoolError::new(Kind::Invalid, why));
+        }
+        may_take(&new, force)?;
+        let number =
+            (0..).find(|number| !self.members.contains_key(number)).expect("below DEVICES");
+        let first = self.members.values().next().expect("a pool has a device");
+        let pool = (first.superblock.pool, first.superblock.name.clone());
+        let mut superblock = new_superblock(&new, (pool.0, &pool.1), number, uuid)?;
+        superblock.write_next(&*new.medium).map_err(|error| {
+            let why = format!("Device {} cannot be written: {error}.", new.name);
+            PoolError::new(Kind::Device, why)
+        })?;
+        let member = Member::new(new, superblock);
+        self.commit(vec![Update::Device(number.into(), Some(member.record()))])?;
+        self.devices.add(member.child());
+        let opened = self.reactors.add_child(&self.devices_bdev, &member.bdev);
+        self.slots.add_device(number, member.superblock.slots);
+        self.members.insert(number, member);
+        opened.map_err(|why| {
+            // It is part of the pool now; what cannot reach it must not use it.
+            self.slots.close_device(number);
+            PoolError::new(
+                Kind::Device,
+                format!("The device was added, but cannot be used: {why}."),
+            )
+        })
+    }
+
+    /// Uses what a device has grown by. Returns its slots.
+    pub(crate) fn grow_device(&mut self, name: &str) -> Result<u64, PoolError> {
+        let number = self.member(name)?;
+        let member = &self.members[&number];
+        let room = member.medium.bytes().saturating_sub(member.superblock.data_offset);
+        let slots = room / EXTENT_BYTES;
+        let before = member.superblock.slots;
+        if slots <= before {
+            return Ok(before);
+        }
+        self.change_superblock(number, |superblock| superblock.slots = slots)?;
+        let record = DeviceRecord { slots, ..self.records.devices[&u32::from(number)].clone() };
+        self.commit(vec![Update::Device(number.into(), Some(record))])?;
+        self.slots.grow_device(number, slots);
+        Ok(slots)
+    }
+
+    /// Writes the superblock of a device anew.
+    fn change_superblock(
+        &mut self,
+        number: u16,
+        change: impl FnOnce(&mut Superblock),
+    ) -> Result<(), PoolError> {
+        let holds_metadata = Some(number) == self.metadata_device();
+        let member = self.members.get_mut(&number).expect("looked for before");
+        let written = match (holds_metadata, &self.store) {
+            // The store writes it too.
+            (true, Some(store)) => {
+                store.change_superblock(change).map(|now| member.superblock = now)
+            }
+            _ => {
+                change(&mut member.superblock);
+                member.superblock.write_next(&*member.medium)
+            }
+        };
+        written.map_err(|error| {
+            let why = format!("Device {} cannot be written: {error}.", member.name);
+            PoolError::new(Kind::Device, why)
+        })
+    }
+
+    /// The device that has the metadata.
+    pub(super) fn metadata_device(&self) -> Option<u16> {
+        let generation = |member: &Member| member.superblock.metadata_generation;
+        let with = self.members.iter().filter(|(_, member)| generation(member) > 0);
+        with.max_by_key(|(_, member)| generation(member)).map(|(number, _)| *number)
+    }
+}

@@ -1,0 +1,256 @@
+//! Snapshots, and what is made from them.
+
+use super::volumes::{NewVolume, check_name};
+use super::{Keeper, Kept};
+use crate::error::{Kind, PoolError};
+use crate::record::{NodeRecord, NodeState, VolumeRecord};
+use crate::state::{NewView, Scope, View, VolumeState};
+use crate::store::Update;
+use crate::superblock::EXTENT_BYTES;
+use crate::volume::{NodeMap, Volume};
+use std::sync::Arc;
+
+impl Keeper {
+    /// The snapshots of a volume, by node, oldest first.
+    pub(crate) fn snapshots_of(&self, volume: u64) -> Vec<(u64, String)> {
+        let nodes = self.records.nodes.iter();
+        let past = nodes.filter_map(|(node, record)| match &record.state {
+            NodeState::Snapshot { volume: of, name, .. } if *of == volume => {
+                Some((*node, name.clone()))
+            }
+            _ => None,
+        });
+        past.collect()
+    }
+
+    fn snapshot_node(&self, volume: u64, name: &str) -> Result<u64, PoolError> {
+        let found = self.snapshots_of(volume).into_iter().find(|(_, other)| other == name);
+        found.map(|(node, _)| node).ok_or_else(|| {
+            let of = &self.records.volumes[&volume].name;
+            let name = name.escape_debug();
+            PoolError::new(Kind::NotFound, format!("Volume \"{of}\" has no snapshot \"{name}\"."))
+        })
+    }
+
+    /// Nobody can look at a snapshot any more.
+    pub(super) fn retire_snapshot(&mut self, node: u64, name: &str) -> Result<(), PoolError> {
+        if let Some(kept) = self.views.get(&node) {
+            if kept.view.retire().is_none() {
+                return Err(PoolError::new(
+                    Kind::InUse,
+                    format!("Snapshot \"{name}\" is exported: stop exporting it first."),
+                ));
+            }
+            self.views.remove(&node);
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot of each of `volumes`, all at one instant.
+    pub(crate) fn snapshot(
+        &mut self,
+        volumes: &[String],
+        name: &str,
+        taken_s: u64,
+    ) -> Result<(), PoolError> {
+        check_name(name)?;
+        let mut group = Vec::new();
+        let mut reserve = 0;
+        for volume in volumes {
+            let number = self.volume(volume)?;
+            if group.contains(&number) {
+                let why = format!("Volume \"{volume}\" is named twice.");
+                return Err(PoolError::new(Kind::Invalid, why));
+            }
+            if self.snapshot_node(number, name).is_ok() {
+                let why = format!("Volume \"{volume}\" has a snapshot \"{name}\" already.");
+                return Err(PoolError::new(Kind::Exists, why));
+            }
+            if self.records.volumes[&number].thick {
+                reserve += self.views[&number].held;
+            }
+            group.push(number);
+        }
+        // All of a thick volume can be written once more, beside its snapshot.
+        self.may_reserve(reserve, "A snapshot of thick volumes")?;
+        let updates = self.move_on(&group, name, taken_s)?;
+        self.commit(updates)
+    }
+
+    /// The volumes go on as children of what they were. The pause of each is the end of the writes
+    /// under way; what has to be committed goes its own way.
+    fn move_on(
+        &mut self,
+        group: &[u64],
+        name: &str,
+        taken_s: u64,
+    ) -> Result<Vec<Update>, PoolError> {
+        let held = self.hold(group, Scope::Volume);
+        let mut moving = Vec::new();
+        if held.is_ok() {
+            for volume in group {
+                let next = self.number();
+                let answer = self.begin_with(*volume, move |state| {
+                    let dirty = state.map.move_on(next);
+                    state.send_commit(dirty);
+                    (state.map.chain()[0].1.clone(), state.stock() as u64)
+                });
+                moving.push((*volume, next, answer));
+            }
+        }
+        self.release(group);
+        held?;
+        let mut updates = Vec::new();
+        for (volume, next, answer) in moving {
+            let (map, stock) = self.wait(&answer).ok_or_else(PoolError::gone)?;
+            let record = self.records.volumes[&volume].clone();
+            let past = self.node(record.node).clone();
+            let bytes = past.bytes;
+            let state = NodeState::Snapshot { volume, name: name.to_owned(), taken_s };
+            updates.extend([
+                Update::Node(record.node, Some(NodeRecord { state, ..past })),
+                Update::Node(
+                    next,
+                    Some(NodeRecord { parent: Some(record.node), bytes, state: NodeState::Live }),
+                ),
+                Update::Volume(volume, Some(VolumeRecord { node: next, ..record.clone() })),
+            ]);
+            self.maps.insert(record.node, map);
+            self.views.get_mut(&volume).expect("just asked").held = stock;
+        }
+        Ok(updates)
+    }
+
+    /// Deletes a snapshot that nobody has open. Its space comes back by and by.
+    pub(crate) fn delete_snapshot(&mut self, volume: &str, name: &str) -> Result<(), PoolError> {
+        let node = self.snapshot_node(self.volume(volume)?, name)?;
+        self.retire_snapshot(node, name)?;
+        let leaving = self.leaving(node);
+        self.commit(vec![leaving])
+    }
+
+    /// Makes a volume from a snapshot, of the same geometry. `new` gives its name, UUID, limits and
+    /// whether it is thick.
+    pub(crate) fn clone_snapshot(
+        &mut self,
+        volume: &str,
+        name: &str,
+        new: NewVolume,
+    ) -> Result<u64, PoolError> {
+        let of = self.volume(volume)?;
+        let past = self.snapshot_node(of, name)?;
+        self.is_new(&new.name)?;
+        let bytes = self.node(past).bytes;
+        if new.thick {
+            self.may_reserve(bytes / EXTENT_BYTES, &format!("A thick volume \"{}\"", new.name))?;
+        }
+        let (clone, node) = (self.number(), self.number());
+        let record = VolumeRecord {
+            name: new.name,
+            uuid: new.uuid,
+            node,
+            block_bytes: self.records.volumes[&of].block_bytes,
+            thick: new.thick,
+            limits: new.limits,
+        };
+        let live = NodeRecord { parent: Some(past), bytes, state: NodeState::Live };
+        self.commit(vec![Update::Node(node, Some(live)), Update::Volume(clone, Some(record))])?;
+        self.view_volume(clone);
+        Ok(clone)
+    }
+
+    /// Makes a volume what one of its snapshots was. What has been written since is thrown away.
+    pub(crate) fn roll_back(&mut self, volume: &str, name: &str) -> Result<(), PoolError> {
+        let number = self.volume(volume)?;
+        let past = self.snapshot_node(number, name)?;
+        let record = self.records.volumes[&number].clone();
+        let (old, next) = (record.node, self.number());
+        if record.thick {
+            self.may_reserve(self.views[&number].held, "Rolling a thick volume back")?;
+        }
+        let bytes = self.node(past).bytes;
+        let mut chain = vec![(past, self.maps[&past].clone())];
+        chain.extend(self.chain(past));
+        self.hold(&[number], Scope::Volume)?;
+        let swapped = self.with(number, move |state| {
+            state.commit();
+            let map = Volume::new(next, NodeMap::default(), chain);
+            (std::mem::replace(&mut state.map, map).into_own(), state.stock() as u64)
+        });
+        self.view(number).resize(bytes);
+        self.release(&[number]);
+        let (own, stock) = swapped?;
+        self.maps.insert(old, Arc::new(own));
+        self.views.get_mut(&number).expect("just asked").held = stock;
+        let live = NodeRecord { parent: Some(past), bytes, state: NodeState::Live };
+        let updates = vec![
+            self.leaving(old),
+            Update::Node(next, Some(live)),
+            Update::Volume(number, Some(VolumeRecord { node: next, ..record })),
+        ];
+        self.commit(updates)
+    }
+
+    /// Makes a clone the owner of the snapshots that it was made from, and of those before them.
+    pub(crate) fn promote(&mut self, volume: &str) -> Result<(), PoolError> {
+        let number = self.volume(volume)?;
+        let owner_of = |record: &NodeRecord| match &record.state {
+            NodeState::Snapshot { volume, .. } => Some(*volume),
+            _ => None,
+        };
+        let behind = self.lineage(self.records.volumes[&number].node);
+        let owners = behind.iter().filter_map(|node| owner_of(self.node(*node)));
+        let Some(origin) = owners.clone().find(|owner| *owner != number) else {
+            let why = format!("Volume \"{volume}\" is no clone: there is nothing to take over.");
+            return Err(PoolError::new(Kind::Invalid, why));
+        };
+        let mut updates = Vec::new();
+        for node in behind {
+            let record = self.node(node).clone();
+            let NodeState::Snapshot { volume: owner, name, taken_s } = record.state.clone() else {
+                continue;
+            };
+            if owner != origin {
+                continue;
+            }
+            if self.snapshot_node(number, &name).is_ok() {
+                let why = format!(
+                    "Volume \"{volume}\" would get a second snapshot \"{name}\": delete one of \
+                     them first."
+                );
+                return Err(PoolError::new(Kind::Exists, why));
+            }
+            let state = NodeState::Snapshot { volume: number, name, taken_s };
+            updates.push(Update::Node(node, Some(NodeRecord { state, ..record })));
+        }
+        self.commit(updates)
+    }
+
+    /// A snapshot to read. Opened as often as one likes, it is the same one.
+    pub(crate) fn view_snapshot(
+        &mut self,
+        volume: &str,
+        name: &str,
+    ) -> Result<Arc<View>, PoolError> {
+        let of = self.volume(volume)?;
+        let node = self.snapshot_node(of, name)?;
+        if let Some(kept) = self.views.get(&node) {
+            return Ok(kept.view.clone());
+        }
+        let mut chain = vec![(node, self.maps[&node].clone())];
+        chain.extend(self.chain(node));
+        // It has no node of its own, and nothing is ever written to it.
+        let map = Volume::new(u64::MAX, NodeMap::default(), chain);
+        let limits = crate::limits::Limits::default();
+        let state = VolumeState::new(node, map, limits, self.own.clone());
+        let new = NewView {
+            block_bytes: self.records.volumes[&of].block_bytes,
+            bytes: self.node(node).bytes,
+            read_only: true,
+            home: self.next_home(),
+        };
+        let view = Arc::new(View::new(new, state, self.wake.clone()));
+        self.views.insert(node, Kept { view: view.clone(), held: 0 });
+        Ok(view)
+    }
+}

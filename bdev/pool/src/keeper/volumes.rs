@@ -1,0 +1,263 @@
+//! Volumes: made, renamed, resized, limited, deleted.
+
+use super::{Keeper, Kept};
+use crate::error::{Kind, PoolError};
+use crate::limits::Limits;
+use crate::record::{NodeRecord, NodeState, VolumeRecord};
+use crate::state::{NewView, Scope, View, VolumeState};
+use crate::store::Update;
+use crate::superblock::EXTENT_BYTES;
+use crate::volume::{NodeMap, Volume};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The largest volume: as many extents as rows of the map can be counted for, and then some less.
+const LARGEST_BYTES: u64 = 1 << 50;
+
+/// What a volume is made with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewVolume {
+    /// As people call it: letters, digits, `-`, `_` and `.`, at most 64.
+    pub name: String,
+    /// Its own, for ever.
+    pub uuid: Uuid,
+    /// Size in bytes, rounded up to whole extents of 1 MiB.
+    pub bytes: u64,
+    /// Bytes in a block: 512 or 4096.
+    pub block_bytes: u32,
+    /// Slots for all of it are set aside.
+    pub thick: bool,
+    /// How fast it may be.
+    pub limits: Limits,
+}
+
+/// Whether `name` can be a volume's or a snapshot's.
+pub fn is_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    (1..=64).contains(&name.len()) && name.chars().all(fits) && !name.starts_with(['.', '-'])
+}
+
+pub(super) fn check_name(name: &str) -> Result<(), PoolError> {
+    if is_name(name) {
+        return Ok(());
+    }
+    Err(PoolError::new(
+        Kind::Invalid,
+        format!(
+            "\"{}\" is no name: take 1 to 64 letters, digits, -, _ and ., beginning with none of \
+             - and .",
+            name.escape_debug()
+        ),
+    ))
+}
+
+fn check_size(bytes: u64) -> Result<u64, PoolError> {
+    match bytes {
+        0 => {
+            Err(PoolError::new(Kind::Invalid, "A volume of no size cannot be: take 1 MiB or more."))
+        }
+        1..=LARGEST_BYTES => Ok(bytes.next_multiple_of(EXTENT_BYTES)),
+        _ => Err(PoolError::new(Kind::Invalid, "A volume is at most 1 PiB large.")),
+    }
+}
+
+impl Keeper {
+    /// The number of a volume.
+    pub(super) fn volume(&self, name: &str) -> Result<u64, PoolError> {
+        let found = self.records.volumes.iter().find(|(_, record)| record.name == name);
+        found.map(|(number, _)| *number).ok_or_else(|| {
+            PoolError::new(
+                Kind::NotFound,
+                format!("There is no volume \"{}\".", name.escape_debug()),
+            )
+        })
+    }
+
+    pub(super) fn is_new(&self, name: &str) -> Result<(), PoolError> {
+        check_name(name)?;
+        match self.volume(name) {
+            Ok(_) => Err(PoolError::new(
+                Kind::Exists,
+                format!("There is a volume \"{name}\" already: take another name."),
+            )),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// What lies behind a node.
+    pub(super) fn chain(&self, node: u64) -> Vec<(u64, Arc<NodeMap>)> {
+        let behind = self.lineage(node).into_iter().skip(1);
+        behind.map(|node| (node, self.maps[&node].clone())).collect()
+    }
+
+    /// Makes a volume that is recorded one that can be opened.
+    pub(super) fn view_volume(&mut self, volume: u64) {
+        let record = self.records.volumes[&volume].clone();
+        let own = self.maps.remove(&record.node).unwrap_or_default();
+        let own = Arc::unwrap_or_clone(own);
+        let held = own.slots();
+        let map = Volume::new(record.node, own, self.chain(record.node));
+        let state = VolumeState::new(volume, map, record.limits, self.own.clone());
+        let new = NewView {
+            block_bytes: record.block_bytes,
+            bytes: self.node(record.node).bytes,
+            read_only: false,
+            home: self.next_home(),
+        };
+        let view = Arc::new(View::new(new, state, self.wake.clone()));
+        self.views.insert(volume, Kept { view, held });
+    }
+
+    /// Volumes live on one reactor after the other.
+    pub(super) fn next_home(&mut self) -> usize {
+        self.next_home += 1;
+        (self.next_home - 1) % self.reactors.count().max(1)
+    }
+
+    /// Makes a volume.
+    pub(crate) fn create_volume(&mut self, new: NewVolume) -> Result<u64, PoolError> {
+        self.is_new(&new.name)?;
+        let bytes = check_size(new.bytes)?;
+        if ![512, 4096].contains(&new.block_bytes) {
+            let why = "Blocks of a volume have 512 or 4096 bytes.";
+            return Err(PoolError::new(Kind::Invalid, why));
+        }
+        if new.thick {
+            self.may_reserve(bytes / EXTENT_BYTES, &format!("A thick volume \"{}\"", new.name))?;
+        }
+        let (volume, node) = (self.number(), self.number());
+        let record = VolumeRecord {
+            name: new.name,
+            uuid: new.uuid,
+            node,
+            block_bytes: new.block_bytes,
+            thick: new.thick,
+            limits: new.limits,
+        };
+        self.commit(vec![
+            Update::Node(node, Some(NodeRecord { parent: None, bytes, state: NodeState::Live })),
+            Update::Volume(volume, Some(record)),
+        ])?;
+        self.view_volume(volume);
+        Ok(volume)
+    }
+
+    /// Gives a volume another name.
+    pub(crate) fn rename_volume(&mut self, name: &str, to: &str) -> Result<(), PoolError> {
+        let volume = self.volume(name)?;
+        if name == to {
+            return Ok(());
+        }
+        self.is_new(to)?;
+        let record = VolumeRecord { name: to.to_owned(), ..self.records.volumes[&volume].clone() };
+        self.commit(vec![Update::Volume(volume, Some(record))])
+    }
+
+    /// Makes a volume larger; smaller only if `may_shrink`. Returns its size.
+    pub(crate) fn resize_volume(
+        &mut self,
+        name: &str,
+        bytes: u64,
+        may_shrink: bool,
+    ) -> Result<u64, PoolError> {
+        let volume = self.volume(name)?;
+        let bytes = check_size(bytes)?;
+        let record = self.records.volumes[&volume].clone();
+        let node = self.node(record.node).clone();
+        if bytes < node.bytes && !may_shrink {
+            return Err(PoolError::new(
+                Kind::Refused,
+                format!(
+                    "Volume \"{name}\" has {} bytes: making it smaller throws away what lies \
+                     behind byte {bytes}. Say so if you mean it.",
+                    node.bytes
+                ),
+            ));
+        }
+        let update = Update::Node(record.node, Some(NodeRecord { bytes, ..node.clone() }));
+        if bytes >= node.bytes {
+            if record.thick {
+                let more = (bytes - node.bytes) / EXTENT_BYTES;
+                self.may_reserve(more, &format!("Making \"{name}\" larger"))?;
+            }
+            self.commit(vec![update])?;
+            self.view(volume).resize(bytes);
+            return Ok(bytes);
+        }
+        self.shrink(volume, bytes)?;
+        self.commit(vec![update])?;
+        Ok(bytes)
+    }
+
+    /// Gives up what lies behind `bytes`.
+    fn shrink(&mut self, volume: u64, bytes: u64) -> Result<(), PoolError> {
+        let view = self.view(volume);
+        self.hold(&[volume], Scope::Volume)?;
+        view.resize(bytes);
+        let done = self.with(volume, move |state| {
+            let mut at = bytes / EXTENT_BYTES;
+            while let Some(extent) = state.map.next_from(at) {
+                state.map.clear(extent);
+                at = extent + 1;
+            }
+            state.commit();
+        });
+        self.release(&[volume]);
+        done
+    }
+
+    /// Changes how fast a volume may be.
+    pub(crate) fn set_limits(&mut self, name: &str, limits: Limits) -> Result<(), PoolError> {
+        let volume = self.volume(name)?;
+        let record = VolumeRecord { limits, ..self.records.volumes[&volume].clone() };
+        self.commit(vec![Update::Volume(volume, Some(record))])?;
+        self.with(volume, move |state| {
+            state.limits = limits;
+            state.limits_changed = true;
+        })
+    }
+
+    /// Deletes a volume that nobody has open, with its snapshots if told so.
+    pub(crate) fn delete_volume(&mut self, name: &str, snapshots: bool) -> Result<(), PoolError> {
+        let volume = self.volume(name)?;
+        let past = self.snapshots_of(volume);
+        if !snapshots && !past.is_empty() {
+            let names: Vec<&str> = past.iter().map(|(_, name)| name.as_str()).collect();
+            return Err(PoolError::new(
+                Kind::Refused,
+                format!(
+                    "Volume \"{name}\" has snapshots ({}): delete them first, or say that they go \
+                     with it.",
+                    names.join(", ")
+                ),
+            ));
+        }
+        past.iter().try_for_each(|(node, snapshot)| self.retire_snapshot(*node, snapshot))?;
+        let Some(mut state) = self.view(volume).retire() else {
+            return Err(PoolError::new(
+                Kind::InUse,
+                format!("Volume \"{name}\" is exported: stop exporting it first."),
+            ));
+        };
+        state.commit();
+        let stock = state.give_stock();
+        let live = self.records.volumes[&volume].node;
+        let mut updates = vec![Update::Volume(volume, None)];
+        for node in std::iter::once(live).chain(past.iter().map(|(node, _)| *node)) {
+            updates.push(self.leaving(node));
+        }
+        self.commit(updates)?;
+        stock.into_iter().for_each(|slot| self.slots.give(slot));
+        // What it gave up before, and nobody could be told of any more.
+        state.all_committed().into_iter().for_each(|slot| self.slots.give(slot));
+        self.maps.insert(live, Arc::new(state.map.into_own()));
+        self.views.remove(&volume);
+        Ok(())
+    }
+
+    /// Says that a node is nobody's any more.
+    pub(super) fn leaving(&self, node: u64) -> Update {
+        let record = NodeRecord { state: NodeState::Leaving, ..self.node(node).clone() };
+        Update::Node(node, Some(record))
+    }
+}

@@ -1,0 +1,454 @@
+//! A pool, as the rest of the process uses it.
+
+use crate::devices::{BOUNCE_BLOCKS, Devices};
+use crate::entry::BLOCKS_PER_EXTENT;
+use crate::error::{Kind, PoolError};
+use crate::keeper::{
+    Keeper, Member, NewMember, NewVolume, Opened, PoolStatus, Reactors, Request, may_take,
+    new_superblock,
+};
+use crate::limits::Limits;
+use crate::state::View;
+use crate::store::{Contents, Store, StoreError, Update};
+use crate::superblock::{EXTENT_BYTES, Superblock, SuperblockError};
+use crate::volume_bdev::VolumeBdev;
+use bdev::{Bdev, DmaSlice};
+use std::collections::BTreeMap;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use uuid::Uuid;
+
+/// Memory of each reactor that a pool wants, in bytes: a slice that only it uses, aligned to 4096.
+pub const MEMORY_BYTES: usize = BOUNCE_BLOCKS * (EXTENT_BYTES as usize / BLOCKS_PER_EXTENT);
+
+/// What a pool runs on.
+pub struct Host {
+    /// Where its volumes live.
+    pub reactors: Arc<dyn Reactors>,
+    /// [`MEMORY_BYTES`] of each reactor, in their order.
+    pub memory: Vec<DmaSlice>,
+    /// Without a thread of its own: what goes on while the pool waits for a reactor. For
+    /// simulations, which call [`Pool::step`].
+    pub stepped: Option<Box<dyn FnMut() + Send>>,
+}
+
+enum Runner {
+    Thread(Sender<Request>, Mutex<Option<JoinHandle<()>>>),
+    Stepped(Box<Mutex<Keeper>>),
+}
+
+/// A pool that is open. Every call blocks: none is made on a reactor.
+pub struct Pool {
+    name: String,
+    uuid: Uuid,
+    devices: Arc<Devices>,
+    devices_bdev: Arc<dyn Bdev>,
+    runner: Runner,
+}
+
+/// What is on a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Empty,
+    /// Data that is not a pool's.
+    Foreign,
+    /// One of a pool's devices: the pool, its name, the device.
+    Pool(Uuid, String, Uuid),
+    /// One of a pool's, of a format that this version does not know.
+    Newer(u32),
+    /// It cannot be read, and why.
+    Unreadable(String),
+}
+
+/// What is on a device.
+pub fn probe(medium: &dyn crate::medium::Medium) -> Found {
+    match Superblock::read(medium) {
+        Ok(block) => Found::Pool(block.pool, block.name, block.uuid),
+        Err(SuperblockError::Empty) => Found::Empty,
+        Err(SuperblockError::Foreign) => Found::Foreign,
+        Err(SuperblockError::Format(format)) => Found::Newer(format),
+        Err(SuperblockError::Device(error)) => Found::Unreadable(error.to_string()),
+    }
+}
+
+fn store_error(error: &StoreError) -> PoolError {
+    PoolError::new(Kind::Device, format!("{error}."))
+}
+
+impl Pool {
+    /// Makes a pool on `devices`. Those that hold something are overwritten with `force` only.
+    /// `uuid` gives a new number each time.
+    ///
+    /// # Errors
+    /// What is wrong with which device. Nothing is written before each was looked at.
+    pub fn create(
+        name: &str,
+        devices: Vec<NewMember>,
+        force: bool,
+        host: Host,
+        mut uuid: impl FnMut() -> Uuid,
+    ) -> Result<Pool, PoolError> {
+        if !Superblock::is_name(name) {
+            let why = "A pool's name has 1 to 64 bytes and no control characters.";
+            return Err(PoolError::new(Kind::Invalid, why));
+        }
+        if devices.is_empty() || devices.len() > crate::devices::DEVICES as usize {
+            let most = crate::devices::DEVICES;
+            let why = format!("A pool is made of 1 to {most} devices.");
+            return Err(PoolError::new(Kind::Invalid, why));
+        }
+        devices.iter().try_for_each(|device| may_take(device, force))?;
+        let pool = uuid();
+        let mut members = BTreeMap::new();
+        for (number, new) in (0u16..).zip(devices) {
+            let superblock = new_superblock(&new, (pool, name), number, uuid())?;
+            members.insert(number, Member::new(new, superblock));
+        }
+        let mut first = Vec::new();
+        for (number, member) in &mut members {
+            member.superblock.write_next(&*member.medium).map_err(|error| {
+                let why = format!("Device {} cannot be written: {error}.", member.name);
+                PoolError::new(Kind::Device, why)
+            })?;
+            first.push(Update::Device(u32::from(*number), Some(member.record())));
+        }
+        let member = members.get_mut(&0).expect("there is one at least");
+        member.superblock.metadata_generation = 1;
+        let store = Store::create(member.medium.clone(), &member.superblock, &first);
+        let store = store.map_err(|error| store_error(&error))?;
+        let mut contents = Contents::default();
+        first.iter().for_each(|update| contents.apply(update));
+        Pool::start(store, members, contents, host)
+    }
+
+    /// Opens the pool that `devices` are all of.
+    ///
+    /// # Errors
+    /// What is missing, does not belong, or is damaged.
+    pub fn import(devices: Vec<NewMember>, host: Host) -> Result<Pool, PoolError> {
+        let mut members = BTreeMap::new();
+        let mut pool: Option<(Uuid, String)> = None;
+        for new in devices {
+            let superblock = Superblock::read(&*new.medium).map_err(|error| {
+                PoolError::new(Kind::Device, format!("Device {}: {error}.", new.name))
+            })?;
+            let (uuid, name) =
+                pool.get_or_insert_with(|| (superblock.pool, superblock.name.clone()));
+            if superblock.pool != *uuid {
+                let why = format!(
+                    "Device {} is part of pool \"{}\" ({}), not of \"{name}\" ({uuid}): leave it out.",
+                    new.name, superblock.name, superblock.pool
+                );
+                return Err(PoolError::new(Kind::Invalid, why));
+            }
+            let number = u16::try_from(superblock.device).unwrap_or(u16::MAX);
+            let name = new.name.clone();
+            if let Some(other) = members.insert(number, Member::new(new, superblock)) {
+                let Member { name: other, .. }: Member = other;
+                let why = format!(
+                    "Devices {other} and {name} both are number {number} of the pool: one is a \
+                     copy of the other, leave it out."
+                );
+                return Err(PoolError::new(Kind::Invalid, why));
+            }
+        }
+        let with = members.values().max_by_key(|member| member.superblock.metadata_generation);
+        let with = with.ok_or_else(|| PoolError::new(Kind::Invalid, "No device was named."))?;
+        let store = Store::open(with.medium.clone(), with.superblock.clone());
+        let store = store.map_err(|error| match error {
+            StoreError::None => PoolError::new(
+                Kind::Device,
+                "None of these devices has the pool's metadata: name all devices of the pool. If \
+                 making it was interrupted, make it again with --force.",
+            ),
+            error => store_error(&error),
+        })?;
+        let contents = store.load().map_err(|error| store_error(&error))?;
+        complete(&mut members, &contents)?;
+        Pool::start(store, members, contents, host)
+    }
+
+    fn start(
+        store: Store,
+        members: BTreeMap<u16, Member>,
+        contents: Contents,
+        host: Host,
+    ) -> Result<Pool, PoolError> {
+        let Host { reactors, memory, stepped } = host;
+        let first = members.values().next().expect("there is one at least");
+        let (name, uuid) = (first.superblock.name.clone(), first.superblock.pool);
+        let children = members.values().map(Member::child).collect();
+        let devices = Arc::new(Devices::new(children, &memory));
+        let pump = stepped;
+        let is_stepped = pump.is_some();
+        let opened = Opened { store, members, devices: devices.clone(), reactors, contents, pump };
+        let (keeper, requests) = Keeper::new(opened)?;
+        let devices_bdev = keeper.devices_bdev.clone();
+        let runner = if is_stepped {
+            Runner::Stepped(Box::new(Mutex::new(keeper)))
+        } else {
+            let thread = std::thread::Builder::new().name("pool".into());
+            let spawned = thread.spawn(move || keeper.run()).map_err(|error| {
+                PoolError::new(Kind::Device, format!("The pool's thread cannot start: {error}."))
+            })?;
+            Runner::Thread(requests, Mutex::new(Some(spawned)))
+        };
+        Ok(Pool { name, uuid, devices, devices_bdev, runner })
+    }
+
+    /// As people call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its own, for ever.
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn call<R: Send + 'static>(
+        &self,
+        task: impl FnOnce(&mut Keeper) -> Result<R, PoolError> + Send + 'static,
+    ) -> Result<R, PoolError> {
+        match &self.runner {
+            Runner::Stepped(keeper) => task(&mut lock(keeper)),
+            Runner::Thread(requests, _) => {
+                let (reply, answer) = mpsc::channel();
+                let call = move |keeper: &mut Keeper| {
+                    // Whoever asked may have given up.
+                    let _ = reply.send(task(keeper));
+                };
+                requests.send(Request::Call(Box::new(call))).map_err(|_| PoolError::gone())?;
+                answer.recv().map_err(|_| PoolError::gone())?
+            }
+        }
+    }
+
+    /// Does what has been asked for by now, and a step of what goes on by itself. Returns whether
+    /// there is more of that. Only of a pool that is stepped.
+    ///
+    /// # Panics
+    /// If it has a thread.
+    pub fn step(&self) -> bool {
+        let Runner::Stepped(keeper) = &self.runner else { panic!("it has a thread") };
+        let mut keeper = lock(keeper);
+        keeper.serve();
+        let more = keeper.has_jobs();
+        if more {
+            keeper.step_jobs();
+        }
+        more
+    }
+
+    /// Commits everything and lets go of the devices.
+    ///
+    /// # Errors
+    /// What is still open; or that something could not be made durable.
+    pub fn close(&self) -> Result<(), PoolError> {
+        self.call(|keeper| keeper.close())?;
+        if let Runner::Thread(requests, thread) = &self.runner {
+            // It may have ended already.
+            let _ = requests.send(Request::End);
+            let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if thread.is_some_and(|thread| thread.join().is_err()) {
+                return Err(PoolError::new(Kind::Device, "The pool's thread ended with a panic."));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything there is to say.
+    ///
+    /// # Errors
+    /// The pool is on its way down.
+    pub fn status(&self) -> Result<PoolStatus, PoolError> {
+        self.call(|keeper| keeper.status())
+    }
+
+    /// Makes a volume.
+    ///
+    /// # Errors
+    /// A name that is taken or is none, a size or blocks that cannot be, no space for a thick one.
+    pub fn create_volume(&self, new: NewVolume) -> Result<(), PoolError> {
+        self.call(move |keeper| keeper.create_volume(new).map(drop))
+    }
+
+    /// Deletes a volume that is not open; with its snapshots if `snapshots`.
+    ///
+    /// # Errors
+    /// It is not there, is open, or has snapshots.
+    pub fn delete_volume(&self, name: &str, snapshots: bool) -> Result<(), PoolError> {
+        let name = name.to_owned();
+        self.call(move |keeper| keeper.delete_volume(&name, snapshots))
+    }
+
+    /// Gives a volume another name.
+    ///
+    /// # Errors
+    /// It is not there, or the name is taken or is none.
+    pub fn rename_volume(&self, name: &str, to: &str) -> Result<(), PoolError> {
+        let (name, to) = (name.to_owned(), to.to_owned());
+        self.call(move |keeper| keeper.rename_volume(&name, &to))
+    }
+
+    /// Makes a volume larger, or smaller if `may_shrink`. Returns its size in bytes.
+    ///
+    /// # Errors
+    /// It is not there, the size cannot be, there is no space for a thick one, or it would shrink.
+    pub fn resize_volume(
+        &self,
+        name: &str,
+        bytes: u64,
+        may_shrink: bool,
+    ) -> Result<u64, PoolError> {
+        let name = name.to_owned();
+        self.call(move |keeper| keeper.resize_volume(&name, bytes, may_shrink))
+    }
+
+    /// Changes how fast a volume may be, at once.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn set_limits(&self, name: &str, limits: Limits) -> Result<(), PoolError> {
+        let name = name.to_owned();
+        self.call(move |keeper| keeper.set_limits(&name, limits))
+    }
+
+    /// Takes a snapshot of each of `volumes`, all at one instant, at `now_s` seconds since 1970.
+    ///
+    /// # Errors
+    /// A volume is not there or named twice, the name is taken or is none, or there is no space
+    /// for thick ones.
+    pub fn snapshot(&self, volumes: &[String], name: &str, now_s: u64) -> Result<(), PoolError> {
+        let (volumes, name) = (volumes.to_vec(), name.to_owned());
+        self.call(move |keeper| keeper.snapshot(&volumes, &name, now_s))
+    }
+
+    /// Deletes a snapshot that is not open, with any number of clones.
+    ///
+    /// # Errors
+    /// It is not there, or is open.
+    pub fn delete_snapshot(&self, volume: &str, name: &str) -> Result<(), PoolError> {
+        let (volume, name) = (volume.to_owned(), name.to_owned());
+        self.call(move |keeper| keeper.delete_snapshot(&volume, &name))
+    }
+
+    /// Makes a volume from a snapshot. Of `new`, size and blocks are the snapshot's.
+    ///
+    /// # Errors
+    /// As of [`Pool::create_volume`], and that the snapshot is not there.
+    pub fn clone_snapshot(
+        &self,
+        volume: &str,
+        name: &str,
+        new: NewVolume,
+    ) -> Result<(), PoolError> {
+        let (volume, name) = (volume.to_owned(), name.to_owned());
+        self.call(move |keeper| keeper.clone_snapshot(&volume, &name, new).map(drop))
+    }
+
+    /// Makes a volume what one of its snapshots was.
+    ///
+    /// # Errors
+    /// One of them is not there, or there is no space for a thick one.
+    pub fn roll_back(&self, volume: &str, name: &str) -> Result<(), PoolError> {
+        let (volume, name) = (volume.to_owned(), name.to_owned());
+        self.call(move |keeper| keeper.roll_back(&volume, &name))
+    }
+
+    /// Makes a clone the owner of the snapshots that it was made from.
+    ///
+    /// # Errors
+    /// It is no clone, or would have two snapshots of one name.
+    pub fn promote(&self, volume: &str) -> Result<(), PoolError> {
+        let volume = volume.to_owned();
+        self.call(move |keeper| keeper.promote(&volume))
+    }
+
+    /// Adds a device with the number `uuid`.
+    ///
+    /// # Errors
+    /// It is too small, holds something and `force` is not said, or fails.
+    pub fn add_device(&self, new: NewMember, uuid: Uuid, force: bool) -> Result<(), PoolError> {
+        self.call(move |keeper| keeper.add_device(new, uuid, force))
+    }
+
+    /// Uses what a device has grown by.
+    ///
+    /// # Errors
+    /// It is not there, or fails.
+    pub fn grow_device(&self, name: &str) -> Result<(), PoolError> {
+        let name = name.to_owned();
+        self.call(move |keeper| keeper.grow_device(&name).map(drop))
+    }
+
+    /// Begins to move everything that is on a device elsewhere; then it is no part of the pool.
+    ///
+    /// # Errors
+    /// It is not there, or there is no space elsewhere.
+    pub fn drain_device(&self, name: &str) -> Result<(), PoolError> {
+        let name = name.to_owned();
+        self.call(move |keeper| keeper.drain_device(&name))
+    }
+
+    /// A volume to open.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn volume(&self, name: &str) -> Result<Arc<VolumeBdev>, PoolError> {
+        let name = name.to_owned();
+        let view = self.call(move |keeper| keeper.volume_view(&name))?;
+        Ok(self.bdev(view))
+    }
+
+    /// A snapshot to open and read.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn snapshot_of(&self, volume: &str, name: &str) -> Result<Arc<VolumeBdev>, PoolError> {
+        let (volume, name) = (volume.to_owned(), name.to_owned());
+        let view = self.call(move |keeper| keeper.view_snapshot(&volume, &name))?;
+        Ok(self.bdev(view))
+    }
+
+    fn bdev(&self, view: Arc<View>) -> Arc<VolumeBdev> {
+        let (devices, below) = (self.devices.clone(), self.devices_bdev.clone());
+        Arc::new(VolumeBdev::new(view, devices, below))
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if let Runner::Thread(requests, _) = &self.runner {
+            // It may have ended already.
+            let _ = requests.send(Request::End);
+        }
+    }
+}
+
+fn lock(keeper: &Mutex<Keeper>) -> MutexGuard<'_, Keeper> {
+    keeper.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether every device that the pool has is there; those that it does not have are left out.
+fn complete(members: &mut BTreeMap<u16, Member>, contents: &Contents) -> Result<(), PoolError> {
+    for (number, record) in &contents.devices {
+        let member = u16::try_from(*number).ok().and_then(|number| members.get(&number));
+        if member.is_none_or(|member| member.superblock.uuid != record.uuid) {
+            let why =
+                format!("The pool's device {number} ({}) is missing: name it too.", record.uuid);
+            return Err(PoolError::new(Kind::NotFound, why));
+        }
+        let member = member.expect("just looked at");
+        let room = member.medium.bytes().saturating_sub(member.superblock.data_offset);
+        if record.slots > room / EXTENT_BYTES {
+            let why = format!("Device {} is smaller than it was: its end is missing.", member.name);
+            return Err(PoolError::new(Kind::Device, why));
+        }
+    }
+    // A device whose adding was interrupted has a superblock and no row: it is empty.
+    members.retain(|number, _| contents.devices.contains_key(&u32::from(*number)));
+    Ok(())
+}

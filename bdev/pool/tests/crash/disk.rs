@@ -1,0 +1,284 @@
+//! Devices that remember everything that was done to them, in one order, and what is left of them
+//! when the power goes at any moment.
+
+use crate::support::chance::Chance;
+use bdev::{Addr, Bdev, Channel, Cx, DmaSlice, Geometry, Io, Op, OpenCx, OpenError, Tag};
+use bdev_pool::Medium;
+use nvme_spec::Status;
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+pub const SECTOR: usize = 512;
+const PAGE: usize = 4096;
+
+type Page = Box<[u8; PAGE]>;
+
+/// What a device holds: pages that are not zeros.
+#[derive(Clone, Default)]
+pub struct Image(HashMap<u64, Arc<Page>>);
+
+impl Image {
+    fn read(&self, at: u64, into: &mut [u8]) {
+        for (number, part) in into.chunks_mut(SECTOR).enumerate() {
+            let at = at + (number * SECTOR) as u64;
+            let inside = (at % PAGE as u64) as usize;
+            match self.0.get(&(at / PAGE as u64)) {
+                Some(page) => part.copy_from_slice(&page[inside..inside + SECTOR]),
+                None => part.fill(0),
+            }
+        }
+    }
+
+    fn write(&mut self, at: u64, bytes: &[u8]) {
+        for (number, part) in bytes.chunks(SECTOR).enumerate() {
+            let at = at + (number * SECTOR) as u64;
+            let inside = (at % PAGE as u64) as usize;
+            let page =
+                self.0.entry(at / PAGE as u64).or_insert_with(|| Arc::new(Box::new([0; PAGE])));
+            Arc::make_mut(page)[inside..inside + SECTOR].copy_from_slice(part);
+        }
+    }
+}
+
+/// Something that was done to a device.
+#[derive(Clone)]
+pub enum Action {
+    Write(u64, Vec<u8>),
+    Flush,
+}
+
+/// All devices, and what was done to them, with the time of each.
+#[derive(Default)]
+pub struct Rack {
+    images: Vec<Image>,
+    pub log: Vec<(u64, usize, Action)>,
+    pub tick: u64,
+    /// The bug: flushes of devices do nothing.
+    pub lies: bool,
+}
+
+impl Rack {
+    pub fn tick(&mut self) -> u64 {
+        self.tick += 1;
+        self.tick
+    }
+
+    fn act(&mut self, device: usize, action: Action) {
+        if let Action::Write(at, bytes) = &action {
+            self.images[device].write(*at, bytes);
+        } else if self.lies {
+            return;
+        }
+        let tick = self.tick();
+        self.log.push((tick, device, action));
+    }
+
+    /// Adds a device, with zeros on it.
+    pub fn add(rack: &Arc<Mutex<Rack>>, bytes: u64, block_bytes: u32) -> Arc<Disk> {
+        let mut inner = rack.lock().unwrap();
+        inner.images.push(Image::default());
+        let number = inner.images.len() - 1;
+        Arc::new(Disk { rack: rack.clone(), number, bytes: Mutex::new(bytes), block_bytes })
+    }
+}
+
+/// One device of a rack.
+pub struct Disk {
+    pub rack: Arc<Mutex<Rack>>,
+    pub number: usize,
+    pub bytes: Mutex<u64>,
+    pub block_bytes: u32,
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "disk {}", self.number)
+    }
+}
+
+impl Medium for Disk {
+    fn bytes(&self) -> u64 {
+        *self.bytes.lock().unwrap()
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        self.rack.lock().unwrap().images[self.number].read(at, into);
+        Ok(())
+    }
+
+    fn write(&self, pieces: &[(u64, &[u8])]) -> io::Result<()> {
+        let mut rack = self.rack.lock().unwrap();
+        for (at, bytes) in pieces {
+            assert!(*at + bytes.len() as u64 <= *self.bytes.lock().unwrap(), "past the end");
+            rack.act(self.number, Action::Write(*at, bytes.to_vec()));
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.rack.lock().unwrap().act(self.number, Action::Flush);
+        Ok(())
+    }
+}
+
+/// A [`Disk`] below volumes.
+pub struct DiskBdev(pub Arc<Disk>);
+
+impl Bdev for DiskBdev {
+    fn geometry(&self) -> Geometry {
+        let blocks = self.0.bytes() / u64::from(self.0.block_bytes);
+        Geometry { volatile_cache: true, ..Geometry::plain(self.0.block_bytes, blocks) }
+    }
+
+    fn open(&self, _cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {
+        let chance = Chance::new(self.0.number as u64 + 77);
+        Ok(Box::new(DiskChannel { disk: self.0.clone(), queue: Vec::new(), chance }))
+    }
+}
+
+struct Queued {
+    op: Op,
+    at: u64,
+    bytes: usize,
+    data: DmaSlice,
+    reply: (Addr, Tag),
+}
+
+/// Ends what it was given in any order; a write takes place when it ends.
+struct DiskChannel {
+    disk: Arc<Disk>,
+    queue: Vec<Queued>,
+    chance: Chance,
+}
+
+impl Channel for DiskChannel {
+    fn submit(&mut self, io: Io, _cx: &mut Cx<'_>) {
+        let block = u64::from(self.disk.block_bytes);
+        let (op, data) = (io.op, io.data);
+        let (at, bytes) = (io.lba * block, io.blocks as usize * block as usize);
+        assert!(at + bytes as u64 <= self.disk.bytes(), "past the end of {:?}", self.disk);
+        let reply = io.into_parts();
+        self.queue.push(Queued { op, at, bytes, data, reply });
+    }
+
+    fn poll(&mut self, cx: &mut Cx<'_>) -> u32 {
+        let mut ended = 0;
+        while !self.queue.is_empty() && self.chance.below(3) > 0 {
+            let which = self.chance.below(self.queue.len() as u64) as usize;
+            let Queued { op, at, bytes, data, reply } = self.queue.swap_remove(which);
+            let mut rack = self.disk.rack.lock().unwrap();
+            let mut buffer = vec![0; bytes];
+            match op {
+                Op::Read => {
+                    rack.images[self.disk.number].read(at, &mut buffer);
+                    data.copy_in(0, &buffer);
+                }
+                Op::Write => {
+                    data.copy_out(0, &mut buffer);
+                    rack.act(self.disk.number, Action::Write(at, buffer));
+                }
+                Op::WriteZeroes => rack.act(self.disk.number, Action::Write(at, buffer)),
+                Op::Flush => rack.act(self.disk.number, Action::Flush),
+                Op::Deallocate => panic!("a pool gives nothing back to its devices"),
+            }
+            cx.complete_parts(reply.0, reply.1, Status::SUCCESS);
+            ended += 1;
+        }
+        ended + self.queue.len() as u32
+    }
+
+    fn polled(&self) -> bool {
+        true
+    }
+
+    fn outstanding(&self) -> u32 {
+        self.queue.len() as u32
+    }
+}
+
+/// Power cuts, one after the other along a log.
+pub struct PowerCuts<'a> {
+    log: &'a [(u64, usize, Action)],
+    durable: Vec<Image>,
+    /// By device: writes that are not durable, in their order.
+    pending: Vec<Vec<&'a Action>>,
+    next: usize,
+}
+
+impl<'a> PowerCuts<'a> {
+    pub fn new(log: &'a [(u64, usize, Action)], devices: usize) -> PowerCuts<'a> {
+        let durable = vec![Image::default(); devices];
+        PowerCuts { log, durable, pending: vec![Vec::new(); devices], next: 0 }
+    }
+
+    /// What the devices may be when the power goes after the first `done` actions: of what was not
+    /// flushed, any sector may be there or not. `done` never goes back.
+    pub fn images(&mut self, done: usize, chance: &mut Chance) -> Vec<Image> {
+        for (_, device, action) in &self.log[self.next..done] {
+            match action {
+                Action::Write(..) => self.pending[*device].push(action),
+                Action::Flush => {
+                    for action in self.pending[*device].drain(..) {
+                        let Action::Write(at, bytes) = action else { unreachable!() };
+                        self.durable[*device].write(*at, bytes);
+                    }
+                }
+            }
+        }
+        self.next = done;
+        let mut images = self.durable.clone();
+        for (image, pending) in images.iter_mut().zip(&self.pending) {
+            // Now and then all of it, or nothing.
+            let odds = [0, 1, 1, 2][chance.below(4) as usize];
+            for action in pending {
+                let Action::Write(at, bytes) = action else { unreachable!() };
+                for (number, sector) in bytes.chunks(SECTOR).enumerate() {
+                    if chance.below(2) < odds {
+                        image.write(at + (number * SECTOR) as u64, sector);
+                    }
+                }
+            }
+        }
+        images
+    }
+}
+
+/// A device after a power cut.
+pub struct Left {
+    image: Mutex<Image>,
+    bytes: u64,
+}
+
+impl Left {
+    pub fn new(image: Image, bytes: u64) -> Left {
+        Left { image: Mutex::new(image), bytes }
+    }
+}
+
+impl std::fmt::Debug for Left {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a device after a power cut")
+    }
+}
+
+impl Medium for Left {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        self.image.lock().unwrap().read(at, into);
+        Ok(())
+    }
+
+    fn write(&self, pieces: &[(u64, &[u8])]) -> io::Result<()> {
+        let mut image = self.image.lock().unwrap();
+        pieces.iter().for_each(|(at, bytes)| image.write(*at, bytes));
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}

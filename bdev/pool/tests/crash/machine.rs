@@ -1,0 +1,238 @@
+//! One reactor's stack with volumes of a pool open on it, and a host above that asks one thing after
+//! the other or many at once.
+
+use crate::disk::{Disk, DiskBdev, Rack, SECTOR};
+use bdev::dma::PoolPlan;
+use bdev::{Addr, Bdev, DmaBuf, DmaPool, Done, Io, IoFlags, Memory, Op, Stack, Tag};
+use bdev_pool::{Host, MEMORY_BYTES, NewMember, Pool, Reactors};
+use nvme_spec::Status;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use uuid::Uuid;
+
+/// What the host has asked for and not been told the end of.
+pub struct Asked {
+    buffer: Option<DmaBuf>,
+    bytes: usize,
+}
+
+/// The end of it.
+pub struct Ended {
+    pub tag: u64,
+    pub tick: u64,
+    pub status: Status,
+    /// What was read.
+    pub data: Vec<u8>,
+}
+
+/// The stack, shared with whoever waits for it.
+pub struct Reactor {
+    stack: Stack,
+    memory: DmaPool,
+    rack: Arc<Mutex<Rack>>,
+    asked: HashMap<u64, Asked>,
+    pub ended: Vec<Ended>,
+    dones: Vec<Done>,
+    next: u64,
+    now_ns: u64,
+}
+
+impl Reactor {
+    pub fn turn(&mut self) {
+        self.now_ns += 1_000_000;
+        self.stack.poll(self.now_ns);
+        self.stack.deliver(self.now_ns, &mut self.dones);
+        for done in self.dones.drain(..) {
+            let Asked { buffer, bytes } = self.asked.remove(&done.tag.0).expect("ends once");
+            let mut data = vec![0; bytes];
+            if let Some(buffer) = buffer {
+                buffer.slice().copy_out(0, &mut data);
+                self.memory.give(buffer);
+            }
+            let tick = self.rack.lock().unwrap().tick();
+            self.ended.push(Ended { tag: done.tag.0, tick, status: done.status, data });
+        }
+    }
+
+    /// Asks for something; returns its number.
+    pub fn ask(
+        &mut self,
+        to: Addr,
+        op: Op,
+        flags: IoFlags,
+        at: (u64, u32, u32),
+        data: &[u8],
+    ) -> u64 {
+        let (lba, blocks, block_bytes) = at;
+        let bytes = match op {
+            Op::Read | Op::Write => blocks as usize * block_bytes as usize,
+            _ => 0,
+        };
+        let buffer = (bytes > 0).then(|| self.memory.take(bytes).expect("enough for the test"));
+        let slice = buffer.as_ref().map_or(bdev::DmaSlice::EMPTY, |b| b.slice().sub(0, bytes));
+        if op == Op::Write {
+            slice.copy_in(0, data);
+        }
+        self.next += 1;
+        let tag = self.next;
+        self.asked.insert(tag, Asked { buffer, bytes: if op == Op::Read { bytes } else { 0 } });
+        let (reply_to, reply_tag) = (Addr::edge(0), Tag(tag));
+        let io = Io { op, flags, lba, blocks, data: slice, reply_to, reply_tag };
+        self.stack.submit(to, io, self.now_ns);
+        tag
+    }
+
+    pub fn open(&mut self, bdev: &Arc<dyn Bdev>) -> Addr {
+        self.stack.open(bdev, self.now_ns).expect("it can be opened")
+    }
+
+    pub fn close(&mut self, addr: Addr) {
+        self.stack.close(addr);
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.asked.is_empty()
+    }
+}
+
+/// The reactor as a pool reaches it.
+struct One(Arc<Mutex<Reactor>>);
+
+impl Reactors for One {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn wake(&self, _reactor: usize) {}
+
+    fn add_child(&self, parent: &Arc<dyn Bdev>, child: &Arc<dyn Bdev>) -> Result<(), String> {
+        let mut reactor = self.0.lock().unwrap();
+        let now_ns = reactor.now_ns;
+        if let Some(addr) = reactor.stack.place_of(parent) {
+            reactor.stack.add_child(addr, child, now_ns).map_err(|error| error.0)?;
+        }
+        Ok(())
+    }
+
+    fn remove_child(&self, parent: &Arc<dyn Bdev>, child: &Arc<dyn Bdev>) {
+        loop {
+            let mut reactor = self.0.lock().unwrap();
+            let Some(addr) = reactor.stack.place_of(parent) else { return };
+            if reactor.stack.remove_child(addr, child) {
+                return;
+            }
+            reactor.turn();
+        }
+    }
+}
+
+/// A machine with devices and a pool on them.
+pub struct Machine {
+    pub rack: Arc<Mutex<Rack>>,
+    pub disks: Vec<Arc<Disk>>,
+    pub reactor: Arc<Mutex<Reactor>>,
+    pub pool: Pool,
+    uuids: u128,
+}
+
+pub fn member(disk: &Arc<Disk>) -> NewMember {
+    NewMember {
+        name: format!("disk{}", disk.number),
+        bdev: Arc::new(DiskBdev(disk.clone())),
+        medium: disk.clone(),
+    }
+}
+
+pub fn new_reactor(rack: &Arc<Mutex<Rack>>) -> (Arc<Mutex<Reactor>>, Host) {
+    let plan = PoolPlan::for_bytes(32 << 20);
+    let memory = Arc::new(Memory::map(1, plan.bytes()).unwrap());
+    let mut pool = DmaPool::new(memory.clone(), 0, &plan);
+    let bounces = pool.take(MEMORY_BYTES).unwrap().slice();
+    let reactor = Arc::new(Mutex::new(Reactor {
+        stack: Stack::new(0, memory),
+        memory: pool,
+        rack: rack.clone(),
+        asked: HashMap::new(),
+        ended: Vec::new(),
+        dones: Vec::new(),
+        next: 0,
+        now_ns: 1,
+    }));
+    let pumped = reactor.clone();
+    let host = Host {
+        reactors: Arc::new(One(reactor.clone())),
+        memory: vec![bounces.sub(0, MEMORY_BYTES)],
+        stepped: Some(Box::new(move || pumped.lock().unwrap().turn())),
+    };
+    (reactor, host)
+}
+
+impl Machine {
+    /// With a pool on devices of so many bytes, and blocks of so many.
+    pub fn new(devices: &[(u64, u32)]) -> Machine {
+        let rack = Arc::new(Mutex::new(Rack::default()));
+        let disks: Vec<_> =
+            devices.iter().map(|(bytes, block)| Rack::add(&rack, *bytes, *block)).collect();
+        let (reactor, host) = new_reactor(&rack);
+        let members = disks.iter().map(member).collect();
+        let mut uuids = 1;
+        let uuid = || {
+            uuids += 1;
+            Uuid::from_u128(uuids)
+        };
+        let pool = Pool::create("tank", members, false, host, uuid).unwrap();
+        Machine { rack, disks, reactor, pool, uuids }
+    }
+
+    pub fn uuid(&mut self) -> Uuid {
+        self.uuids += 1;
+        Uuid::from_u128(self.uuids)
+    }
+
+    /// One turn of everything.
+    pub fn turn(&self) -> bool {
+        self.reactor.lock().unwrap().turn();
+        self.pool.step()
+    }
+
+    /// Turns until the host has been told of everything.
+    pub fn settle(&self) {
+        for turns in 0.. {
+            self.turn();
+            if self.reactor.lock().unwrap().is_idle() {
+                return;
+            }
+            assert!(turns < 100_000, "something never ends");
+        }
+    }
+
+    /// Asks for one thing and waits for it.
+    pub fn one(&self, to: Addr, op: Op, at: (u64, u32, u32), data: &[u8]) -> Ended {
+        let tag = self.reactor.lock().unwrap().ask(to, op, IoFlags::NONE, at, data);
+        self.settle();
+        let mut reactor = self.reactor.lock().unwrap();
+        let which = reactor.ended.iter().position(|ended| ended.tag == tag).expect("settled");
+        reactor.ended.swap_remove(which)
+    }
+}
+
+/// Sectors that each hold one value.
+pub fn pattern(values: impl Iterator<Item = u64>) -> Vec<u8> {
+    values
+        .flat_map(|value| std::iter::repeat_n(value.to_le_bytes(), SECTOR / 8))
+        .flatten()
+        .collect()
+}
+
+/// The value of each sector.
+///
+/// # Panics
+/// If a sector is mixed.
+pub fn values(bytes: &[u8]) -> Vec<u64> {
+    let sector = |sector: &[u8]| {
+        let value = u64::from_le_bytes(sector[..8].try_into().unwrap());
+        assert!(sector.chunks(8).all(|word| word == value.to_le_bytes()), "a sector is mixed");
+        value
+    };
+    bytes.chunks(SECTOR).map(sector).collect()
+}
