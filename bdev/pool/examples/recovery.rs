@@ -34,6 +34,8 @@ fn volume(number: u64) -> [Update; 2] {
         node: number,
         block_bytes: 4096,
         thick: false,
+        limits: Default::default(),
+        made_s: 0,
     };
     [Update::Node(number, Some(node)), Update::Volume(number, Some(volume))]
 }

@@ -44,6 +44,9 @@ pub struct VolumeRecord {
     /// How fast it may be.
     #[serde(default)]
     pub limits: Limits,
+    /// When it was made, in seconds since 1970.
+    #[serde(default)]
+    pub made_s: u64,
 }
 
 /// One version of a volume.

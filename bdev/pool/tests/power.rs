@@ -97,6 +97,8 @@ impl Changes {
             node: number,
             block_bytes: 4096,
             thick: false,
+            limits: Default::default(),
+            made_s: 0,
         };
         vec![Update::Node(number, Some(node)), Update::Volume(number, Some(volume))]
     }

@@ -175,6 +175,8 @@ fn record(number: u64, node: u64) -> VolumeRecord {
         node,
         block_bytes: 4096,
         thick: false,
+        limits: Default::default(),
+        made_s: 0,
     }
 }
 

@@ -142,7 +142,10 @@ impl Keeper {
         self.is_new(&new.name)?;
         let bytes = self.node(past).bytes;
         if new.thick {
-            self.may_reserve(bytes / EXTENT_BYTES, &format!("A thick volume \"{}\"", new.name))?;
+            self.may_reserve(
+                bytes.div_ceil(EXTENT_BYTES),
+                &format!("A thick volume \"{}\"", new.name),
+            )?;
         }
         let (clone, node) = (self.number(), self.number());
         let record = VolumeRecord {
@@ -152,6 +155,7 @@ impl Keeper {
             block_bytes: self.records.volumes[&of].block_bytes,
             thick: new.thick,
             limits: new.limits,
+            made_s: new.made_s,
         };
         let live = NodeRecord { parent: Some(past), bytes, state: NodeState::Live };
         self.commit(vec![Update::Node(node, Some(live)), Update::Volume(clone, Some(record))])?;

@@ -43,6 +43,8 @@ pub struct VolumeStatus {
     pub thick: bool,
     /// How fast it may be.
     pub limits: Limits,
+    /// When it was made, in seconds since 1970.
+    pub made_s: u64,
     /// What it takes.
     pub usage: Usage,
     /// The volume and the snapshot that it was made from.
@@ -110,6 +112,7 @@ impl Keeper {
             block_bytes: record.block_bytes,
             thick: record.thick,
             limits: record.limits,
+            made_s: record.made_s,
             usage: usage[&record.node],
             origin: self.origin(*number),
         });

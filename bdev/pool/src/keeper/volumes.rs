@@ -1,8 +1,10 @@
 //! Volumes: made, renamed, resized, limited, deleted.
 
 use super::{Keeper, Kept};
+use crate::entry::BLOCKS_PER_EXTENT;
 use crate::error::{Kind, PoolError};
 use crate::limits::Limits;
+use crate::medium::BLOCK_BYTES;
 use crate::record::{NodeRecord, NodeState, VolumeRecord};
 use crate::state::{NewView, Scope, View, VolumeState};
 use crate::store::Update;
@@ -21,7 +23,7 @@ pub struct NewVolume {
     pub name: String,
     /// Its own, for ever.
     pub uuid: Uuid,
-    /// Size in bytes, rounded up to whole extents of 1 MiB.
+    /// Size in bytes, a multiple of 4096.
     pub bytes: u64,
     /// Bytes in a block: 512 or 4096.
     pub block_bytes: u32,
@@ -29,6 +31,8 @@ pub struct NewVolume {
     pub thick: bool,
     /// How fast it may be.
     pub limits: Limits,
+    /// Now, in seconds since 1970.
+    pub made_s: u64,
 }
 
 /// Whether `name` can be a volume's or a snapshot's.
@@ -52,13 +56,15 @@ pub(super) fn check_name(name: &str) -> Result<(), PoolError> {
 }
 
 fn check_size(bytes: u64) -> Result<u64, PoolError> {
-    match bytes {
-        0 => {
-            Err(PoolError::new(Kind::Invalid, "A volume of no size cannot be: take 1 MiB or more."))
+    let why = match bytes {
+        0 => "A volume of no size cannot be: take 4096 bytes or more.",
+        LARGEST_BYTES.. if bytes > LARGEST_BYTES => "A volume is at most 1 PiB large.",
+        _ if !bytes.is_multiple_of(BLOCK_BYTES as u64) => {
+            "The size of a volume is a multiple of 4096 bytes."
         }
-        1..=LARGEST_BYTES => Ok(bytes.next_multiple_of(EXTENT_BYTES)),
-        _ => Err(PoolError::new(Kind::Invalid, "A volume is at most 1 PiB large.")),
-    }
+        _ => return Ok(bytes),
+    };
+    Err(PoolError::new(Kind::Invalid, why))
 }
 
 impl Keeper {
@@ -123,7 +129,10 @@ impl Keeper {
             return Err(PoolError::new(Kind::Invalid, why));
         }
         if new.thick {
-            self.may_reserve(bytes / EXTENT_BYTES, &format!("A thick volume \"{}\"", new.name))?;
+            self.may_reserve(
+                bytes.div_ceil(EXTENT_BYTES),
+                &format!("A thick volume \"{}\"", new.name),
+            )?;
         }
         let (volume, node) = (self.number(), self.number());
         let record = VolumeRecord {
@@ -133,6 +142,7 @@ impl Keeper {
             block_bytes: new.block_bytes,
             thick: new.thick,
             limits: new.limits,
+            made_s: new.made_s,
         };
         self.commit(vec![
             Update::Node(node, Some(NodeRecord { parent: None, bytes, state: NodeState::Live })),
@@ -177,7 +187,7 @@ impl Keeper {
         let update = Update::Node(record.node, Some(NodeRecord { bytes, ..node.clone() }));
         if bytes >= node.bytes {
             if record.thick {
-                let more = (bytes - node.bytes) / EXTENT_BYTES;
+                let more = bytes.div_ceil(EXTENT_BYTES) - node.bytes.div_ceil(EXTENT_BYTES);
                 self.may_reserve(more, &format!("Making \"{name}\" larger"))?;
             }
             self.commit(vec![update])?;
@@ -189,21 +199,61 @@ impl Keeper {
         Ok(bytes)
     }
 
-    /// Gives up what lies behind `bytes`.
+    /// Gives up what lies behind `bytes`: it reads as zeros if the volume grows again.
     fn shrink(&mut self, volume: u64, bytes: u64) -> Result<(), PoolError> {
         let view = self.view(volume);
         self.hold(&[volume], Scope::Volume)?;
         view.resize(bytes);
-        let done = self.with(volume, move |state| {
-            let mut at = bytes / EXTENT_BYTES;
+        let done = self.clear_behind(volume, bytes);
+        self.release(&[volume]);
+        done
+    }
+
+    fn clear_behind(&mut self, volume: u64, bytes: u64) -> Result<(), PoolError> {
+        let inside = (bytes % EXTENT_BYTES) as usize / BLOCK_BYTES;
+        let last = bytes / EXTENT_BYTES;
+        let blocks = inside..BLOCKS_PER_EXTENT;
+        let said = self.with(volume, move |state| {
+            let mut at = bytes.div_ceil(EXTENT_BYTES);
             while let Some(extent) = state.map.next_from(at) {
                 state.map.clear(extent);
                 at = extent + 1;
             }
-            state.commit();
-        });
-        self.release(&[volume]);
-        done
+            inside == 0 || state.map.clear_blocks(last, inside..BLOCKS_PER_EXTENT, false)
+        })?;
+        if !said {
+            self.zero_blocks(volume, last, blocks)?;
+        }
+        self.with(volume, |state| state.commit())
+    }
+
+    /// Writes zeros where the map cannot say that, while writes wait.
+    fn zero_blocks(
+        &mut self,
+        volume: u64,
+        extent: u64,
+        blocks: std::ops::Range<usize>,
+    ) -> Result<(), PoolError> {
+        let own = self.with(volume, move |state| state.map.own(extent))?;
+        let slot = match own.slot() {
+            Some(slot) => slot,
+            None => {
+                self.may_reserve(1, "Making a volume smaller beside its snapshots")?;
+                let slot = self.slots.take().expect("there is one");
+                self.views.get_mut(&volume).expect("just asked").held += 1;
+                self.with(volume, move |state| state.map.adopt(extent, slot))?;
+                slot
+            }
+        };
+        let member = &self.members[&slot.device];
+        let at = slot.number * EXTENT_BYTES + (blocks.start * BLOCK_BYTES) as u64;
+        let zeros = vec![0; blocks.len() * BLOCK_BYTES];
+        let written = member.medium.write(&[(member.superblock.data_offset + at, &zeros)]);
+        written.map_err(|error| {
+            let why = format!("Device {} cannot be written: {error}.", member.name);
+            PoolError::new(Kind::Device, why)
+        })?;
+        self.with(volume, move |state| state.map.written(extent, slot, blocks))
     }
 
     /// Changes how fast a volume may be.

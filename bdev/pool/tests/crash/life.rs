@@ -11,7 +11,7 @@ const DEVICE: (u64, u32) = (17 * MIB + 24 * MIB, 512);
 
 pub fn new_volume(machine: &mut Machine, name: &str, bytes: u64, block_bytes: u32) -> NewVolume {
     let (name, uuid) = (name.to_owned(), machine.uuid());
-    NewVolume { name, uuid, bytes, block_bytes, thick: false, limits: Limits::default() }
+    NewVolume { name, uuid, bytes, block_bytes, thick: false, limits: Limits::default(), made_s: 0 }
 }
 
 pub fn open(machine: &Machine, name: &str) -> Addr {

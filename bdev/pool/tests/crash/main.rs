@@ -4,6 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[allow(dead_code)] // Power cuts follow.
 mod disk;
 mod life;
+#[allow(dead_code)]
 mod machine;
