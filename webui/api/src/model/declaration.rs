@@ -57,6 +57,9 @@ pub struct DeclaredVolume {
     /// Promise all its space to it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub thick: bool,
+    /// Whether hosts reach it; they do unless this is false.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub exported: bool,
     /// The most it does.
     #[serde(default, skip_serializing_if = "Limits::is_none")]
     pub limits: Limits,
@@ -76,12 +79,20 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+fn yes() -> bool {
+    true
+}
+
 fn block_bytes() -> u32 {
     4096
 }
 
 impl DeclaredVolume {
-    /// The request that makes it.
+    /// The request that makes it; one that is not `exported` is taken out of its export after.
     pub fn to_create(&self) -> VolumeCreate {
         VolumeCreate {
             name: self.name.clone(),

@@ -75,3 +75,24 @@ pub struct DeviceAttach {
     #[schema(minimum = 1_048_576, maximum = 1_152_921_504_606_846_976_u64)]
     pub bytes: Option<u64>,
 }
+
+impl DeviceAttach {
+    /// Checks that the fields go together.
+    ///
+    /// # Errors
+    /// What does not, as a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        if self.path.is_none() && (self.bytes.is_none() || self.name.is_none()) {
+            return Err("Give the path of a file or block device; or, for memory, a name and its \
+                        size in bytes."
+                .into());
+        }
+        if self.path.as_ref().is_some_and(|path| !path.is_path()) {
+            return Err("path must be absolute: start it with a slash.".into());
+        }
+        if self.bytes.is_some_and(|n| !(1 << 20..=super::MAX_BYTES).contains(&n)) {
+            return Err(format!("bytes must be between 1048576 and {}.", super::MAX_BYTES));
+        }
+        Ok(())
+    }
+}

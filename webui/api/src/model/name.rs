@@ -85,6 +85,15 @@ fn shown(text: &str) -> String {
     part
 }
 
+/// Checks that nothing is named twice in a list of the request.
+pub(super) fn once<T: Ord + std::fmt::Display>(names: &[T], field: &str) -> Result<(), String> {
+    let mut seen = std::collections::BTreeSet::new();
+    match names.iter().find(|name| !seen.insert(*name)) {
+        Some(twice) => Err(format!("{field} names {twice} twice: leave one out.")),
+        None => Ok(()),
+    }
+}
+
 /// The longest NQN in bytes (NVM Express Base Specification, NVMe Qualified Names).
 const NQN_BYTES: usize = 223;
 
@@ -236,8 +245,8 @@ impl From<Address> for String {
 impl std::str::FromStr for Address {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let plain = !text.contains('%');
-        text.parse().ok().filter(|_| plain).map(Self).ok_or_else(|| {
+        let plain = |address: &std::net::SocketAddr| !text.contains('%') && address.port() != 0;
+        text.parse().ok().filter(plain).map(Self).ok_or_else(|| {
             NameError(format!(
                 "\"{}\" is no address: write an IP address and a port, 10.0.0.1:4420 or \
                  [fd00::1]:4420.",

@@ -100,6 +100,19 @@ pub struct PoolCreate {
     pub force: bool,
 }
 
+impl PoolCreate {
+    /// Checks that there are devices, each named once.
+    ///
+    /// # Errors
+    /// What is wrong, as a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        if self.devices.is_empty() {
+            return Err("A pool needs at least one device: name it in devices.".into());
+        }
+        super::name::once(&self.devices, "devices")
+    }
+}
+
 /// Bring in a pool that is on devices already.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -66,3 +66,16 @@ pub struct GroupSnapshotCreate {
     #[schema(min_items = 1, max_items = 1024)]
     pub volumes: Vec<Name>,
 }
+
+impl GroupSnapshotCreate {
+    /// Checks that there are volumes, each named once.
+    ///
+    /// # Errors
+    /// What is wrong, as a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        if self.volumes.is_empty() {
+            return Err("Name at least one volume in volumes.".into());
+        }
+        super::name::once(&self.volumes, "volumes")
+    }
+}

@@ -86,6 +86,15 @@ pub struct SubsystemCreate {
 }
 
 impl SubsystemCreate {
+    /// Checks that the fields go together.
+    ///
+    /// # Errors
+    /// What does not, as a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { hosts, allow_any_host, .. } = self.clone();
+        super::ExportSet { subsystem: None, hosts, allow_any_host }.check()
+    }
+
     /// What a subsystem that is there has otherwise, in words; nothing: it is what is asked for.
     pub fn differences(&self, there: &Subsystem) -> Vec<String> {
         super::volume::access_differences(
@@ -113,4 +122,19 @@ pub struct NamespaceAdd {
     #[serde(default)]
     #[schema(minimum = 1, maximum = 1024)]
     pub nsid: Option<u32>,
+}
+
+impl NamespaceAdd {
+    /// Checks the number.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        match self.nsid {
+            Some(nsid) if !(1..=1024).contains(&nsid) => {
+                Err(format!("nsid is {nsid}: give 1 to 1024, or nothing for the first free one."))
+            }
+            _ => Ok(()),
+        }
+    }
 }

@@ -321,6 +321,15 @@ pub struct VolumeClone {
 }
 
 impl VolumeClone {
+    /// Checks limits, and that the fields go together.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, as a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        self.limits.check()?;
+        self.export().check()
+    }
+
     /// How it shall be exported.
     pub fn export(&self) -> ExportSet {
         ExportSet {

@@ -1,0 +1,141 @@
+//! What the server holds.
+
+use crate::clock::World;
+use crate::operation::{self, Table};
+use crate::security::{AuditLog, Identity, LoginLimiter, Sessions, Tokens};
+use crate::{Control, Refusal, RefusalKind};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The name of the cookie.
+const COOKIE: &str = "forebay";
+
+/// Everything that a request may need.
+pub(crate) struct App {
+    pub(crate) control: Arc<dyn Control>,
+    pub(crate) world: Arc<dyn World>,
+    pub(crate) tokens: Tokens,
+    pub(crate) sessions: Sessions,
+    pub(crate) audit: AuditLog,
+    pub(crate) limiter: Mutex<LoginLimiter>,
+    /// The OpenAPI document.
+    pub(crate) document: Vec<u8>,
+    /// Whether it is reached over TLS.
+    pub(crate) secure: bool,
+}
+
+/// What a request shows of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Credential {
+    /// A token.
+    Token(String),
+    /// A session.
+    Session(String),
+    /// Nothing.
+    Nothing,
+}
+
+/// A log-in that failed.
+pub(crate) enum Denied {
+    /// Nothing was shown that could be right.
+    Unknown(Refusal),
+    /// Something was shown, and it is wrong: worth a line in the audit log.
+    Wrong(Refusal),
+    /// Too many were wrong: wait.
+    TooMany(Refusal),
+}
+
+impl App {
+    /// The document and the rows it was made from.
+    pub(crate) fn describe() -> (Vec<u8>, Table) {
+        let mut table = operation::all();
+        let document = operation::document(&mut table);
+        (serde_json::to_vec(&document).expect("a document is JSON"), table)
+    }
+
+    /// The cookie of a session.
+    pub(crate) fn cookie(&self, value: &str) -> String {
+        let secure = if self.secure { "; Secure" } else { "" };
+        format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age=43200{secure}")
+    }
+
+    /// The session in a `Cookie` header.
+    pub(crate) fn session_in(header: &str) -> Option<String> {
+        let pairs = header.split(';').filter_map(|pair| pair.trim().split_once('='));
+        pairs.into_iter().find(|(name, _)| *name == COOKIE).map(|(_, value)| value.to_owned())
+    }
+
+    /// Whose request this is.
+    pub(crate) fn identify(&self, shown: &Credential, from: IpAddr) -> Result<Identity, Denied> {
+        let unknown =
+            |sentence: &str| Denied::Unknown(Refusal::new(RefusalKind::Unauthenticated, sentence));
+        match shown {
+            Credential::Token(secret) => self.check_token(secret, from),
+            // Sessions end by themselves, and nobody guesses one: no failure is counted.
+            Credential::Session(value) => self
+                .sessions
+                .identify(value, &self.tokens, self.world.now_ns())
+                .ok_or_else(|| unknown("The session has ended: log in again.")),
+            Credential::Nothing => {
+                Err(unknown("A token is needed: send it as \"Authorization: Bearer TOKEN\"."))
+            }
+        }
+    }
+
+    fn check_token(&self, secret: &str, from: IpAddr) -> Result<Identity, Denied> {
+        // A token that was right before is never held up by others who guess.
+        if !self.tokens.seen(secret) {
+            self.may_try(from)?;
+        }
+        let found = self.tokens.identify(secret);
+        found.ok_or_else(|| {
+            let now = self.world.now_ns();
+            self.limiter.lock().unwrap_or_else(PoisonError::into_inner).failed(from, now);
+            Denied::Wrong(Refusal::new(
+                RefusalKind::Unauthenticated,
+                "The token is not known: it is mistyped or was revoked.",
+            ))
+        })
+    }
+
+    /// Seconds that somebody at this address has to wait before the next try.
+    pub(crate) fn wait_seconds(&self, from: IpAddr) -> u64 {
+        let now = self.world.now_ns();
+        let limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        limiter.check(from, now).map_or_else(|wait_ns| wait_ns.div_ceil(1_000_000_000), |()| 1)
+    }
+
+    fn may_try(&self, from: IpAddr) -> Result<(), Denied> {
+        let now = self.world.now_ns();
+        let limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        limiter.check(from, now).map_err(|wait_ns| {
+            let seconds = wait_ns.div_ceil(1_000_000_000);
+            let sentence = format!("Too many tokens were wrong: try again in {seconds} s.");
+            Denied::TooMany(Refusal::new(RefusalKind::TooMany, sentence))
+        })
+    }
+
+    /// Checks a token that is shown to log in.
+    pub(crate) fn log_in(&self, secret: &str, from: IpAddr) -> Result<Identity, Refusal> {
+        self.check_token(secret, from).map_err(Denied::into_refusal)
+    }
+
+    /// Whether what was shown once is still right: for answers that go on for long.
+    pub(crate) fn still(&self, shown: &Credential) -> bool {
+        match shown {
+            Credential::Token(secret) => self.tokens.identify(secret).is_some(),
+            Credential::Session(value) => {
+                self.sessions.identify(value, &self.tokens, self.world.now_ns()).is_some()
+            }
+            Credential::Nothing => false,
+        }
+    }
+}
+
+impl Denied {
+    pub(crate) fn into_refusal(self) -> Refusal {
+        match self {
+            Self::Unknown(refusal) | Self::Wrong(refusal) | Self::TooMany(refusal) => refusal,
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Every size and time of the server, in one place.
+
+use std::time::Duration;
+
+/// Connections at once: browsers hold up to 6 each, programs one.
+pub(crate) const CONNECTIONS: usize = 256;
+/// Streams of events at once. What is left of the connections is for everything else.
+pub(crate) const STREAMS: usize = CONNECTIONS / 4;
+/// Calls of the appliance at once, each on a thread of its own.
+pub(crate) const CALLS: usize = 32;
+/// The longest body: a declaration of 1,000 volumes with ten hosts each has about 1 MiB.
+pub(crate) const BODY_BYTES: usize = 4 << 20;
+/// How long a client may take to send the head of a request, and to send the next one.
+pub(crate) const HEAD_TIME: Duration = Duration::from_secs(30);
+/// How long a client may take to send a body.
+pub(crate) const BODY_TIME: Duration = Duration::from_secs(30);
+/// How long a client may take to agree on TLS.
+pub(crate) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// How long a request waits for the appliance. What was begun goes on after.
+pub(crate) const CALL_TIME: Duration = Duration::from_secs(60);
+/// How long requests under way may take when the server stops.
+pub(crate) const STOP_TIME: Duration = Duration::from_secs(5);
+/// How often a stream of events without any says that it is alive.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Events read from the log at once for a stream.
+pub(crate) const STREAM_BATCH: usize = 128;
+/// The audit log is rotated at this size; with the four kept beside it, 80 MiB in all.
+pub(crate) const AUDIT_BYTES: u64 = 16 << 20;

@@ -1,0 +1,145 @@
+//! Requests, read: what stands in the path, the query and the body becomes types of ours, once.
+
+use crate::model::{
+    Declaration, DeviceAdd, DeviceAttach, ExportSet, GroupSnapshotCreate, HostAdd, Limits,
+    ListenerCreate, NamespaceAdd, PoolCreate, PoolImport, Rename, Resize, RollBack, SnapshotCreate,
+    SubsystemCreate, VolumeClone, VolumeCreate,
+};
+use crate::security::TokenCreate;
+use crate::{Refusal, RefusalKind};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// A request as it came.
+pub(crate) struct Input<'a> {
+    /// What stands in the path, decoded.
+    pub(crate) path: &'a [(String, String)],
+    /// The query, encoded.
+    pub(crate) query: &'a str,
+    /// The body.
+    pub(crate) body: &'a [u8],
+}
+
+/// Nothing in the path.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NoPath {}
+
+/// Nothing in the query.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NoQuery {}
+
+fn malformed(what: &str, error: &dyn std::fmt::Display) -> Refusal {
+    let error = error.to_string();
+    let error = error.strip_suffix('.').unwrap_or(&error);
+    Refusal::new(RefusalKind::Malformed, format!("{what} cannot be read: {error}."))
+}
+
+impl Input<'_> {
+    pub(crate) fn path<P: DeserializeOwned>(&self) -> Result<P, Refusal> {
+        // Encoded once more, because the decoder of queries makes numbers of texts.
+        let text = serde_urlencoded::to_string(self.path).map_err(|e| malformed("The path", &e))?;
+        serde_urlencoded::from_str(&text).map_err(|e| malformed("The path", &e))
+    }
+
+    pub(crate) fn query<Q: DeserializeOwned>(&self) -> Result<Q, Refusal> {
+        serde_urlencoded::from_str(self.query).map_err(|e| malformed("The query", &e))
+    }
+
+    pub(crate) fn body<B: DeserializeOwned + Check>(&self) -> Result<B, Refusal> {
+        let mut reader = serde_json::Deserializer::from_slice(self.body);
+        let body: B = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            let place = error.path().to_string();
+            let what = match place.as_str() {
+                "." => "The body".to_owned(),
+                place => format!("The body at {place}"),
+            };
+            malformed(&what, error.inner())
+        })?;
+        reader.end().map_err(|e| malformed("The body", &e))?;
+        body.check().map_err(Refusal::invalid)?;
+        Ok(body)
+    }
+}
+
+/// What can be said of a body without looking at the appliance.
+pub(crate) trait Check {
+    /// What is wrong with it, as a sentence.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+macro_rules! nothing_more_to_check {
+    ($($type:ty),*) => { $(impl Check for $type {})* };
+}
+nothing_more_to_check!(
+    DeviceAdd,
+    HostAdd,
+    ListenerCreate,
+    PoolImport,
+    Rename,
+    RollBack,
+    SnapshotCreate,
+    TokenCreate
+);
+
+macro_rules! checks_itself {
+    ($($type:ty),*) => {
+        $(impl Check for $type {
+            fn check(&self) -> Result<(), String> {
+                <$type>::check(self)
+            }
+        })*
+    };
+}
+checks_itself!(
+    Declaration,
+    DeviceAttach,
+    ExportSet,
+    GroupSnapshotCreate,
+    Limits,
+    NamespaceAdd,
+    PoolCreate,
+    Resize,
+    SubsystemCreate,
+    VolumeClone,
+    VolumeCreate
+);
+
+/// The schemas of our types, as they are gathered.
+#[derive(Default)]
+pub(crate) struct Schemas(pub(crate) BTreeMap<String, Value>);
+
+impl Schemas {
+    fn value(schema: &impl serde::Serialize) -> Value {
+        serde_json::to_value(schema).expect("a schema is JSON")
+    }
+
+    /// Takes in a type and those it is made of; returns a reference to it.
+    pub(crate) fn refer<T: ToSchema>(&mut self) -> Value {
+        let name = T::name().into_owned();
+        self.0.insert(name.clone(), Self::value(&T::schema()));
+        self.parts_of::<T>();
+        json!({ "$ref": format!("#/components/schemas/{name}") })
+    }
+
+    fn parts_of<T: ToSchema>(&mut self) {
+        let mut parts = Vec::new();
+        T::schemas(&mut parts);
+        for (name, schema) in parts {
+            self.0.entry(name).or_insert_with(|| Self::value(&schema));
+        }
+    }
+
+    /// Takes in what a type is made of; returns the schemas of its fields, by name.
+    pub(crate) fn fields<T: ToSchema>(&mut self) -> Value {
+        self.parts_of::<T>();
+        let schema = Self::value(&T::schema());
+        schema.get("properties").cloned().unwrap_or_else(|| Value::Object(Map::new()))
+    }
+}

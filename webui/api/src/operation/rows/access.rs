@@ -1,0 +1,98 @@
+//! Who may use the API, and who did.
+
+use super::{ADMIN, ANYONE, Newest, TokenPath, VIEWER, delete, get, post};
+use crate::model::{EventKind, Severity};
+use crate::model::{Object, ObjectKind};
+use crate::operation::{Call, Check, Gone, List, NoPath, NoQuery, Shown, Table, WithCookie};
+use crate::security::{AuditRecord, Identity, NewToken, Session, TokenCreate};
+use crate::{Made, Refusal, RefusalKind};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+/// Open a session.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct LogIn {
+    /// The secret of a token.
+    #[schema(min_length = 1, max_length = 256)]
+    token: String,
+}
+
+impl Check for LogIn {}
+
+pub(super) fn rows(table: &mut Table) {
+    table.about("access");
+    sessions(table);
+    table.plain(
+        get("/api/v1/tokens", "list_tokens", ADMIN, "Tokens, without their secrets."),
+        |c: Call| Ok(List(c.app.tokens.list())),
+    );
+    table.with_body(
+        post("/api/v1/tokens", "create_token", ADMIN, "Make a token. Its secret is shown once."),
+        |c: Call<'_, NoPath, NoQuery, TokenCreate>| create(&c).map(Made::New),
+    );
+    table.plain(
+        delete(
+            "/api/v1/tokens/{name}",
+            "revoke_token",
+            ADMIN,
+            "Revoke a token, and end its sessions.",
+        ),
+        |c: Call<'_, TokenPath>| {
+            c.app.tokens.revoke(&c.path.name)?;
+            c.app.sessions.close_all(&c.path.name);
+            tell(&c, EventKind::Deleted, &c.path.name, "is revoked");
+            Ok(Gone)
+        },
+    );
+    table.plain(
+        get("/api/v1/audit", "list_audit", ADMIN, "Who changed what, newest first."),
+        |c: Call<'_, NoPath, Newest>| {
+            let limit = c.query.limit.unwrap_or(100).clamp(1, 1000) as usize;
+            c.app.audit.newest(limit).map(List::<AuditRecord>).map_err(|error| {
+                Refusal::new(
+                    RefusalKind::Internal,
+                    format!("The audit log cannot be read: {error}."),
+                )
+            })
+        },
+    );
+}
+
+fn create(c: &Call<'_, NoPath, NoQuery, TokenCreate>) -> Result<NewToken, Refusal> {
+    let token = c.app.tokens.create(c.body.clone(), &*c.app.world)?;
+    tell(c, EventKind::Created, &token.name, &format!("is new, with the role {}", token.role));
+    Ok(token)
+}
+
+fn tell<P, Q, B>(c: &Call<'_, P, Q, B>, kind: EventKind, name: &crate::model::Name, what: &str) {
+    let object = Object::new(ObjectKind::Token, name.as_str());
+    let message = format!("Token \"{name}\" {what}.");
+    c.control().event_log().publish(c.app.world.unix_ms(), kind, Severity::Info, object, message);
+}
+
+fn sessions(table: &mut Table) {
+    table.with_body(
+        post(
+            "/api/v1/session",
+            "open_session",
+            ANYONE,
+            "Log in, for browsers: a cookie takes the place of the token.",
+        ),
+        |c: Call<'_, NoPath, NoQuery, LogIn>| {
+            let Identity { name, role } = c.app.log_in(&c.body.token, c.caller.address)?;
+            let cookie = c.app.cookie(&c.app.sessions.open(&name, &*c.app.world));
+            Ok(WithCookie(Session { name, role }, cookie))
+        },
+    );
+    table.plain(get("/api/v1/session", "get_session", VIEWER, "Who is logged in."), |c: Call| {
+        match &c.caller.identity {
+            Some(who) => Ok(Shown(Session { name: who.name.clone(), role: who.role })),
+            None => Err(Refusal::new(RefusalKind::Unauthenticated, "Nobody is logged in.")),
+        }
+    });
+    table.plain(delete("/api/v1/session", "close_session", VIEWER, "Log out."), |c: Call| {
+        c.caller.session.iter().for_each(|value| c.app.sessions.close(value));
+        Ok(Gone)
+    });
+}

@@ -1,0 +1,117 @@
+//! The appliance as a whole: how it is, what happens, what it counts.
+
+use super::{ADMIN, ANYONE, JobPath, OPERATOR, VIEWER, get, post, put};
+use crate::metrics;
+use crate::model::{Declaration, Ready};
+use crate::operation::{Call, Document, List, Metrics, NoPath, Shown, Table};
+use crate::{EventLog, EventPage, Refusal};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+/// Events in one answer, unless another number is asked for.
+const EVENTS: u32 = 100;
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Recent {
+    /// Those after this number, oldest first; 0: from the oldest that is kept. Nothing: the newest.
+    #[serde(default)]
+    #[schema(maximum = 18_446_744_073_709_551_615_u64)]
+    after: Option<u64>,
+    /// At most so many; 100 unless given.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+impl Recent {
+    fn of(&self, log: &EventLog) -> EventPage {
+        let limit = self.limit.unwrap_or(EVENTS).clamp(1, 1000) as usize;
+        match self.after {
+            Some(after) => log.after(after, limit),
+            None => log.newest(limit),
+        }
+    }
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Apply {
+    /// Say what would be done, and do nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+pub(super) fn rows(table: &mut Table) {
+    health(table);
+    table.about("appliance");
+    table.plain(get("/api/v1/appliance", "get_appliance", VIEWER, "The appliance."), |c: Call| {
+        c.control().appliance().map(Shown)
+    });
+    table.plain(get("/api/v1/statistics", "get_statistics", VIEWER, "All counters."), |c: Call| {
+        c.control().statistics().map(Shown)
+    });
+    table.plain(
+        get("/api/v1/alerts", "list_alerts", VIEWER, "What somebody should look at."),
+        |c: Call| c.control().alerts().map(List),
+    );
+    table.plain(
+        get("/api/v1/config", "get_config", VIEWER, "What is there, as a declaration."),
+        |c: Call| c.control().declaration().map(Shown),
+    );
+    table.with_body(
+        put("/api/v1/config", "apply_config", ADMIN, "Make what is declared so."),
+        |c: Call<'_, NoPath, Apply, Declaration>| {
+            let dry_run = c.query.dry_run;
+            c.control().apply(c.body.clone(), dry_run).map(Shown)
+        },
+    );
+    happenings(table);
+}
+
+fn health(table: &mut Table) {
+    table.about("health");
+    table.plain(get("/healthz", "healthz", ANYONE, "Whether the process answers."), |_: Call| {
+        Ok(Shown(Ready { ready: true, reason: "The process answers.".into() }))
+    });
+    table.plain(
+        get("/readyz", "readyz", ANYONE, "Whether the appliance serves; 503 if not."),
+        |c: Call| match c.control().ready() {
+            ready if ready.ready => Ok(Shown(ready)),
+            ready => Err(Refusal::unavailable(ready.reason)),
+        },
+    );
+    table.plain(get("/metrics", "metrics", VIEWER, "Metrics for Prometheus."), |c: Call| {
+        let statistics = c.control().statistics()?;
+        Ok(Metrics(metrics::render(&statistics, &c.control().event_log().counts())))
+    });
+    table.plain(get("/api/v1/openapi.json", "openapi", ANYONE, "This document."), |c: Call| {
+        Ok(Document(c.app.document.clone()))
+    });
+}
+
+fn happenings(table: &mut Table) {
+    table.about("events");
+    table.plain(
+        get("/api/v1/events", "list_events", VIEWER, "What happened of late, oldest first."),
+        |c: Call<'_, NoPath, Recent>| Ok(Shown(c.query.of(c.control().event_log()))),
+    );
+    table.stream(get(
+        "/api/v1/events/stream",
+        "stream_events",
+        VIEWER,
+        "What happens from now on, or after `Last-Event-ID` or `after`, as server-sent events.",
+    ));
+    table.about("jobs");
+    table.plain(
+        get("/api/v1/jobs", "list_jobs", VIEWER, "Jobs under way, and those that ended of late."),
+        |c: Call| c.control().jobs().map(List),
+    );
+    table.plain(get("/api/v1/jobs/{id}", "get_job", VIEWER, "One job."), |c: Call<'_, JobPath>| {
+        c.control().job(c.path.id).map(Shown)
+    });
+    table.plain(
+        post("/api/v1/jobs/{id}/cancel", "cancel_job", OPERATOR, "End a job. What it did stays."),
+        |c: Call<'_, JobPath>| c.control().cancel_job(c.path.id).map(Shown),
+    );
+}

@@ -1,0 +1,56 @@
+//! Hosts, their controllers, and where they connect.
+
+use super::{ADMIN, ControllerPath, HostPath, ListenerPath, VIEWER, delete, get, post};
+use crate::model::ListenerCreate;
+use crate::operation::{Call, Gone, List, NoPath, NoQuery, Shown, Table};
+
+pub(super) fn rows(table: &mut Table) {
+    table.about("hosts");
+    table.plain(
+        get("/api/v1/hosts", "list_hosts", VIEWER, "Hosts that are listed or connected."),
+        |c: Call| c.control().hosts().map(List),
+    );
+    table.plain(
+        get("/api/v1/hosts/{host}", "get_host", VIEWER, "One host."),
+        |c: Call<'_, HostPath>| c.control().host(&c.path.host).map(Shown),
+    );
+    table.plain(
+        get("/api/v1/controllers", "list_controllers", VIEWER, "Controllers that are connected."),
+        |c: Call| c.control().controllers().map(List),
+    );
+    table.plain(
+        get(
+            "/api/v1/subsystems/{nqn}/controllers/{cntlid}",
+            "get_controller",
+            VIEWER,
+            "One controller.",
+        ),
+        |c: Call<'_, ControllerPath>| c.control().controller(&c.path.nqn, c.path.cntlid).map(Shown),
+    );
+    table.about("listeners");
+    table.plain(
+        get("/api/v1/listeners", "list_listeners", VIEWER, "Where hosts connect."),
+        |c: Call| c.control().listeners().map(List),
+    );
+    table.with_body(
+        post("/api/v1/listeners", "create_listener", ADMIN, "Listen on an address."),
+        |c: Call<'_, NoPath, NoQuery, ListenerCreate>| c.control().create_listener(c.body),
+    );
+    table.plain(
+        get("/api/v1/listeners/{transport}/{address}", "get_listener", VIEWER, "One listener."),
+        |c: Call<'_, ListenerPath>| {
+            c.control().listener(c.path.transport, c.path.address).map(Shown)
+        },
+    );
+    table.plain(
+        delete(
+            "/api/v1/listeners/{transport}/{address}",
+            "delete_listener",
+            ADMIN,
+            "Listen there no more. Connections stay.",
+        ),
+        |c: Call<'_, ListenerPath>| {
+            c.control().delete_listener(c.path.transport, c.path.address).map(|()| Gone)
+        },
+    );
+}

@@ -1,0 +1,68 @@
+//! Subsystems: what hosts connect to.
+
+use super::{
+    ADMIN, NamespacePath, OPERATOR, SubsystemHostPath, SubsystemPath, VIEWER, delete, get, post,
+};
+use crate::model::{HostAdd, NamespaceAdd, SubsystemCreate};
+use crate::operation::{Call, Gone, List, NoPath, NoQuery, Shown, Table};
+
+pub(super) fn rows(table: &mut Table) {
+    table.about("subsystems");
+    table.plain(get("/api/v1/subsystems", "list_subsystems", VIEWER, "Subsystems."), |c: Call| {
+        c.control().subsystems().map(List)
+    });
+    table.with_body(
+        post("/api/v1/subsystems", "create_subsystem", OPERATOR, "Make a subsystem."),
+        |c: Call<'_, NoPath, NoQuery, SubsystemCreate>| {
+            c.control().create_subsystem(c.body.clone())
+        },
+    );
+    table.plain(
+        get("/api/v1/subsystems/{nqn}", "get_subsystem", VIEWER, "One subsystem."),
+        |c: Call<'_, SubsystemPath>| c.control().subsystem(&c.path.nqn).map(Shown),
+    );
+    table.plain(
+        delete(
+            "/api/v1/subsystems/{nqn}",
+            "delete_subsystem",
+            OPERATOR,
+            "Delete a subsystem without namespaces.",
+        ),
+        |c: Call<'_, SubsystemPath>| c.control().delete_subsystem(&c.path.nqn).map(|()| Gone),
+    );
+    table.with_body(
+        post("/api/v1/subsystems/{nqn}/hosts", "add_host", OPERATOR, "Let a host connect."),
+        |c: Call<'_, SubsystemPath, NoQuery, HostAdd>| {
+            c.control().add_host(&c.path.nqn, c.body.clone()).map(Shown)
+        },
+    );
+    table.plain(
+        delete(
+            "/api/v1/subsystems/{nqn}/hosts/{host}",
+            "remove_host",
+            OPERATOR,
+            "Let a host connect no more, and disconnect it.",
+        ),
+        |c: Call<'_, SubsystemHostPath>| {
+            c.control().remove_host(&c.path.nqn, &c.path.host).map(Shown)
+        },
+    );
+    // Admin's, because a namespace may show a whole device.
+    table.with_body(
+        post("/api/v1/subsystems/{nqn}/namespaces", "add_namespace", ADMIN, "Add a namespace."),
+        |c: Call<'_, SubsystemPath, NoQuery, NamespaceAdd>| {
+            c.control().add_namespace(&c.path.nqn, c.body.clone())
+        },
+    );
+    table.plain(
+        delete(
+            "/api/v1/subsystems/{nqn}/namespaces/{nsid}",
+            "remove_namespace",
+            ADMIN,
+            "Remove a namespace.",
+        ),
+        |c: Call<'_, NamespacePath>| {
+            c.control().remove_namespace(&c.path.nqn, c.path.nsid).map(|()| Gone)
+        },
+    );
+}

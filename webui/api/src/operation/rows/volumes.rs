@@ -1,0 +1,133 @@
+//! Volumes.
+
+use super::{Force, OPERATOR, PoolPath, VIEWER, VolumePath, delete, get, post, put};
+use crate::model::{ExportSet, Limits, Rename, Resize, RollBack, VolumeCreate};
+use crate::operation::{Call, Gone, List, NoQuery, Shown, Table};
+
+pub(super) fn rows(table: &mut Table) {
+    table.about("volumes");
+    table.plain(
+        get("/api/v1/volumes", "list_volumes", VIEWER, "Volumes of all pools."),
+        |c: Call| c.control().volumes(None).map(List),
+    );
+    table.plain(
+        get("/api/v1/pools/{pool}/volumes", "list_pool_volumes", VIEWER, "Volumes of a pool."),
+        |c: Call<'_, PoolPath>| c.control().volumes(Some(&c.path.pool)).map(List),
+    );
+    table.with_body(
+        post(
+            "/api/v1/pools/{pool}/volumes",
+            "create_volume",
+            OPERATOR,
+            "Make a volume, and export it.",
+        ),
+        |c: Call<'_, PoolPath, NoQuery, VolumeCreate>| {
+            c.control().create_volume(&c.path.pool, c.body.clone())
+        },
+    );
+    table.plain(
+        get("/api/v1/pools/{pool}/volumes/{volume}", "get_volume", VIEWER, "One volume."),
+        |c: Call<'_, VolumePath>| c.app.control.volume(&c.path.into()).map(Shown),
+    );
+    table.plain(
+        delete(
+            "/api/v1/pools/{pool}/volumes/{volume}",
+            "delete_volume",
+            OPERATOR,
+            "Delete a volume without snapshots.",
+        ),
+        |c: Call<'_, VolumePath, Force>| {
+            c.app.control.delete_volume(&c.path.into(), c.query.force).map(|()| Gone)
+        },
+    );
+    changes(table);
+    exports(table);
+}
+
+fn changes(table: &mut Table) {
+    table.with_body(
+        post(
+            "/api/v1/pools/{pool}/volumes/{volume}/rename",
+            "rename_volume",
+            OPERATOR,
+            "Give it another name.",
+        ),
+        |c: Call<'_, VolumePath, NoQuery, Rename>| {
+            c.app.control.rename_volume(&c.path.into(), c.body).map(Shown)
+        },
+    );
+    table.with_body(
+        post(
+            "/api/v1/pools/{pool}/volumes/{volume}/resize",
+            "resize_volume",
+            OPERATOR,
+            "Give it another size.",
+        ),
+        |c: Call<'_, VolumePath, NoQuery, Resize>| {
+            c.app.control.resize_volume(&c.path.into(), c.body).map(Shown)
+        },
+    );
+    table.with_body(
+        put(
+            "/api/v1/pools/{pool}/volumes/{volume}/limits",
+            "set_limits",
+            OPERATOR,
+            "Set the most it does, at once.",
+        ),
+        |c: Call<'_, VolumePath, NoQuery, Limits>| {
+            c.app.control.set_limits(&c.path.into(), c.body).map(Shown)
+        },
+    );
+    table.with_body(
+        post(
+            "/api/v1/pools/{pool}/volumes/{volume}/roll-back",
+            "roll_back_volume",
+            OPERATOR,
+            "Bring it back to a snapshot.",
+        ),
+        |c: Call<'_, VolumePath, NoQuery, RollBack>| {
+            c.app.control.roll_back(&c.path.into(), c.body).map(Shown)
+        },
+    );
+    table.plain(
+        post(
+            "/api/v1/pools/{pool}/volumes/{volume}/promote",
+            "promote_volume",
+            OPERATOR,
+            "Turn the line between a clone and its origin round.",
+        ),
+        |c: Call<'_, VolumePath>| c.app.control.promote(&c.path.into()).map(Shown),
+    );
+}
+
+fn exports(table: &mut Table) {
+    table.with_body(
+        put(
+            "/api/v1/pools/{pool}/volumes/{volume}/export",
+            "export_volume",
+            OPERATOR,
+            "Export it, or export it otherwise.",
+        ),
+        |c: Call<'_, VolumePath, NoQuery, ExportSet>| {
+            c.app.control.export_volume(&c.path.into(), c.body).map(Shown)
+        },
+    );
+    table.plain(
+        delete(
+            "/api/v1/pools/{pool}/volumes/{volume}/export",
+            "unexport_volume",
+            OPERATOR,
+            "Export it no more.",
+        ),
+        |c: Call<'_, VolumePath>| c.app.control.unexport_volume(&c.path.into()).map(|()| Gone),
+    );
+    table.plain(
+        get(
+            "/api/v1/pools/{pool}/volumes/{volume}/connect-info",
+            "get_connect_info",
+            VIEWER,
+            "What to type on a host.",
+        ),
+        |c: Call<'_, VolumePath>| c.app.control.connect_info(&c.path.into()).map(Shown),
+    );
+}

@@ -1,0 +1,15 @@
+//! Who may do what, and who did.
+
+mod audit;
+mod limiter;
+mod secret;
+mod session;
+mod token;
+
+pub use audit::{AuditLog, AuditRecord};
+pub use limiter::{LoginLimiter, Refill};
+pub use session::{Session, Sessions};
+pub use token::{NewToken, Role, Token, TokenCreate, Tokens};
+
+pub(crate) use secret::write_private;
+pub(crate) use token::Identity;

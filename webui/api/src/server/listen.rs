@@ -1,0 +1,107 @@
+//! Connections: accepted, counted, wrapped in TLS, served, and ended when the server stops.
+
+use crate::limits;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+/// Where a request comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// How long to wait after accepting failed, for lack of descriptors as a rule.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Accepts connections until the server stops.
+pub(super) async fn accept(
+    listener: TcpListener,
+    acceptor: Option<TlsAcceptor>,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let room = Arc::new(Semaphore::new(limits::CONNECTIONS));
+    loop {
+        // Room first: what cannot be served waits in the kernel's queue.
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.wait_for(|stop| *stop) => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "the API could not accept a connection");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let (acceptor, router, stopped) = (acceptor.clone(), router.clone(), stopped.clone());
+        tokio::spawn(async move {
+            connection(stream, peer, acceptor, router, stopped).await;
+            drop(place);
+        });
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    router: Router,
+    stopped: watch::Receiver<bool>,
+) {
+    // Answers are whole: to wait for more only delays them.
+    let _ = stream.set_nodelay(true);
+    match acceptor {
+        None => serve(stream, peer, router, stopped).await,
+        Some(acceptor) => {
+            let handshake = tokio::time::timeout(limits::HANDSHAKE_TIME, acceptor.accept(stream));
+            match handshake.await {
+                Ok(Ok(stream)) => serve(stream, peer, router, stopped).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
+                Err(_) => tracing::debug!(%peer, "no TLS in time"),
+            }
+        }
+    }
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().oneshot(request)
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(limits::HEAD_TIME);
+    let connection = server.serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        _ = stopped.wait_for(|stop| *stop) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection of the API ended");
+    }
+}

@@ -1,0 +1,134 @@
+//! The server: started and stopped from outside of tokio, which runs on threads of its own.
+
+mod http;
+mod listen;
+mod respond;
+mod stream;
+mod tls;
+
+pub use http::{Page, Pages};
+pub use tls::{TlsFiles, self_signed};
+
+use crate::app::App;
+use crate::clock::World;
+use crate::limits;
+use crate::security::{AuditLog, LoginLimiter, NewToken, Sessions, Tokens};
+use crate::{Control, operation};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+/// How to serve.
+pub struct ServerConfig {
+    /// The address to listen on; port 0: the kernel chooses.
+    pub address: SocketAddr,
+    /// The certificate and key. Asked for on every address that is not loopback.
+    pub tls: Option<TlsFiles>,
+    /// The file of the tokens, which is made on the first start.
+    pub tokens: PathBuf,
+    /// The audit log.
+    pub audit: PathBuf,
+    /// The page, for browsers: every path outside of the API.
+    pub pages: Option<Arc<dyn Pages>>,
+}
+
+impl ServerConfig {
+    /// Checks what can be said before anything is opened.
+    ///
+    /// # Errors
+    /// What is wrong, as a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        if !self.address.ip().is_loopback() && self.tls.is_none() {
+            return Err(format!(
+                "The API on {} needs TLS, because others could read tokens on their way: name a \
+                 certificate and a key, let one be generated, or listen on 127.0.0.1.",
+                self.address
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A server that runs.
+pub struct Server {
+    address: SocketAddr,
+    first_token: Option<NewToken>,
+    stop: watch::Sender<bool>,
+    runtime: Option<Runtime>,
+}
+
+impl Server {
+    /// Starts to serve.
+    ///
+    /// # Errors
+    /// What is wrong, as a sentence.
+    pub fn start(
+        config: ServerConfig,
+        control: Arc<dyn Control>,
+        world: Arc<dyn World>,
+    ) -> Result<Self, String> {
+        config.check()?;
+        let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let (tokens, first_token) = Tokens::open(&config.tokens, &*world)?;
+        let audit = AuditLog::open(&config.audit, limits::AUDIT_BYTES)
+            .map_err(|e| format!("The audit log {}: {e}.", config.audit.display()))?;
+        let (document, table) = App::describe();
+        let app = App {
+            control,
+            world,
+            tokens,
+            sessions: Sessions::default(),
+            audit,
+            limiter: Mutex::new(LoginLimiter::default()),
+            document,
+            secure: acceptor.is_some(),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(limits::CALLS)
+            .thread_name("api")
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(|e| format!("The threads of the API cannot be started: {e}."))?;
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind(config.address))
+            .map_err(|e| format!("The API cannot listen on {}: {e}.", config.address))?;
+        let address = listener.local_addr().map_err(|e| format!("{}: {e}.", config.address))?;
+        let (stop, stopped) = watch::channel(false);
+        let paths = operation::by_path(table.operations);
+        let router = http::router(Arc::new(app), paths, config.pages, stopped.clone());
+        runtime.spawn(listen::accept(listener, acceptor, router, stopped));
+        Ok(Self { address, first_token, stop, runtime: Some(runtime) })
+    }
+
+    /// The address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The token that was made because there was none. Show it once.
+    pub fn take_first_token(&mut self) -> Option<NewToken> {
+        self.first_token.take()
+    }
+
+    /// Stops: no new request is taken, those under way may end.
+    pub fn stop(mut self) {
+        self.shut_down();
+    }
+
+    fn shut_down(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(limits::STOP_TIME);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}

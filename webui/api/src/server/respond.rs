@@ -1,0 +1,84 @@
+//! Answers as HTTP has them.
+
+use super::http::Page;
+use crate::operation::Reply;
+use crate::refusal::ErrorBody;
+use crate::{Refusal, RefusalKind};
+use axum::body::Body;
+use axum::http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
+
+fn bare(status: u16, body: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Sets a header; a value that is none is left out.
+fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+/// The answer to something that was done.
+pub(super) fn success(reply: Reply) -> Response<Body> {
+    let empty = reply.body.is_empty();
+    let mut response = bare(reply.status, reply.body);
+    if !empty {
+        set(&mut response, CONTENT_TYPE, reply.content_type);
+    }
+    if let Some(cookie) = reply.cookie {
+        set(&mut response, SET_COOKIE, &cookie);
+    }
+    response
+}
+
+/// The answer to something that was not.
+pub(super) fn refusal(refusal: Refusal) -> Response<Body> {
+    let kind = refusal.kind;
+    let body = serde_json::to_vec(&ErrorBody { error: refusal }).expect("two texts");
+    let mut response = bare(kind.http_status(), body);
+    set(&mut response, CONTENT_TYPE, "application/json");
+    match kind {
+        RefusalKind::Unauthenticated => set(&mut response, WWW_AUTHENTICATE, "Bearer"),
+        RefusalKind::Unavailable => set(&mut response, RETRY_AFTER, "1"),
+        _ => {}
+    }
+    response
+}
+
+/// The answer to somebody who has to wait.
+pub(super) fn wait(why: Refusal, seconds: u64) -> Response<Body> {
+    let mut response = refusal(why);
+    set(&mut response, RETRY_AFTER, &seconds.to_string());
+    response
+}
+
+/// The answer to a method that a path does not take.
+pub(super) fn method(allowed: &str) -> Response<Body> {
+    let sentence = format!("This path takes {allowed} only.");
+    let mut response = refusal(Refusal::new(RefusalKind::Method, sentence));
+    set(&mut response, ALLOW, allowed);
+    response
+}
+
+/// What the page may load: what comes from us.
+const PAGE_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; \
+                           img-src 'self' data:; frame-ancestors 'none'";
+
+/// A file of the page.
+pub(super) fn page(page: Page) -> Response<Body> {
+    let mut response = bare(200, page.content);
+    set(&mut response, CONTENT_TYPE, page.content_type);
+    set(&mut response, CONTENT_SECURITY_POLICY, PAGE_POLICY);
+    set(&mut response, CACHE_CONTROL, "no-cache");
+    response
+}

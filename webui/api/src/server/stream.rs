@@ -1,0 +1,94 @@
+//! Events as they happen.
+
+use crate::app::{App, Credential};
+use crate::limits;
+use crate::{EventPage, Refusal, RefusalKind};
+use axum::body::{Body, Bytes};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderValue, Response};
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+struct Stream {
+    app: Arc<App>,
+    shown: Credential,
+    /// The number of the last event that was sent.
+    after: u64,
+    latest: watch::Receiver<u64>,
+    stopped: watch::Receiver<bool>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// The answer that goes on: events after `after`, or from now on.
+pub(super) fn events(
+    app: Arc<App>,
+    shown: Credential,
+    after: Option<u64>,
+    room: &Arc<Semaphore>,
+    stopped: watch::Receiver<bool>,
+) -> Result<Response<Body>, Refusal> {
+    let place = Arc::clone(room).try_acquire_owned().map_err(|_| {
+        let sentence = format!("{} streams of events are open: close some.", limits::STREAMS);
+        Refusal::new(RefusalKind::Unavailable, sentence)
+    })?;
+    let log = app.control.event_log();
+    let latest = log.watch();
+    let after = after.unwrap_or_else(|| log.last_id());
+    let state = Stream { app, shown, after, latest, stopped, _place: place };
+    // A comment comes first: the client knows at once that the stream is open.
+    let hello = Bytes::from_static(b": events follow\n\n");
+    let state = (Some(hello), state);
+    let stream = futures_util::stream::unfold(state, |(hello, mut state)| async move {
+        let part = match hello {
+            Some(hello) => hello,
+            None => state.next().await?,
+        };
+        Some((Ok::<_, Infallible>(part), (None, state)))
+    });
+    let mut response = Response::new(Body::from_stream(stream));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+impl Stream {
+    /// What is sent next; nothing when the stream ends.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            // Seen before reading: what is published in between wakes the wait below.
+            self.latest.mark_unchanged();
+            if *self.stopped.borrow() || !self.app.still(&self.shown) {
+                return None;
+            }
+            let page = self.app.control.event_log().after(self.after, limits::STREAM_BATCH);
+            if page.lost || !page.items.is_empty() {
+                self.after = page.last_id;
+                return Some(Bytes::from(render(&page)));
+            }
+            tokio::select! {
+                changed = self.latest.changed() => changed.ok()?,
+                _ = self.stopped.wait_for(|stop| *stop) => return None,
+                () = tokio::time::sleep(limits::HEARTBEAT) => {
+                    return Some(Bytes::from_static(b": still here\n\n"));
+                }
+            }
+        }
+    }
+}
+
+/// Events in the format of the HTML Standard, Server-sent events. JSON has no line breaks.
+fn render(page: &EventPage) -> String {
+    let mut text = String::new();
+    if page.lost {
+        text.push_str("event: lost\ndata: {}\n\n");
+    }
+    for event in &page.items {
+        let data = serde_json::to_string(event).expect("an event is JSON");
+        // Writing to a String does not fail.
+        let _ = write!(text, "id: {}\nevent: {}\ndata: {data}\n\n", event.id, event.kind.as_str());
+    }
+    text
+}

@@ -1,0 +1,222 @@
+//! Tokens, failed log-ins, sessions, the audit log.
+
+use crate::appliance::Appliance;
+use crate::client::{Answer, Puppet, Rig, config, send};
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use webui_api::Server;
+use webui_api::security::{AuditLog, AuditRecord, Role, Tokens};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn tokens_are_kept_hashed_and_outlive_a_restart() {
+    let mut rig = Rig::new(Appliance::furnished());
+    let operator = rig.token(Role::Operator);
+    let file = rig.folder.path().join("tokens.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    for secret in [&rig.admin, &operator] {
+        let digits = secret.strip_prefix("forebay_").unwrap();
+        assert!(digits.len() == 64 && !text.contains(digits));
+    }
+    assert_eq!(mode(&file), 0o600);
+    rig.server.take().unwrap().stop();
+    let mut server =
+        Server::start(config(&rig.folder), rig.appliance.clone(), rig.world.clone()).unwrap();
+    assert!(server.take_first_token().is_none(), "only the first start makes one");
+    rig.server = Some(server);
+    assert_eq!(rig.ask_as(Some(&operator), "GET", "/api/v1/pools", None).status, 200);
+    assert_eq!(rig.ask("GET", "/api/v1/tokens", None).status, 200);
+}
+
+#[test]
+fn tokens_are_made_listed_and_revoked() {
+    let rig = Rig::new(Appliance::furnished());
+    let request = json!({"name": "ci", "role": "viewer"});
+    let made = rig.ask("POST", "/api/v1/tokens", Some(&request)).json();
+    let secret = made["secret"].as_str().unwrap().to_owned();
+    let twice = rig.ask("POST", "/api/v1/tokens", Some(&request));
+    assert_eq!((twice.status, twice.refusal().0.as_str()), (409, "exists"));
+    let list = rig.ask("GET", "/api/v1/tokens", None);
+    assert!(list.text().contains("\"ci\"") && !list.text().contains("forebay_"));
+    assert_eq!(rig.ask_as(Some(&secret), "GET", "/api/v1/pools", None).status, 200);
+    assert_eq!(rig.ask("DELETE", "/api/v1/tokens/ci", None).status, 204);
+    assert_eq!(rig.ask_as(Some(&secret), "GET", "/api/v1/pools", None).status, 401);
+    assert_eq!(rig.ask("DELETE", "/api/v1/tokens/ci", None).status, 404);
+    let last = rig.ask("DELETE", "/api/v1/tokens/admin", None);
+    assert_eq!((last.status, last.refusal().0.as_str()), (409, "refused"));
+}
+
+#[test]
+fn a_file_of_tokens_that_is_broken_is_not_replaced() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("tokens.json");
+    for content in ["", "{}", "{\"format\": 2, \"tokens\": []}", "[1"] {
+        std::fs::write(&path, content).unwrap();
+        assert!(Tokens::open(&path, &Puppet::default()).is_err(), "{content}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+    }
+}
+
+#[test]
+fn whoever_guesses_has_to_wait() {
+    let rig = Rig::new(Appliance::furnished());
+    let fresh = rig.token(Role::Viewer);
+    let ask = |token: &str| rig.ask_as(Some(token), "GET", "/api/v1/pools", None);
+    assert_eq!(ask(&rig.admin).status, 200);
+    for n in 0..10 {
+        assert_eq!(ask(&format!("forebay_{n}")).status, 401);
+    }
+    let answer = ask("forebay_x");
+    assert_eq!((answer.status, answer.refusal().0.as_str()), (429, "too_many"));
+    assert_eq!(answer.header("retry-after"), Some("6"));
+    let login = json!({"token": fresh});
+    let answer = rig.ask_as(None, "POST", "/api/v1/session", Some(&login));
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("6")));
+    assert_eq!(ask(&fresh).status, 429, "a guess that is right would tell");
+    assert_eq!(ask(&rig.admin).status, 200, "who was let in before is not held up");
+    rig.world.now_ns.fetch_add(6 * SECOND - 1, Ordering::SeqCst);
+    assert_eq!(ask(&fresh).status, 429);
+    rig.world.now_ns.fetch_add(1, Ordering::SeqCst);
+    assert_eq!(ask(&fresh).status, 200);
+}
+
+/// Asks with a cookie.
+fn with_cookie(rig: &Rig, cookie: &str, method: &str, path: &str, more: &[(&str, &str)]) -> Answer {
+    let mut headers = vec![("Cookie".to_owned(), format!("other=1; {cookie}"))];
+    headers.extend(more.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
+    send(rig.address(), method, path, &headers, b"")
+}
+
+fn log_in(rig: &Rig, token: &str) -> (Answer, String) {
+    let answer = rig.ask_as(None, "POST", "/api/v1/session", Some(&json!({"token": token})));
+    let cookie = answer.header("set-cookie").unwrap_or("").split(';').next().unwrap().to_owned();
+    (answer, cookie)
+}
+
+#[test]
+fn a_browser_logs_in_and_out() {
+    let rig = Rig::new(Appliance::furnished());
+    let (answer, cookie) = log_in(&rig, &rig.admin);
+    assert_eq!(answer.json(), json!({"name": "admin", "role": "admin"}));
+    let set = answer.header("set-cookie").unwrap();
+    assert!(
+        set.contains("HttpOnly") && set.contains("SameSite=Strict") && !set.contains(&rig.admin)
+    );
+    assert_eq!(with_cookie(&rig, &cookie, "GET", "/api/v1/session", &[]).status, 200);
+    let cancel = "/api/v1/jobs/99/cancel";
+    let own = format!("http://{}", rig.address());
+    for (headers, status) in [
+        (vec![("Origin", own.as_str())], 404),
+        (vec![("Sec-Fetch-Site", "same-origin")], 404),
+        (vec![("Origin", "http://evil.example")], 403),
+        (vec![("Origin", "null")], 403),
+        (vec![("Sec-Fetch-Site", "cross-site")], 403),
+    ] {
+        assert_eq!(
+            with_cookie(&rig, &cookie, "POST", cancel, &headers).status,
+            status,
+            "{headers:?}"
+        );
+    }
+    assert_eq!(with_cookie(&rig, &cookie, "DELETE", "/api/v1/session", &[]).status, 204);
+    assert_eq!(with_cookie(&rig, &cookie, "GET", "/api/v1/session", &[]).status, 401);
+}
+
+#[test]
+fn sessions_end_with_time_and_with_their_token() {
+    let rig = Rig::new(Appliance::furnished());
+    let viewer = rig.token(Role::Viewer);
+    let (answer, cookie) = log_in(&rig, &viewer);
+    let name = answer.json()["name"].as_str().unwrap().to_owned();
+    let ask = |cookie: &str| with_cookie(&rig, cookie, "GET", "/api/v1/pools", &[]).status;
+    assert_eq!(ask(&cookie), 200);
+    rig.world.now_ns.fetch_add(12 * 3600 * SECOND, Ordering::SeqCst);
+    assert_eq!(ask(&cookie), 401);
+    let (_, cookie) = log_in(&rig, &viewer);
+    assert_eq!(ask(&cookie), 200);
+    assert_eq!(rig.ask("DELETE", &format!("/api/v1/tokens/{name}"), None).status, 204);
+    assert_eq!(ask(&cookie), 401);
+}
+
+#[test]
+fn who_changed_what_is_written_down() {
+    let rig = Rig::new(Appliance::furnished());
+    let viewer = rig.token(Role::Viewer);
+    let volume = json!({"name": "new", "bytes": 4096});
+    let path = "/api/v1/pools/tank/volumes";
+    assert_eq!(rig.ask("POST", path, Some(&volume)).status, 201);
+    assert_eq!(rig.ask("GET", path, None).status, 200);
+    assert_eq!(rig.ask_as(Some(&viewer), "DELETE", "/api/v1/pools/tank?x=%20", None).status, 403);
+    assert_eq!(rig.ask_as(Some("forebay_wrong"), "GET", path, None).status, 401);
+    assert_eq!(rig.ask_as(None, "GET", path, None).status, 401);
+    let list = rig.ask("GET", "/api/v1/audit?limit=3", None).json();
+    let shown = |record: &Value| {
+        let text = |field: &str| record[field].as_str().unwrap_or("-").to_owned();
+        format!("{} {} {} {}", text("who"), text("operation"), text("path"), record["status"])
+    };
+    let shown: Vec<String> = list["items"].as_array().unwrap().iter().map(shown).collect();
+    assert_eq!(shown[0], "- list_pool_volumes /api/v1/pools/tank/volumes 401");
+    assert!(shown[1].ends_with("delete_pool /api/v1/pools/tank?x=%20 403"), "{shown:?}");
+    assert_eq!(shown[2], "admin create_volume /api/v1/pools/tank/volumes 201");
+    let file = rig.folder.path().join("audit.log");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("forebay_") && !text.contains(&rig.admin[8..]), "{text}");
+    assert_eq!(mode(&file), 0o600);
+    assert_eq!(
+        rig.ask("GET", "/api/v1/audit?limit=0", None).json()["items"].as_array().unwrap().len(),
+        1
+    );
+}
+
+fn record(n: u64) -> AuditRecord {
+    AuditRecord {
+        at_ms: n,
+        who: None,
+        role: None,
+        address: "127.0.0.1".into(),
+        operation: "x".into(),
+        method: "POST".into(),
+        path: "/".repeat(5000),
+        status: 200,
+    }
+}
+
+#[test]
+fn the_audit_log_is_rotated_and_survives_a_torn_line() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("audit.log");
+    let log = AuditLog::open(&path, 10_000).unwrap();
+    (0..100).for_each(|n| log.append(record(n)).unwrap());
+    let files = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(files, 5);
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        assert!(entry.unwrap().metadata().unwrap().len() <= 10_000);
+    }
+    let newest: Vec<u64> = log.newest(30).unwrap().iter().map(|r| r.at_ms).collect();
+    assert_eq!(newest, (70..100).rev().collect::<Vec<u64>>());
+    drop(log);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 7]).unwrap();
+    let log = AuditLog::open(&path, 1 << 20).unwrap();
+    log.append(record(100)).unwrap();
+    let newest: Vec<u64> = log.newest(3).unwrap().iter().map(|r| r.at_ms).collect();
+    assert_eq!(newest, [100, 98, 97]);
+}
+
+#[test]
+fn a_second_start_finds_the_port_taken_and_says_so() {
+    let rig = Rig::new(Appliance::furnished());
+    let mut config = config(&rig.folder);
+    config.address = rig.address();
+    let control = Arc::clone(&rig.appliance);
+    let error = Server::start(config, control, rig.world.clone()).err().unwrap();
+    assert!(error.contains("cannot listen on 127.0.0.1"), "{error}");
+}

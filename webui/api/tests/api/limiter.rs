@@ -1,0 +1,78 @@
+//! The limiter of failed log-ins, with a clock of our own.
+
+use proptest::prelude::*;
+use std::net::IpAddr;
+use webui_api::security::{LoginLimiter, Refill};
+
+const OWN: Refill = Refill { burst: 3, every_ns: 100 };
+const ALL: Refill = Refill { burst: 8, every_ns: 30 };
+
+fn address(n: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, n])
+}
+
+/// At no time are there more failures in a stretch than the burst and what came back in it.
+fn within(times: &[u64], refill: Refill) -> bool {
+    times.iter().enumerate().all(|(i, from)| {
+        times[i..]
+            .iter()
+            .enumerate()
+            .all(|(n, to)| (n as u64) < u64::from(refill.burst) + (to - from) / refill.every_ns)
+    })
+}
+
+/// Tries at these times, from these addresses; returns the failures that were let through.
+fn run(steps: &[(u64, u8)], limiter: &mut LoginLimiter) -> Result<Vec<(u64, u8)>, TestCaseError> {
+    let (mut now, mut through) = (0, Vec::new());
+    for (gap, who) in steps {
+        now += gap;
+        match limiter.check(address(*who), now) {
+            Ok(()) => {
+                limiter.failed(address(*who), now);
+                through.push((now, *who));
+            }
+            Err(wait) => {
+                prop_assert!(limiter.check(address(*who), now + wait).is_ok());
+                prop_assert!(limiter.check(address(*who), now + wait - 1).is_err());
+            }
+        }
+    }
+    Ok(through)
+}
+
+fn kept(through: &[(u64, u8)]) -> bool {
+    let of =
+        |who: u8| through.iter().filter(|(_, w)| *w == who).map(|(t, _)| *t).collect::<Vec<_>>();
+    let all: Vec<u64> = through.iter().map(|(t, _)| *t).collect();
+    within(&all, ALL) && (0..4).all(|who| within(&of(who), OWN))
+}
+
+proptest! {
+    #[test]
+    fn no_more_get_through_than_may(steps in prop::collection::vec((0_u64..60, 0_u8..4), 1..200)) {
+        let through = run(&steps, &mut LoginLimiter::new(OWN, ALL))?;
+        prop_assert!(kept(&through));
+    }
+}
+
+#[test]
+fn the_check_sees_a_limiter_that_lets_one_more_through() {
+    let steps = vec![(0, 1); 20];
+    let more = Refill { burst: 4, every_ns: 100 };
+    let through = run(&steps, &mut LoginLimiter::new(more, ALL)).unwrap();
+    assert!(!kept(&through));
+}
+
+#[test]
+fn a_network_of_ipv6_is_one_caller_and_the_table_is_bounded() {
+    let mut limiter = LoginLimiter::new(OWN, Refill { burst: u32::MAX, every_ns: 1 });
+    for n in 0..3 {
+        limiter.failed(format!("2001:db8::{n}").parse().unwrap(), 0);
+    }
+    assert!(limiter.check("2001:db8::ffff".parse().unwrap(), 0).is_err());
+    assert!(limiter.check("2001:db8:0:1::1".parse().unwrap(), 0).is_ok());
+    assert!(limiter.check("::ffff:10.0.0.1".parse().unwrap(), 0).is_ok());
+    for n in 0..20_000_u32 {
+        limiter.failed(IpAddr::from(n.to_be_bytes()), 0);
+    }
+}

@@ -1,0 +1,12 @@
+//! The API over real HTTP, in front of an appliance in memory.
+
+mod access;
+mod appliance;
+mod client;
+mod document;
+mod limiter;
+mod model;
+mod roles;
+mod serving;
+mod streams;
+mod tls;

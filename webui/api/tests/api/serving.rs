@@ -1,0 +1,138 @@
+//! What is served, and what is refused, in the one shape of errors.
+
+use crate::appliance::Appliance;
+use crate::client::{Rig, send};
+use serde_json::json;
+
+fn rig() -> Rig {
+    Rig::new(Appliance::furnished())
+}
+
+#[test]
+fn creates_are_idempotent_and_say_what_is_in_the_way() {
+    let rig = rig();
+    let path = "/api/v1/pools/tank/volumes";
+    let mut volume = json!({"name": "new", "bytes": 1 << 20});
+    assert_eq!(rig.ask("POST", path, Some(&volume)).status, 201);
+    let again = rig.ask("POST", path, Some(&volume));
+    assert_eq!((again.status, again.json()["name"].as_str()), (200, Some("new")));
+    volume["bytes"] = json!(2 << 20);
+    let other = rig.ask("POST", path, Some(&volume));
+    assert_eq!(other.status, 409);
+    let (kind, message) = other.refusal();
+    assert_eq!(kind, "exists");
+    assert!(message.contains("it has 1048576 bytes, not 2097152"), "{message}");
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_in_one_shape() {
+    let rig = rig();
+    let volumes = "/api/v1/pools/tank/volumes";
+    let ask = |method: &str, path: &str, body: serde_json::Value| {
+        let answer = rig.ask(method, path, Some(&body));
+        let (kind, message) = answer.refusal();
+        assert!(message.ends_with('.'), "{message}");
+        (answer.status, kind, message)
+    };
+    let (status, kind, message) =
+        ask("POST", volumes, json!({"name": "x", "bytes": 4096, "size": 1}));
+    assert_eq!((status, kind.as_str()), (400, "malformed"));
+    assert!(message.contains("unknown field `size`"), "{message}");
+    let (status, _, message) = ask("POST", volumes, json!({"name": "x", "bytes": "many"}));
+    assert!(status == 400 && message.contains("at bytes"), "{message}");
+    let (status, kind, _) = ask("POST", volumes, json!({"name": "x", "bytes": 4097}));
+    assert_eq!((status, kind.as_str()), (422, "invalid"));
+    let (status, _, message) = ask("GET", "/api/v1/pools/a%20b", json!(null));
+    assert!(status == 400 && message.contains("is no name"), "{message}");
+    let (status, _, message) = ask("GET", "/api/v1/pools?page=1", json!(null));
+    assert!(status == 400 && message.contains("unknown field `page`"), "{message}");
+    assert_eq!(ask("GET", "/api/v1/pools/none", json!(null)).0, 404);
+    assert_eq!(ask("GET", "/api/v1/pool", json!(null)).0, 404);
+    assert_eq!(ask("GET", "/api/v1/pools/%FF", json!(null)).0, 400);
+    assert_eq!(ask("PATCH", "/api/v1/pools", json!({})).0, 405);
+    assert_eq!(rig.ask("PATCH", "/api/v1/pools", None).header("allow"), Some("GET, POST, HEAD"));
+}
+
+#[test]
+fn bodies_have_limits() {
+    let rig = rig();
+    let path = "/api/v1/pools/tank/volumes";
+    let headers = |kind: &str| {
+        vec![
+            ("Authorization".to_owned(), format!("Bearer {}", rig.admin)),
+            ("Content-Type".to_owned(), kind.to_owned()),
+        ]
+    };
+    let answer = send(rig.address(), "POST", path, &headers("text/plain"), b"{}");
+    assert_eq!((answer.status, answer.refusal().0.as_str()), (415, "media_type"));
+    let broken = send(rig.address(), "POST", path, &headers("application/json"), b"{\"name\": ");
+    assert_eq!(broken.status, 400);
+    let two =
+        send(rig.address(), "POST", path, &headers("application/json; charset=utf-8"), b"{} {}");
+    assert_eq!(two.status, 400);
+    let long = vec![b' '; (4 << 20) + 1];
+    let answer = send(rig.address(), "POST", path, &headers("application/json"), &long);
+    assert_eq!((answer.status, answer.refusal().0.as_str()), (413, "too_large"));
+}
+
+#[test]
+fn health_is_open_and_tells_the_truth() {
+    let rig = rig();
+    assert_eq!(rig.ask_as(None, "GET", "/healthz", None).status, 200);
+    assert_eq!(rig.ask_as(None, "GET", "/readyz", None).status, 200);
+    let mut ready = rig.appliance.ready.lock().unwrap();
+    ready.ready = false;
+    ready.reason = "Pool tank is being imported.".into();
+    drop(ready);
+    let answer = rig.ask_as(None, "GET", "/readyz", None);
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.refusal().1, "Pool tank is being imported.");
+}
+
+#[test]
+fn metrics_are_what_prometheus_reads() {
+    let rig = rig();
+    let answer = rig.ask("GET", "/metrics", None);
+    let text = answer.text();
+    assert!(answer.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
+    for line in [
+        "forebay_volume_reads_total{pool=\"tank\",volume=\"a\"} 3",
+        "forebay_device_read_bytes_total{device=\"d0\"} 20480",
+        "forebay_volume_read_latency_seconds_bucket{pool=\"tank\",volume=\"a\",le=\"0.0001\"} 5",
+        "forebay_volume_read_latency_seconds_bucket{pool=\"tank\",volume=\"a\",le=\"+Inf\"} 6",
+        "forebay_volume_read_latency_seconds_count{pool=\"tank\",volume=\"a\"} 6",
+        "forebay_reactor_busy_ratio{reactor=\"0\"} 0.25",
+        "forebay_pool_reserved_bytes{pool=\"tank\"} 33554432",
+        "# TYPE forebay_events_total counter",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+    let mut families = std::collections::BTreeSet::new();
+    let mut family = String::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            family = rest.split(' ').next().unwrap().to_owned();
+            assert!(families.insert(family.clone()), "{family} twice");
+        } else if !line.starts_with('#') {
+            assert!(line.starts_with(&family), "{line} in {family}");
+            let value = line.rsplit(' ').next().unwrap();
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_declaration_is_applied_and_exported() {
+    let rig = rig();
+    let exported = rig.ask("GET", "/api/v1/config", None).json();
+    let again = rig.ask("PUT", "/api/v1/config", Some(&exported));
+    assert_eq!((again.status, again.json()["changes"].clone()), (200, json!([])));
+    let mut wanted = exported.clone();
+    wanted["pool"][0]["volume"][0]["bytes"] = json!("1GiB");
+    let dry = rig.ask("PUT", "/api/v1/config?dry_run=true", Some(&wanted)).json();
+    assert_eq!(dry["changes"].as_array().unwrap().len(), 1, "{dry}");
+    assert_eq!(rig.ask("GET", "/api/v1/config", None).json(), exported);
+    let done = rig.ask("PUT", "/api/v1/config", Some(&wanted)).json();
+    assert_eq!(done["changes"], dry["changes"]);
+    assert_eq!(rig.ask("GET", "/api/v1/config", None).json(), wanted);
+}
