@@ -106,9 +106,13 @@ impl Slots {
         self.devices.iter_mut().find(|device| device.number == number)
     }
 
-    /// Slots of all devices.
+    /// Slots of all devices; of those that are closed, the ones that are taken.
     pub fn total(&self) -> u64 {
-        self.devices.iter().map(|device| device.slots).sum()
+        let count = |device: &DeviceSlots| match device.open {
+            true => device.slots,
+            false => device.slots - device.free,
+        };
+        self.devices.iter().map(count).sum()
     }
 
     /// Slots that can be taken.

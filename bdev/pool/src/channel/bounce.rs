@@ -1,15 +1,17 @@
-//! Writing part of a block: a block is there as a whole or not at all, so what surrounds the part is
-//! read first, into memory of our own, and the whole of it is written from there.
+//! Parts of blocks, by way of memory of our own. A block is there as a whole or not at all: what
+//! surrounds a part that is written is read first, and the whole of it is written from there. From
+//! devices with blocks of 4096 bytes a part is read like that, too.
 
 use super::write::Wait;
 use super::{BLOCK, Part, Piece, Step, VolumeChannel, sectors, tag};
 use crate::devices::{BLOCK_SECTORS, SECTOR_BYTES, address};
+use crate::entry::Slot;
 use crate::volume::Source;
 use bdev::{Cx, DmaSlice, IoFlags, Op};
 use nvme_spec::Status;
 use std::ops::Range;
 
-/// A block of which part is written.
+/// A block of which part is read or written.
 pub(super) struct Bounce {
     memory: DmaSlice,
     /// Where the block goes, and where the part lies in it, in bytes.
@@ -41,7 +43,8 @@ impl VolumeChannel {
         if self.view.block_bytes as u64 == BLOCK {
             return false;
         }
-        let bounces = self.running.iter().flat_map(|(_, running)| running.bounces.iter());
+        let writes = self.running.iter().filter(|(_, running)| running.is_write());
+        let bounces = writes.flat_map(|(_, running)| running.bounces.iter());
         let mut here = bounces.filter(|bounce| bounce.extent == extent);
         here.any(|bounce| blocks.contains(&bounce.block))
     }
@@ -63,16 +66,57 @@ impl VolumeChannel {
         if edges(inside).any(|block| writing(block as usize)) {
             return Err(Wait::Turn);
         }
-        // A write has two parts with one edge each, or one with two.
-        let mut taken = Vec::new();
-        while taken.len() < 2
-            && let Some(bounce) = self.devices.take_bounce(self.reactor)
-        {
-            taken.push(bounce);
+        if self.has_bounces() { Ok(()) } else { Err(Wait::Bounce) }
+    }
+
+    /// Whether there is memory for one operation: it has two ends at most.
+    fn has_bounces(&self) -> bool {
+        let Some(one) = self.devices.take_bounce(self.reactor) else { return false };
+        let other = self.devices.take_bounce(self.reactor);
+        self.devices.give_bounce(self.reactor, one);
+        other.map(|other| self.devices.give_bounce(self.reactor, other)).is_some()
+    }
+
+    /// Whether a read of `bytes` bytes may begin.
+    pub(super) fn may_read(&self, at: u64, bytes: u64) -> bool {
+        edges(&(at..at + bytes)).next().is_none()
+            || !self.devices.wants_blocks()
+            || self.has_bounces()
+    }
+
+    /// Reads from `slot` what lies in blocks that are wanted in part. Returns what is left.
+    pub(super) fn read_edges(
+        &mut self,
+        running: u32,
+        slot: Slot,
+        inside: &Range<u64>,
+        data: DmaSlice,
+        cx: &mut Cx<'_>,
+    ) -> Range<u64> {
+        if edges(inside).next().is_none() || !self.devices.wants_blocks() {
+            return inside.clone();
         }
-        let enough = taken.len() == 2;
-        taken.into_iter().for_each(|bounce| self.devices.give_bounce(self.reactor, bounce));
-        if enough { Ok(()) } else { Err(Wait::Bounce) }
+        for block in edges(inside) {
+            let start = block * BLOCK;
+            let (from, to) = (inside.start.max(start), inside.end.min(start + BLOCK));
+            let memory = self.devices.take_bounce(self.reactor).expect("looked for before");
+            let address = address(slot, start / u64::from(SECTOR_BYTES));
+            let bounce = Bounce {
+                memory,
+                address,
+                part: (from - start) as usize..(to - start) as usize,
+                data: Some(data.sub((from - inside.start) as usize, (to - from) as usize)),
+                flags: IoFlags::NONE,
+                extent: 0,
+                block: 0,
+            };
+            let bounces = &mut self.at(running).bounces;
+            bounces.push(bounce);
+            let tag = tag(running, Step::Filled((bounces.len() - 1) as u8));
+            let (op, flags, sectors) = (Op::Read, IoFlags::NONE, sectors(BLOCK));
+            self.send(Piece { op, flags, address, sectors, data: memory, tag }, cx);
+        }
+        inside.start.next_multiple_of(BLOCK)..inside.end / BLOCK * BLOCK
     }
 
     /// Begins with the blocks at the ends that are written in part. Returns what is left.
@@ -140,8 +184,13 @@ impl VolumeChannel {
     }
 
     fn filled_with(&mut self, running: u32, number: u8, cx: &mut Cx<'_>) {
+        let is_write = self.at(running).is_write();
         let bounce = &self.at(running).bounces[usize::from(number)];
         let part = bounce.memory.sub(bounce.part.start, bounce.part.len());
+        if !is_write {
+            bounce.data.expect("a read has a place for it").copy_from(part);
+            return self.step(running, Status::SUCCESS, cx);
+        }
         match bounce.data {
             Some(data) => part.copy_from(data),
             None => part.zero(),

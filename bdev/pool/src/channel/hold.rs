@@ -3,7 +3,7 @@
 
 use super::{Running, VolumeChannel};
 use crate::state::{FreeLater, Mail, Scope, Traffic};
-use bdev::Cx;
+use bdev::{Cx, Op};
 use nvme_spec::Status;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -93,7 +93,7 @@ impl VolumeChannel {
         let waiting = std::mem::take(&mut self.waiting);
         for io in waiting {
             let (at, bytes) = self.span(&io);
-            match self.needs_slot(at, bytes) {
+            match io.op != Op::Read && self.needs_slot(at, bytes) {
                 true => {
                     Traffic::add(&self.view.traffic.found_full, 1);
                     self.refuse(io, Status::CAPACITY_EXCEEDED, cx);

@@ -122,7 +122,8 @@ pub(crate) struct VolumeChannel {
     pace: Pace,
     /// Operations that the limits hold back, in their order.
     paced: VecDeque<Io>,
-    /// Writes that wait for a hold to end, for a slot, or for part of a block.
+    /// Writes that wait for a hold to end, for a slot, or for part of a block; and what waits for
+    /// memory for part of a block.
     waiting: VecDeque<Io>,
     /// What waits for leave to use the devices.
     stalled: VecDeque<Piece>,
@@ -246,6 +247,9 @@ impl VolumeChannel {
         if running.is_write() {
             self.end_write(&running);
         }
+        for bounce in &running.bounces {
+            self.devices.give_bounce(self.reactor, bounce.memory());
+        }
         self.pass_barriers(&running);
         match running.owner {
             Owner::Sweep => self.sweep_wrote(running.status),
@@ -254,7 +258,7 @@ impl VolumeChannel {
             }
             Owner::Host(to, tag) => self.finish(to, tag, running.status, cx),
         }
-        if running.is_write() && !self.waiting.is_empty() {
+        if !self.waiting.is_empty() && (running.is_write() || !running.bounces.is_empty()) {
             self.retry_waiting(cx);
         }
     }

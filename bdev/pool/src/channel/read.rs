@@ -9,6 +9,9 @@ use nvme_spec::Status;
 impl VolumeChannel {
     pub(super) fn read(&mut self, io: Io, cx: &mut Cx<'_>) {
         let (at, bytes) = self.span(&io);
+        if !self.may_read(at, bytes) {
+            return self.waiting.push_back(io);
+        }
         let (flags, data) = (io.flags, io.data);
         let (to, host_tag) = io.into_parts();
         let running = self.begin(Owner::Host(to, host_tag), false, [None, None]);
@@ -27,6 +30,13 @@ impl VolumeChannel {
                     data.zero();
                     continue;
                 };
+                let whole = self.read_edges(running, slot, &(from..to), data, cx);
+                if whole.start >= whole.end {
+                    continue;
+                }
+                let data =
+                    data.sub((whole.start - from) as usize, (whole.end - whole.start) as usize);
+                let (from, to) = (whole.start, whole.end);
                 let piece = Piece {
                     op: Op::Read,
                     flags: if flags.has(IoFlags::FUA) { IoFlags::FUA } else { IoFlags::NONE },

@@ -122,9 +122,6 @@ impl VolumeChannel {
                 self.state().map.written(part.extent, part.slot, part.blocks.clone());
             }
         }
-        for bounce in &running.bounces {
-            self.devices.give_bounce(self.reactor, bounce.memory());
-        }
     }
 
     /// Whether a write to `extent` is under way.
@@ -133,13 +130,16 @@ impl VolumeChannel {
         running.any(|(_, running)| running.parts().any(|part| part.extent == extent))
     }
 
-    /// Tries the writes that wait, in their order.
+    /// Tries what waits, in its order.
     pub(super) fn retry_waiting(&mut self, cx: &mut Cx<'_>) {
         let mut waiting: VecDeque<Io> = std::mem::take(&mut self.waiting);
         while let Some(io) = waiting.pop_front() {
             let before = self.waiting.len();
             let (at, bytes) = self.span(&io);
-            self.write(io, cx);
+            match io.op {
+                Op::Read => self.read(io, cx),
+                _ => self.write(io, cx),
+            }
             // What waits for a slot or for memory is met by all that come after it; another's
             // turn is not.
             let lacks = self.waiting.len() > before && !self.waits_for_turn(at, bytes);

@@ -67,7 +67,7 @@ impl Keeper {
         let volumes: Vec<ViewId> = self.records.volumes.keys().copied().collect();
         for volume in volumes {
             let stock = self.with(volume, |state| state.give_stock())?;
-            self.views.get_mut(&volume).expect("just asked").held -= stock.len() as u64;
+            self.views.get_mut(&volume).expect("just asked").lose(stock.len() as u64);
             stock.into_iter().for_each(|slot| self.slots.give(slot));
         }
         Ok(())
@@ -85,6 +85,11 @@ impl Keeper {
 
     pub(super) fn can_drain(&self) -> bool {
         self.drain.is_some()
+    }
+
+    /// Slots that have to be found elsewhere.
+    pub(super) fn left_to_drain(&self) -> u64 {
+        self.drain.as_ref().map_or(0, |drain| self.slots.taken_on(drain.device))
     }
 
     /// How far draining has come.

@@ -80,6 +80,15 @@ pub(crate) struct Kept {
     pub held: u64,
 }
 
+impl Kept {
+    /// It has so many slots less. What adds to `held` and takes from it comes in any order, so only
+    /// the sum of it all counts.
+    fn lose(&mut self, slots: u64) {
+        debug_assert!(self.held >= slots, "a volume gives up {slots} of {} slots", self.held);
+        self.held = self.held.saturating_sub(slots);
+    }
+}
+
 /// How far something long has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -272,7 +281,7 @@ impl Keeper {
         let committed = self.make_durable(&updates);
         for (view, gone) in told {
             if let Some(kept) = self.views.get_mut(&view) {
-                kept.held = kept.held.saturating_sub(gone);
+                kept.lose(gone);
                 kept.view.post(Mail::Committed(committed.is_ok()));
             }
         }

@@ -91,9 +91,10 @@ impl Keeper {
             for volume in group {
                 let next = self.number();
                 let answer = self.begin_with(*volume, move |state| {
+                    let left = state.map.own_slots();
                     let dirty = state.map.move_on(next);
                     state.send_commit(dirty);
-                    (state.map.chain()[0].1.clone(), state.stock() as u64)
+                    (state.map.chain()[0].1.clone(), left)
                 });
                 moving.push((*volume, next, answer));
             }
@@ -102,7 +103,7 @@ impl Keeper {
         held?;
         let mut updates = Vec::new();
         for (volume, next, answer) in moving {
-            let (map, stock) = self.wait(&answer).ok_or_else(PoolError::gone)?;
+            let (map, left) = self.wait(&answer).ok_or_else(PoolError::gone)?;
             let record = self.records.volumes[&volume].clone();
             let past = self.node(record.node).clone();
             let bytes = past.bytes;
@@ -116,7 +117,7 @@ impl Keeper {
                 Update::Volume(volume, Some(VolumeRecord { node: next, ..record.clone() })),
             ]);
             self.maps.insert(record.node, map);
-            self.views.get_mut(&volume).expect("just asked").held = stock;
+            self.views.get_mut(&volume).expect("just asked").lose(left);
         }
         Ok(updates)
     }
@@ -179,13 +180,13 @@ impl Keeper {
         let swapped = self.with(number, move |state| {
             state.commit();
             let map = Volume::new(next, NodeMap::default(), chain);
-            (std::mem::replace(&mut state.map, map).into_own(), state.stock() as u64)
+            std::mem::replace(&mut state.map, map).into_own()
         });
         self.view(number).resize(bytes);
         self.release(&[number]);
-        let (own, stock) = swapped?;
+        let own = swapped?;
+        self.views.get_mut(&number).expect("just asked").lose(own.slots());
         self.maps.insert(old, Arc::new(own));
-        self.views.get_mut(&number).expect("just asked").held = stock;
         let live = NodeRecord { parent: Some(past), bytes, state: NodeState::Live };
         let updates = vec![
             self.leaving(old),

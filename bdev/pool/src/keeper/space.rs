@@ -23,7 +23,7 @@ pub struct Space {
     pub free: u64,
     /// Named by some entry, or given up and not free yet.
     pub used: u64,
-    /// Kept for thick volumes, beyond what they use.
+    /// Kept for thick volumes, beyond what they use, and for what has to leave a device.
     pub reserved: u64,
     /// Of `used`: in nodes that more than one volume or snapshot reads.
     pub shared: u64,
@@ -72,10 +72,11 @@ impl Keeper {
         }
     }
 
-    /// Slots that are kept for thick volumes beyond those that they have.
+    /// Slots that are kept for thick volumes beyond those that they have, and for what is drained.
     pub(super) fn reserved(&self) -> u64 {
         let thick = self.records.volumes.iter().filter(|(_, record)| record.thick);
-        thick.map(|(volume, _)| self.lacking(*volume)).sum()
+        let lacking: u64 = thick.map(|(volume, _)| self.lacking(*volume)).sum();
+        lacking + self.left_to_drain()
     }
 
     /// Slots that a volume would need more if all of it were written.
@@ -123,7 +124,7 @@ impl Keeper {
         for (id, answer) in asked {
             let slots = self.wait(&answer).unwrap_or_default();
             let kept = self.views.get_mut(&id).expect("just there");
-            kept.held -= slots.len() as u64;
+            kept.lose(slots.len() as u64);
             slots.into_iter().for_each(|slot| self.slots.give(slot));
         }
     }

@@ -203,8 +203,12 @@ impl Keeper {
     fn shrink(&mut self, volume: u64, bytes: u64) -> Result<(), PoolError> {
         let view = self.view(volume);
         self.hold(&[volume], Scope::Volume)?;
+        let before = view.bytes();
         view.resize(bytes);
         let done = self.clear_behind(volume, bytes);
+        if done.is_err() {
+            view.resize(before);
+        }
         self.release(&[volume]);
         done
     }

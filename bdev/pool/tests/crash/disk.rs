@@ -2,7 +2,7 @@
 //! when the power goes at any moment.
 
 use crate::support::chance::Chance;
-use bdev::{Addr, Bdev, Channel, Cx, DmaSlice, Geometry, Io, Op, OpenCx, OpenError, Tag};
+use bdev::{Addr, Bdev, Channel, Cx, DmaSlice, Geometry, Io, IoFlags, Op, OpenCx, OpenError, Tag};
 use bdev_pool::Medium;
 use nvme_spec::Status;
 use std::collections::HashMap;
@@ -44,7 +44,8 @@ impl Image {
 /// Something that was done to a device.
 #[derive(Clone)]
 pub enum Action {
-    Write(u64, Vec<u8>),
+    /// Where, what, and whether it is durable at once.
+    Write(u64, Vec<u8>, bool),
     Flush,
 }
 
@@ -56,6 +57,8 @@ pub struct Rack {
     pub tick: u64,
     /// The bug: flushes of devices do nothing.
     pub lies: bool,
+    /// The bug: flushes end before writes that ended before them are durable: the last one is not.
+    pub hurries: bool,
 }
 
 impl Rack {
@@ -65,13 +68,27 @@ impl Rack {
     }
 
     fn act(&mut self, device: usize, action: Action) {
-        if let Action::Write(at, bytes) = &action {
+        if let Action::Write(at, bytes, _) = &action {
             self.images[device].write(*at, bytes);
         } else if self.lies {
             return;
         }
         let tick = self.tick();
         self.log.push((tick, device, action));
+        let last = self.log.len() - 1;
+        if self.hurries
+            && last > 0
+            && let [(_, before, Action::Write(..)), (_, now, Action::Flush)] = &self.log[last - 1..]
+            && before == now
+        {
+            let (write, flush) = (self.log[last - 1].2.clone(), self.log[last].2.clone());
+            (self.log[last - 1].2, self.log[last].2) = (flush, write);
+        }
+    }
+
+    /// Puts something else on the devices.
+    pub fn put(&mut self, images: Vec<Image>) {
+        self.images = images;
     }
 
     /// Adds a device, with zeros on it.
@@ -111,7 +128,7 @@ impl Medium for Disk {
         let mut rack = self.rack.lock().unwrap();
         for (at, bytes) in pieces {
             assert!(*at + bytes.len() as u64 <= *self.bytes.lock().unwrap(), "past the end");
-            rack.act(self.number, Action::Write(*at, bytes.to_vec()));
+            rack.act(self.number, Action::Write(*at, bytes.to_vec(), false));
         }
         Ok(())
     }
@@ -139,6 +156,7 @@ impl Bdev for DiskBdev {
 
 struct Queued {
     op: Op,
+    fua: bool,
     at: u64,
     bytes: usize,
     data: DmaSlice,
@@ -155,18 +173,18 @@ struct DiskChannel {
 impl Channel for DiskChannel {
     fn submit(&mut self, io: Io, _cx: &mut Cx<'_>) {
         let block = u64::from(self.disk.block_bytes);
-        let (op, data) = (io.op, io.data);
+        let (op, data, fua) = (io.op, io.data, io.flags.has(IoFlags::FUA));
         let (at, bytes) = (io.lba * block, io.blocks as usize * block as usize);
         assert!(at + bytes as u64 <= self.disk.bytes(), "past the end of {:?}", self.disk);
         let reply = io.into_parts();
-        self.queue.push(Queued { op, at, bytes, data, reply });
+        self.queue.push(Queued { op, fua, at, bytes, data, reply });
     }
 
     fn poll(&mut self, cx: &mut Cx<'_>) -> u32 {
         let mut ended = 0;
         while !self.queue.is_empty() && self.chance.below(3) > 0 {
             let which = self.chance.below(self.queue.len() as u64) as usize;
-            let Queued { op, at, bytes, data, reply } = self.queue.swap_remove(which);
+            let Queued { op, fua, at, bytes, data, reply } = self.queue.swap_remove(which);
             let mut rack = self.disk.rack.lock().unwrap();
             let mut buffer = vec![0; bytes];
             match op {
@@ -176,9 +194,9 @@ impl Channel for DiskChannel {
                 }
                 Op::Write => {
                     data.copy_out(0, &mut buffer);
-                    rack.act(self.disk.number, Action::Write(at, buffer));
+                    rack.act(self.disk.number, Action::Write(at, buffer, fua));
                 }
-                Op::WriteZeroes => rack.act(self.disk.number, Action::Write(at, buffer)),
+                Op::WriteZeroes => rack.act(self.disk.number, Action::Write(at, buffer, fua)),
                 Op::Flush => rack.act(self.disk.number, Action::Flush),
                 Op::Deallocate => panic!("a pool gives nothing back to its devices"),
             }
@@ -220,7 +238,7 @@ impl<'a> PowerCuts<'a> {
                 Action::Write(..) => self.pending[*device].push(action),
                 Action::Flush => {
                     for action in self.pending[*device].drain(..) {
-                        let Action::Write(at, bytes) = action else { unreachable!() };
+                        let Action::Write(at, bytes, _) = action else { unreachable!() };
                         self.durable[*device].write(*at, bytes);
                     }
                 }
@@ -232,9 +250,9 @@ impl<'a> PowerCuts<'a> {
             // Now and then all of it, or nothing.
             let odds = [0, 1, 1, 2][chance.below(4) as usize];
             for action in pending {
-                let Action::Write(at, bytes) = action else { unreachable!() };
+                let Action::Write(at, bytes, forced) = action else { unreachable!() };
                 for (number, sector) in bytes.chunks(SECTOR).enumerate() {
-                    if chance.below(2) < odds {
+                    if chance.below(2) < odds || *forced {
                         image.write(at + (number * SECTOR) as u64, sector);
                     }
                 }

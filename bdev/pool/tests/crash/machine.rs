@@ -174,7 +174,8 @@ impl Machine {
         let disks: Vec<_> =
             devices.iter().map(|(bytes, block)| Rack::add(&rack, *bytes, *block)).collect();
         let (reactor, host) = new_reactor(&rack);
-        let members = disks.iter().map(member).collect();
+        // The others can be added.
+        let members = disks.iter().take(2).map(member).collect();
         let mut uuids = 1;
         let uuid = || {
             uuids += 1;

@@ -1,0 +1,182 @@
+//! The power goes at every moment of a world's life.
+
+use crate::disk::{Disk, Image, Left, PowerCuts, Rack, SECTOR};
+use crate::machine::{member, new_reactor, values};
+use crate::model::Span;
+use crate::support::chance::Chance;
+use crate::world::{DEVICES, Tally, World};
+use bdev::{Bdev, IoFlags, Op};
+use bdev_pool::{Contents, Medium, NodeMap, NodeState, Pool, Source, Store, Superblock, Volume};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// One image in so many is opened as a pool.
+const REOPEN: u64 = 150;
+
+fn node_map(contents: &Contents, node: u64) -> NodeMap {
+    let rows = contents.rows.range((node, 0)..=(node, u32::MAX));
+    NodeMap::new(rows.map(|((_, chunk), row)| (*chunk, row.clone())))
+}
+
+/// What a node shows.
+fn open(contents: &Contents, node: u64) -> Volume {
+    let parent = |node: &u64| contents.nodes[node].parent;
+    let chain = std::iter::successors(parent(&node), parent);
+    let chain = chain.map(|node| (node, Arc::new(node_map(contents, node))));
+    Volume::new(node, node_map(contents, node), chain.collect())
+}
+
+/// Devices after a power cut.
+struct Wreck {
+    media: Vec<Arc<dyn Medium>>,
+    /// By number in the pool: where slots begin, and the device.
+    places: BTreeMap<u16, (u64, usize)>,
+    contents: Contents,
+}
+
+impl Wreck {
+    fn new(images: &[Image]) -> Wreck {
+        let left = |(image, (bytes, _)): (&Image, (u64, u32))| {
+            Arc::new(Left::new(image.clone(), bytes)) as Arc<dyn Medium>
+        };
+        let media: Vec<_> = images.iter().zip(DEVICES).map(left).collect();
+        let found = media.iter().enumerate();
+        let blocks: Vec<(usize, Superblock)> = found
+            .filter_map(|(at, medium)| Some((at, Superblock::read(&**medium).ok()?)))
+            .collect();
+        let (at, best) = blocks.iter().max_by_key(|(_, block)| block.metadata_generation).unwrap();
+        let contents = Store::open(media[*at].clone(), best.clone()).unwrap().load().unwrap();
+        contents.check().expect("every commit keeps it");
+        let mut places = BTreeMap::new();
+        for (number, record) in &contents.devices {
+            let (at, block) = blocks.iter().find(|(_, block)| block.uuid == record.uuid).unwrap();
+            assert!(record.slots <= block.slots);
+            places.insert(*number as u16, (block.data_offset, *at));
+        }
+        Wreck { media, places, contents }
+    }
+
+    fn value(&self, map: &Volume, sector: u64) -> u64 {
+        let (extent, inside) = (sector / 2048, sector % 2048);
+        let Source::Slot(slot) = map.find(extent, (inside / 8) as usize) else { return 0 };
+        let (offset, device) = self.places[&slot.device];
+        let mut block = vec![0; 4096];
+        let at = offset + (slot.number << 20) + inside / 8 * 4096;
+        self.media[device].read(at, &mut block).unwrap();
+        values(&block)[(inside % 8) as usize]
+    }
+}
+
+/// Whether something that was made and perhaps deleted has to be there, and may be.
+fn presence(made: Span, deleted: Option<Span>, tick: u64) -> (bool, bool) {
+    let (certainly, maybe) = made.at(tick);
+    let (gone, going) = deleted.map_or((false, false), |deleted| deleted.at(tick));
+    (certainly && !going, maybe && !gone)
+}
+
+/// Everything that is durable is there, and nothing else.
+fn check(world: &World, wreck: &Wreck, tick: u64) {
+    let contents = &wreck.contents;
+    for volume in &world.volumes {
+        let found = contents.volumes.values().find(|r| r.uuid.as_u128() == volume.uuid);
+        let (must, may) = presence(volume.made, volume.deleted, tick);
+        assert!(found.is_some() || !must, "{} is lost", volume.name);
+        let Some(record) = found else { continue };
+        assert!(may, "{} came back", volume.name);
+        let bytes = contents.nodes[&record.node].bytes;
+        assert!(volume.may_have(bytes, tick), "{} has {bytes} bytes", volume.name);
+        let (map, flushed) = (open(contents, record.node), volume.flushed(tick));
+        for (number, sector) in volume.sectors.range(..bytes / SECTOR as u64) {
+            let value = wreck.value(&map, *number);
+            assert!(
+                sector.may_hold(value, tick, flushed),
+                "sector {number} of {} holds {value} at {tick}, flushed {flushed}: {sector:?}",
+                volume.name
+            );
+        }
+    }
+    for snapshot in &world.snapshots {
+        let (must, may) = presence(snapshot.made, snapshot.deleted, tick);
+        // Those of a group have one name: what they hold says which it is.
+        let mut found = contents.nodes.iter().filter(|(_, node)| {
+            matches!(&node.state, NodeState::Snapshot { name, .. } if *name == snapshot.name)
+        });
+        let is_it = |node: u64, bytes: u64| {
+            let map = open(contents, node);
+            bytes == snapshot.bytes
+                && snapshot.holds.iter().all(|(at, value)| wreck.value(&map, *at) == *value)
+        };
+        let is_there = found.any(|(node, record)| is_it(*node, record.bytes));
+        assert!(is_there || !must, "snapshot {} is lost or has changed", snapshot.name);
+        let alone = world.snapshots.iter().filter(|s| s.name == snapshot.name).count() == 1;
+        assert!(!is_there || may || !alone, "snapshot {} came back", snapshot.name);
+    }
+}
+
+/// The pool is imported from what is left: it shows the same, is cleaned up, and shows the same.
+fn reopen(images: Vec<Image>, wreck: &Wreck) {
+    let rack = Arc::new(Mutex::new(Rack::default()));
+    let disks: Vec<Arc<Disk>> =
+        DEVICES.iter().map(|(bytes, block)| Rack::add(&rack, *bytes, *block)).collect();
+    rack.lock().unwrap().put(images);
+    let (reactor, host) = new_reactor(&rack);
+    let members = wreck.places.values().map(|(_, device)| member(&disks[*device])).collect();
+    let pool = Pool::import(members, host).unwrap();
+    let named = wreck.contents.rows.values().flat_map(|row| row.entries());
+    let named = named.filter(|entry| entry.slot().is_some()).count() as u64;
+    assert_eq!(pool.status().unwrap().space.used, named << 20, "space is exact");
+    for round in 0..2 {
+        for record in wreck.contents.volumes.values() {
+            let map = open(&wreck.contents, record.node);
+            let bdev: Arc<dyn Bdev> = pool.volume(&record.name).unwrap();
+            let addr = reactor.lock().unwrap().open(&bdev);
+            let blocks = bdev.geometry().bytes() / 4096;
+            for block in
+                [0, 1, 254, 255, 256, 257, 600, 601, 602].into_iter().filter(|b| *b < blocks)
+            {
+                let per = 4096 / u64::from(record.block_bytes);
+                let at = (block * per, per as u32, record.block_bytes);
+                let tag = reactor.lock().unwrap().ask(addr, Op::Read, IoFlags::NONE, at, &[]);
+                while !reactor.lock().unwrap().is_idle() {
+                    reactor.lock().unwrap().turn();
+                    pool.step();
+                }
+                let ended = reactor.lock().unwrap().ended.pop().unwrap();
+                assert_eq!(ended.tag, tag);
+                for (number, value) in (block * 8..).zip(values(&ended.data)) {
+                    assert_eq!(value, wreck.value(&map, number), "round {round}, sector {number}");
+                }
+            }
+            reactor.lock().unwrap().close(addr);
+        }
+        while pool.step() {
+            reactor.lock().unwrap().turn();
+        }
+    }
+    let status = pool.status().unwrap();
+    assert_eq!((status.failed, status.stopped), (None, None));
+    pool.close().unwrap();
+}
+
+pub fn run(seed: u64, steps: u64, prepare: impl FnOnce(&World)) -> Tally {
+    let mut world = World::new(seed);
+    let from = world.machine.rack.lock().unwrap().log.len();
+    prepare(&world);
+    (0..steps).for_each(|_| world.step());
+    world.finish();
+    let log = std::mem::take(&mut world.machine.rack.lock().unwrap().log);
+    let mut chance = Chance::new(seed ^ 0xdead);
+    let mut cuts = PowerCuts::new(&log, DEVICES.len());
+    for done in from..=log.len() {
+        let images = cuts.images(done, &mut chance);
+        let tick = log[done - 1].0;
+        let wreck = Wreck::new(&images);
+        check(&world, &wreck, tick);
+        world.tally.images += 1;
+        if chance.below(REOPEN) == 0 {
+            reopen(images, &wreck);
+            world.tally.reopened += 1;
+        }
+    }
+    world.tally
+}
