@@ -1,0 +1,132 @@
+//! Giving drives from one driver to another.
+
+use crate::PciAddress;
+use crate::contents::Finding;
+use crate::host::{Drive, Host};
+use std::fmt;
+
+/// Which way a program reaches a drive without the kernel's driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// VFIO: the drive reaches the memory that it was given, and no other.
+    Vfio,
+    /// uio and physical addresses: a drive or a bug can overwrite any memory. For labs.
+    UnsafeNoIommu,
+}
+
+impl Access {
+    /// The kernel's driver for it.
+    pub fn driver(self) -> &'static str {
+        match self {
+            Access::Vfio => "vfio-pci",
+            Access::UnsafeNoIommu => "uio_pci_generic",
+        }
+    }
+}
+
+/// Why a drive was not bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindError {
+    /// There is no such drive.
+    NoDrive(String),
+    /// The machine has no IOMMU that is on.
+    NoIommu(PciAddress),
+    /// The kernel has no such driver loaded.
+    NoDriver(&'static str),
+    /// Somebody's data is on it.
+    InUse(Vec<Finding>),
+    /// The kernel refused.
+    Refused(String),
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BindError::NoDrive(why) | BindError::Refused(why) => f.write_str(why),
+            BindError::NoIommu(address) => write!(
+                f,
+                "{address} is behind no IOMMU, so it could overwrite any memory: turn the IOMMU on \
+                 in the firmware and with intel_iommu=on on the kernel's command line, or, in a \
+                 lab, say --unsafe-no-iommu"
+            ),
+            BindError::NoDriver(driver) => {
+                write!(f, "the kernel has no driver {driver}: load it with modprobe {driver}")
+            }
+            BindError::InUse(findings) => {
+                let list: Vec<String> = findings.iter().map(Finding::to_string).collect();
+                write!(f, "the drive is not empty: {}; say --force to take it", list.join(", "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for BindError {}
+
+impl Host {
+    /// Takes the drive at `address` from the kernel's driver. One that is there already stays.
+    ///
+    /// # Errors
+    /// See [`BindError`]; the drive is back with the driver that had it.
+    pub fn bind(&self, address: PciAddress, access: Access, force: bool) -> Result<(), BindError> {
+        let drive = self.drive(address).map_err(BindError::NoDrive)?;
+        if drive.driver.as_deref() == Some(access.driver()) {
+            return Ok(());
+        }
+        if access == Access::Vfio && drive.iommu_group.is_none() {
+            return Err(BindError::NoIommu(address));
+        }
+        let driver = access.driver();
+        if !self.path(&format!("sys/bus/pci/drivers/{driver}")).exists() {
+            return Err(BindError::NoDriver(driver));
+        }
+        let findings = self.contents(&drive);
+        if !findings.is_empty() && !force {
+            return Err(BindError::InUse(findings));
+        }
+        self.give(&drive, driver).map_err(|why| {
+            // Back to where it was, as far as that is possible.
+            let _ = self.release(address);
+            BindError::Refused(why)
+        })
+    }
+
+    /// Gives the drive at `address` back to the kernel's own driver.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn unbind(&self, address: PciAddress) -> Result<(), BindError> {
+        let drive = self.drive(address).map_err(BindError::NoDrive)?;
+        if drive.driver.as_deref() == Some("nvme") {
+            return Ok(());
+        }
+        self.release(address).map_err(BindError::Refused)
+    }
+
+    fn give(&self, drive: &Drive, driver: &str) -> Result<(), String> {
+        let folder = self.function(drive.address);
+        self.write(&folder.join("driver_override"), driver)?;
+        self.probe(drive.address)?;
+        match self.driver(drive.address) {
+            Some(now) if now == driver => Ok(()),
+            Some(now) => Err(format!("{} went to driver {now}, not {driver}", drive.address)),
+            None => Err(format!("driver {driver} did not take {}: see dmesg", drive.address)),
+        }
+    }
+
+    fn release(&self, address: PciAddress) -> Result<(), String> {
+        self.write(&self.function(address).join("driver_override"), "\n")?;
+        self.probe(address)?;
+        let now = self.driver(address);
+        let why = || format!("driver nvme did not take {address} back: see dmesg");
+        now.filter(|now| now == "nvme").map(drop).ok_or_else(why)
+    }
+
+    /// Takes a function from its driver and lets the kernel look for one again.
+    fn probe(&self, address: PciAddress) -> Result<(), String> {
+        if self.driver(address).is_some() {
+            let unbind = self.function(address).join("driver/unbind");
+            self.write(&unbind, &address.to_string())?;
+        }
+        self.write(&self.path("sys/bus/pci/drivers_probe"), &address.to_string())
+    }
+}

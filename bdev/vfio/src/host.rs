@@ -1,0 +1,166 @@
+//! What the kernel says of the machine's drives, in sysfs and proc.
+
+use crate::PciAddress;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Class code of NVM Express controllers: mass storage, non-volatile memory, NVMe.
+const NVME_CLASS: u32 = 0x01_08_02;
+
+type Write = Box<dyn Fn(&Path, &str) -> io::Result<()> + Send + Sync>;
+
+/// The machine: its `/sys`, `/proc` and `/dev` below a root.
+pub struct Host {
+    root: PathBuf,
+    write: Write,
+}
+
+/// A drive as the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drive {
+    /// Where it is.
+    pub address: PciAddress,
+    /// PCI vendor identifier.
+    pub vendor: u16,
+    /// PCI device identifier.
+    pub device: u16,
+    /// NUMA node, where the machine has several.
+    pub numa_node: Option<u32>,
+    /// The driver that has it.
+    pub driver: Option<String>,
+    /// Its IOMMU group; `None` without an IOMMU.
+    pub iommu_group: Option<u32>,
+    /// The kernel's controller, while its own driver has it: `nvme0`.
+    pub controller: Option<String>,
+    /// Model number, while the kernel's driver has it.
+    pub model: Option<String>,
+    /// Serial number, likewise.
+    pub serial: Option<String>,
+    /// Firmware revision, likewise.
+    pub firmware: Option<String>,
+}
+
+impl Default for Host {
+    fn default() -> Host {
+        Host::new()
+    }
+}
+
+impl Host {
+    /// This machine.
+    pub fn new() -> Host {
+        Host::fake(PathBuf::from("/"), Box::new(|path, text| fs::write(path, text)))
+    }
+
+    /// A machine made of files below `root`, in which `write` does what the kernel does when
+    /// somebody writes to a file of sysfs.
+    pub fn fake(root: PathBuf, write: Write) -> Host {
+        Host { root, write }
+    }
+
+    /// A path below the root.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// The folder of a PCI function.
+    pub(crate) fn function(&self, address: PciAddress) -> PathBuf {
+        self.path(&format!("sys/bus/pci/devices/{address}"))
+    }
+
+    pub(crate) fn write(&self, path: &Path, text: &str) -> Result<(), String> {
+        (self.write)(path, text).map_err(|error| format!("writing to {}: {error}", path.display()))
+    }
+
+    /// Every NVMe controller, by address.
+    ///
+    /// # Errors
+    /// There is no PCI bus.
+    pub fn drives(&self) -> Result<Vec<Drive>, String> {
+        let folder = self.path("sys/bus/pci/devices");
+        let names = names(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let addresses = names.iter().filter_map(|name| name.parse().ok());
+        let mut drives: Vec<Drive> = addresses.filter_map(|a| self.drive(a).ok()).collect();
+        drives.sort_by_key(|drive| drive.address);
+        Ok(drives)
+    }
+
+    /// The NVMe controller at `address`.
+    ///
+    /// # Errors
+    /// There is nothing, or something else.
+    pub fn drive(&self, address: PciAddress) -> Result<Drive, String> {
+        let folder = self.function(address);
+        let number = |name: &str| {
+            let text = text(&folder.join(name))?;
+            u32::from_str_radix(text.trim_start_matches("0x"), 16).ok()
+        };
+        let Some(class) = number("class") else {
+            return Err(format!("there is no PCI function {address}"));
+        };
+        if class != NVME_CLASS {
+            return Err(format!("{address} is no NVMe controller: its class is {class:06x}"));
+        }
+        let controller =
+            names(&folder.join("nvme")).ok().and_then(|found| found.into_iter().next());
+        let told = |name: &str| text(&folder.join("nvme").join(controller.as_ref()?).join(name));
+        Ok(Drive {
+            address,
+            vendor: number("vendor").unwrap_or(0) as u16,
+            device: number("device").unwrap_or(0) as u16,
+            numa_node: text(&folder.join("numa_node")).and_then(|node| node.parse().ok()),
+            driver: self.driver(address),
+            iommu_group: link_name(&folder.join("iommu_group")).and_then(|name| name.parse().ok()),
+            model: told("model"),
+            serial: told("serial"),
+            firmware: told("firmware_rev"),
+            controller: controller.clone(),
+        })
+    }
+
+    /// The driver that has a function.
+    pub(crate) fn driver(&self, address: PciAddress) -> Option<String> {
+        link_name(&self.function(address).join("driver"))
+    }
+
+    /// The block devices of the kernel's controller `nvme0`: of its own, and those that it shares
+    /// with other controllers of its subsystem.
+    pub(crate) fn blocks(&self, controller: &str) -> Vec<String> {
+        let folder = self.path("sys/block");
+        let owned = |block: &String| {
+            let Ok(owner) = folder.join(block).join("device").canonicalize() else { return false };
+            let is_own = owner.file_name().is_some_and(|name| name == controller);
+            is_own || owner.join(controller).symlink_metadata().is_ok()
+        };
+        names(&folder).unwrap_or_default().into_iter().filter(owned).collect()
+    }
+
+    /// Other functions in the same IOMMU group, which VFIO takes together.
+    pub(crate) fn neighbours(&self, group: u32, address: PciAddress) -> Vec<(PciAddress, String)> {
+        let folder = self.path(&format!("sys/kernel/iommu_groups/{group}/devices"));
+        let others = names(&folder).unwrap_or_default().into_iter().filter_map(|n| n.parse().ok());
+        others
+            .filter(|other| *other != address)
+            .filter_map(|other| Some((other, self.driver(other)?)))
+            .collect()
+    }
+}
+
+/// The names in a folder, in order.
+pub(crate) fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(folder)?;
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// What a file of sysfs says.
+pub(crate) fn text(path: &Path) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+fn link_name(path: &Path) -> Option<String> {
+    fs::read_link(path).ok()?.file_name()?.to_str().map(str::to_owned)
+}

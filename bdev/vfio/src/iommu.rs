@@ -1,0 +1,192 @@
+//! What gives a function memory to reach: a VFIO container, or an address space of iommufd.
+
+use crate::ioctl::{
+    Attach, BindIommufd, GroupStatus, IoasAlloc, IoasMap, IoasUnmap, MapDma, UnmapDma, call,
+    group_device, is_known_container, set_container, set_iommu,
+};
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::Mutex;
+
+/// Where bus addresses begin where we choose them: above the window of interrupts, and above
+/// everything that firmware reserves.
+const FIRST_IOVA: u64 = 4 << 30;
+
+/// Where they end: 39 bits are what the smallest IOMMUs have.
+const LAST_IOVA: u64 = 1 << 39;
+
+/// The memory that one function can reach.
+pub(crate) enum AddressSpace {
+    /// A container with one group in it; the group stays open as long.
+    Container {
+        container: File,
+        _group: File,
+        /// Free addresses: (first, length), in order.
+        free: Mutex<Vec<(u64, u64)>>,
+    },
+    /// An I/O address space of iommufd.
+    Iommufd { iommufd: File, ioas: u32 },
+}
+
+fn open(path: &Path) -> Result<File, String> {
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    file.map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn size_of_argument<T>() -> u32 {
+    size_of::<T>() as u32
+}
+
+/// Opens a function through its group: `dev` is `/dev`, `name` its address.
+pub(crate) fn through_group(
+    dev: &Path,
+    group: u32,
+    name: &str,
+    neighbours: &str,
+) -> Result<(AddressSpace, File), String> {
+    let container = open(&dev.join("vfio/vfio"))?;
+    match is_known_container(&container) {
+        Ok(true) => {}
+        Ok(false) => return Err("this kernel's VFIO is of a version that is not known".to_owned()),
+        Err(error) => return Err(format!("asking VFIO for its version: {error}")),
+    }
+    let file = open(&dev.join(format!("vfio/{group}")))?;
+    let mut status = GroupStatus { argsz: size_of_argument::<GroupStatus>(), flags: 0 };
+    call(&file, &mut status).map_err(|error| format!("IOMMU group {group}: {error}"))?;
+    if status.flags & 1 == 0 {
+        return Err(format!(
+            "IOMMU group {group} has other functions that kernel drivers use, and VFIO takes a group \
+             as a whole: {neighbours}"
+        ));
+    }
+    let failed = |what: &str, error: io::Error| format!("{what} of IOMMU group {group}: {error}");
+    set_container(&file, &container).map_err(|error| failed("the container", error))?;
+    set_iommu(&container).map_err(|error| failed("the IOMMU", error))?;
+    let name = CString::new(name).expect("addresses have no 0 in them");
+    let device = group_device(&file, &name).map_err(|error| failed("the function", error))?;
+    let free = Mutex::new(vec![(FIRST_IOVA, LAST_IOVA - FIRST_IOVA)]);
+    Ok((AddressSpace::Container { container, _group: file, free }, device))
+}
+
+/// Opens a function through its own device file, `/dev/vfio/devices/NAME`.
+pub(crate) fn through_iommufd(dev: &Path, name: &str) -> Result<(AddressSpace, File), String> {
+    let iommufd = open(&dev.join("iommu"))?;
+    let device = open(&dev.join("vfio/devices").join(name))?;
+    let mut bind = BindIommufd {
+        argsz: size_of_argument::<BindIommufd>(),
+        iommufd: iommufd.as_raw_fd(),
+        ..BindIommufd::default()
+    };
+    call(&device, &mut bind).map_err(|error| format!("binding {name} to iommufd: {error}"))?;
+    let mut alloc = IoasAlloc { size: size_of_argument::<IoasAlloc>(), ..IoasAlloc::default() };
+    call(&iommufd, &mut alloc).map_err(|error| format!("an address space of iommufd: {error}"))?;
+    let (argsz, ioas) = (size_of_argument::<Attach>(), alloc.out_ioas_id);
+    let mut attach = Attach { argsz, flags: 0, pt_id: ioas };
+    call(&device, &mut attach).map_err(|error| format!("attaching {name}: {error}"))?;
+    Ok((AddressSpace::Iommufd { iommufd, ioas }, device))
+}
+
+impl AddressSpace {
+    /// Lets the function reach `bytes` bytes at `address`: where it finds them.
+    pub(crate) fn map(&self, address: u64, bytes: u64) -> io::Result<u64> {
+        match self {
+            AddressSpace::Container { container, free, .. } => {
+                let mut free = free.lock().expect("nothing panics with it locked");
+                let iova = take(&mut free, bytes).ok_or(io::ErrorKind::OutOfMemory)?;
+                let (argsz, size) = (size_of_argument::<MapDma>(), bytes);
+                let mut map = MapDma { argsz, flags: 3, address, iova, size };
+                call(container, &mut map).inspect_err(|_| give(&mut free, iova, bytes))?;
+                Ok(iova)
+            }
+            AddressSpace::Iommufd { iommufd, ioas } => {
+                let mut map = IoasMap {
+                    size: size_of_argument::<IoasMap>(),
+                    flags: 2 | 4,
+                    ioas_id: *ioas,
+                    address,
+                    length: bytes,
+                    ..IoasMap::default()
+                };
+                call(iommufd, &mut map)?;
+                Ok(map.iova)
+            }
+        }
+    }
+
+    /// Takes back what [`AddressSpace::map`] gave.
+    pub(crate) fn unmap(&self, iova: u64, bytes: u64) -> io::Result<()> {
+        match self {
+            AddressSpace::Container { container, free, .. } => {
+                let (argsz, size) = (size_of_argument::<UnmapDma>(), bytes);
+                call(container, &mut UnmapDma { argsz, flags: 0, iova, size })?;
+                give(&mut free.lock().expect("nothing panics with it locked"), iova, bytes);
+                Ok(())
+            }
+            AddressSpace::Iommufd { iommufd, ioas } => {
+                let (size, ioas_id) = (size_of_argument::<IoasUnmap>(), *ioas);
+                call(iommufd, &mut IoasUnmap { size, ioas_id, iova, length: bytes })
+            }
+        }
+    }
+}
+
+/// Takes `bytes` from the first piece that is as long.
+fn take(free: &mut Vec<(u64, u64)>, bytes: u64) -> Option<u64> {
+    let at = free.iter().position(|(_, length)| *length >= bytes)?;
+    let (first, length) = free[at];
+    match length - bytes {
+        0 => drop(free.remove(at)),
+        rest => free[at] = (first + bytes, rest),
+    }
+    Some(first)
+}
+
+/// Gives a piece back, and joins it with its neighbours.
+fn give(free: &mut Vec<(u64, u64)>, first: u64, bytes: u64) {
+    let at = free.partition_point(|(other, _)| *other < first);
+    free.insert(at, (first, bytes));
+    if at + 1 < free.len() && first + bytes == free[at + 1].0 {
+        free[at].1 += free.remove(at + 1).1;
+    }
+    if at > 0 && free[at - 1].0 + free[at - 1].1 == first {
+        free[at - 1].1 += free.remove(at).1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn addresses_are_given_once_and_come_back(
+            ops in prop::collection::vec((any::<bool>(), 1..9u64, any::<prop::sample::Index>()), 1..200),
+        ) {
+            let all = vec![(100, 40)];
+            let mut free = all.clone();
+            let mut held: Vec<(u64, u64)> = Vec::new();
+            for (is_take, bytes, index) in ops {
+                if is_take {
+                    if let Some(first) = take(&mut free, bytes) {
+                        let apart = |(at, len): &(u64, u64)| first + bytes <= *at || at + len <= first;
+                        prop_assert!(first >= 100 && first + bytes <= 140 && held.iter().all(apart));
+                        held.push((first, bytes));
+                    }
+                } else if !held.is_empty() {
+                    let (first, bytes) = held.swap_remove(index.index(held.len()));
+                    give(&mut free, first, bytes);
+                }
+                let sum = |list: &[(u64, u64)]| list.iter().map(|(_, len)| len).sum::<u64>();
+                prop_assert_eq!(sum(&free) + sum(&held), 40);
+            }
+            for (first, bytes) in held {
+                give(&mut free, first, bytes);
+            }
+            prop_assert_eq!(free, all);
+        }
+    }
+}
