@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::client;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control::config::{PollMode, Size};
 use std::net::SocketAddr;
@@ -18,23 +19,106 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Run the target.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
+    /// Show how the appliance is, and what somebody should look at.
+    Status(client::status::StatusArgs),
+    /// Make, import, export and delete pools; add and drain their devices.
+    Pool(client::pool::PoolArgs),
+    /// Make, resize, limit, export, roll back and delete volumes.
+    Volume(Box<client::volume::VolumeArgs>),
+    /// Take, clone, export and delete snapshots.
+    Snapshot(client::snapshot::SnapshotArgs),
+    /// Attach and detach devices.
+    Device(client::device::DeviceArgs),
+    /// Make and delete subsystems.
+    Subsystem(client::subsystem::SubsystemArgs),
+    /// Add namespaces to subsystems, or remove them.
+    Namespace(client::namespace::NamespaceArgs),
+    /// Let hosts connect, or not.
+    Host(client::host::HostArgs),
+    /// Show the hosts' controllers that are connected.
+    Controllers(client::controllers::ControllersArgs),
+    /// Listen for hosts on addresses, or not.
+    Listener(client::listener::ListenerArgs),
+    /// Print the lines to type on a host, to connect to a volume.
+    ConnectInfo(client::connect_info::ConnectInfoArgs),
+    /// Show what the appliance does, live.
+    Top(client::top::TopArgs),
+    /// Show, wait for and cancel jobs.
+    Jobs(client::job::JobsArgs),
+    /// Show what happened, or happens.
+    Events(client::events::EventsArgs),
+    /// Show what somebody should look at.
+    Alerts(client::alerts::AlertsArgs),
+    /// Make what a file declares so.
+    Apply(client::apply::ApplyArgs),
+    /// Print what is there, as a file for `forebay apply`.
+    Export(client::apply::ExportArgs),
+    /// Make and revoke tokens of the API.
+    Token(client::token::TokenArgs),
+    /// Show who changed what.
+    Audit(client::audit::AuditArgs),
+    /// Print a script that completes these commands in a shell.
+    Completion {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: ShellArg,
+    },
     /// Show the counters of a running target.
     Stats(StatsArgs),
-    /// Add, remove or look again at block devices of a running target.
-    Bdev(BdevArgs),
-    /// Add or remove subsystems of a running target.
-    Subsystem(SubsystemArgs),
-    /// Add or remove namespaces of a running target.
-    Namespace(NamespaceArgs),
-    /// Let hosts connect to a subsystem of a running target, or not.
-    Host(HostArgs),
+    /// Change a running target through its control socket. It forgets such changes when it ends.
+    Socket(SocketArgs),
     /// Ask a target what it exports.
     Discover(DiscoverArgs),
     /// Show a remote controller and its namespaces.
     Identify(IdentifyArgs),
     /// Write, read or verify a pattern on a remote namespace.
     Io(IoArgs),
+}
+
+/// A shell.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ShellArg {
+    /// Bash.
+    Bash,
+    /// Zsh.
+    Zsh,
+    /// Fish.
+    Fish,
+}
+
+impl From<ShellArg> for clap_complete::Shell {
+    fn from(shell: ShellArg) -> clap_complete::Shell {
+        match shell {
+            ShellArg::Bash => clap_complete::Shell::Bash,
+            ShellArg::Zsh => clap_complete::Shell::Zsh,
+            ShellArg::Fish => clap_complete::Shell::Fish,
+        }
+    }
+}
+
+/// What to change.
+#[derive(Args)]
+pub struct SocketArgs {
+    /// What.
+    #[command(subcommand)]
+    pub action: SocketAction,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// What to change.
+#[derive(Subcommand)]
+pub enum SocketAction {
+    /// Add, remove or look again at block devices.
+    Bdev(BdevArgs),
+    /// Add or remove subsystems.
+    Subsystem(SubsystemArgs),
+    /// Add or remove namespaces.
+    Namespace(NamespaceArgs),
+    /// Let hosts connect to a subsystem, or not.
+    Host(HostArgs),
 }
 
 /// How to run the target. Without any option: a file-backed namespace in the data directory, on
@@ -146,9 +230,6 @@ pub struct BdevArgs {
     /// What.
     #[command(subcommand)]
     pub action: BdevAction,
-    /// Whom to ask.
-    #[command(flatten)]
-    pub target: Target,
 }
 
 /// What to do with block devices.
@@ -195,9 +276,6 @@ pub struct SubsystemArgs {
     /// What.
     #[command(subcommand)]
     pub action: SubsystemAction,
-    /// Whom to ask.
-    #[command(flatten)]
-    pub target: Target,
 }
 
 /// What to do with subsystems.
@@ -230,9 +308,6 @@ pub struct NamespaceArgs {
     /// What.
     #[command(subcommand)]
     pub action: NamespaceAction,
-    /// Whom to ask.
-    #[command(flatten)]
-    pub target: Target,
 }
 
 /// What to do with namespaces.
@@ -266,9 +341,6 @@ pub struct HostArgs {
     /// What.
     #[command(subcommand)]
     pub action: HostAction,
-    /// Whom to ask.
-    #[command(flatten)]
-    pub target: Target,
 }
 
 /// What to do with the list of hosts.

@@ -1,7 +1,7 @@
 //! Commands to a running target, over its control socket.
 
 use crate::cli::{BdevAction, BdevArgs, HostAction, HostArgs, NamespaceAction, NamespaceArgs};
-use crate::cli::{StatsArgs, SubsystemAction, SubsystemArgs, Target};
+use crate::cli::{SocketAction, SocketArgs, StatsArgs, SubsystemAction, SubsystemArgs, Target};
 use crate::table::Table;
 use control::config::{BdevConfig, BdevKind, NamespaceConfig, SubsystemConfig};
 use control::{Answer, Report, Request, ask};
@@ -28,8 +28,18 @@ pub fn stats(args: &StatsArgs) -> Result<(), String> {
     Ok(())
 }
 
-/// `forebay bdev`.
-pub fn bdev(args: &BdevArgs) -> Result<(), String> {
+/// `forebay socket`.
+pub fn socket(args: &SocketArgs) -> Result<(), String> {
+    let request = match &args.action {
+        SocketAction::Bdev(args) => bdev(args)?,
+        SocketAction::Subsystem(args) => subsystem(args)?,
+        SocketAction::Namespace(args) => namespace(args)?,
+        SocketAction::Host(args) => host(args)?,
+    };
+    tell(&args.target, &request)
+}
+
+fn bdev(args: &BdevArgs) -> Result<Request, String> {
     let add =
         |name: &String, kind| Request::BdevAdd { bdev: BdevConfig { name: name.clone(), kind } };
     let request = match &args.action {
@@ -43,11 +53,10 @@ pub fn bdev(args: &BdevArgs) -> Result<(), String> {
         BdevAction::Remove { name } => Request::BdevRemove { name: name.clone() },
         BdevAction::Rescan { name } => Request::BdevRescan { name: name.clone() },
     };
-    tell(&args.target, &request)
+    Ok(request)
 }
 
-/// `forebay subsystem`.
-pub fn subsystem(args: &SubsystemArgs) -> Result<(), String> {
+fn subsystem(args: &SubsystemArgs) -> Result<Request, String> {
     let request = match &args.action {
         SubsystemAction::Add { nqn, host, allow_any_host, bdev } => {
             if host.is_empty() && !allow_any_host {
@@ -68,11 +77,10 @@ pub fn subsystem(args: &SubsystemArgs) -> Result<(), String> {
         }
         SubsystemAction::Remove { nqn } => Request::SubsystemRemove { nqn: nqn.clone() },
     };
-    tell(&args.target, &request)
+    Ok(request)
 }
 
-/// `forebay namespace`.
-pub fn namespace(args: &NamespaceArgs) -> Result<(), String> {
+fn namespace(args: &NamespaceArgs) -> Result<Request, String> {
     let request = match &args.action {
         NamespaceAction::Add { nqn, bdev, nsid, uuid } => Request::NamespaceAdd {
             nqn: nqn.clone(),
@@ -82,18 +90,17 @@ pub fn namespace(args: &NamespaceArgs) -> Result<(), String> {
             Request::NamespaceRemove { nqn: nqn.clone(), nsid: *nsid }
         }
     };
-    tell(&args.target, &request)
+    Ok(request)
 }
 
-/// `forebay host`.
-pub fn host(args: &HostArgs) -> Result<(), String> {
+fn host(args: &HostArgs) -> Result<Request, String> {
     let request = match &args.action {
         HostAction::Add { nqn, host } => Request::HostAdd { nqn: nqn.clone(), host: host.clone() },
         HostAction::Remove { nqn, host } => {
             Request::HostRemove { nqn: nqn.clone(), host: host.clone() }
         }
     };
-    tell(&args.target, &request)
+    Ok(request)
 }
 
 /// The report as tables.

@@ -2,34 +2,68 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod client;
+mod failure;
 mod live;
 mod out;
 mod remote;
 mod serve;
 mod table;
 
-use clap::Parser;
-use cli::{Cli, Command};
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command, ShellArg};
+use failure::Failure;
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = match cli.command {
-        Command::Serve(args) => serve::serve(&args),
-        Command::Stats(args) => live::stats(&args),
-        Command::Bdev(args) => live::bdev(&args),
-        Command::Subsystem(args) => live::subsystem(&args),
-        Command::Namespace(args) => live::namespace(&args),
-        Command::Host(args) => live::host(&args),
-        Command::Discover(args) => remote::discover::discover(&args),
-        Command::Identify(args) => remote::identify::identify(&args),
-        Command::Io(args) => remote::io::io(&args),
-    };
-    match result {
+    match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("forebay: {why}");
-            ExitCode::FAILURE
-        }
+        Err(failure) => failure.report(),
     }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(args) => Ok(serve::serve(&args)?),
+        Command::Status(args) => client::status::run(args),
+        Command::Pool(args) => client::pool::run(args),
+        Command::Volume(args) => client::volume::run(*args),
+        Command::Snapshot(args) => client::snapshot::run(args),
+        Command::Device(args) => client::device::run(args),
+        Command::Subsystem(args) => client::subsystem::run(args),
+        Command::Namespace(args) => client::namespace::run(args),
+        Command::Host(args) => client::host::run(args),
+        Command::Controllers(args) => client::controllers::run(args),
+        Command::Listener(args) => client::listener::run(args),
+        Command::ConnectInfo(args) => client::connect_info::run(args),
+        Command::Top(args) => client::top::run(args),
+        Command::Jobs(args) => client::job::run(args),
+        Command::Events(args) => client::events::run(args),
+        Command::Alerts(args) => client::alerts::run(args),
+        Command::Apply(args) => client::apply::apply(args),
+        Command::Export(args) => client::apply::export(args),
+        Command::Token(args) => client::token::run(args),
+        Command::Audit(args) => client::audit::run(args),
+        Command::Completion { shell } => complete(shell),
+        Command::Stats(args) => Ok(live::stats(&args)?),
+        Command::Socket(args) => Ok(live::socket(&args)?),
+        Command::Discover(args) => Ok(remote::discover::discover(&args)?),
+        Command::Identify(args) => Ok(remote::identify::identify(&args)?),
+        Command::Io(args) => Ok(remote::io::io(&args)?),
+    }
+}
+
+/// `forebay completion`.
+fn complete(shell: ShellArg) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    let mut command = Cli::command();
+    clap_complete::generate(
+        clap_complete::Shell::from(shell),
+        &mut command,
+        "forebay",
+        &mut script,
+    );
+    let written = std::io::stdout().lock().write_all(&script);
+    written.map_err(|error| Failure::Failed(format!("The script cannot be written: {error}.")))
 }

@@ -66,22 +66,22 @@ fn a_stop_in_the_middle_of_writes_ends_well() {
 #[test]
 fn namespaces_and_subsystems_come_and_go() {
     let node = Appliance::start(&["--ram", "16MiB"]);
-    good(&node.tell(&["bdev", "add-ram", "more", "8MiB", "--block", "512"]));
-    let added = good(&node.tell(&["namespace", "add", NQN, "more"]));
+    good(&node.tell(&["socket", "bdev", "add-ram", "more", "8MiB", "--block", "512"]));
+    let added = good(&node.tell(&["socket", "namespace", "add", NQN, "more"]));
     assert!(added.contains("Namespace 2"), "{added}");
     good(&node.io(&["write", "--nsid", "2"]));
     good(&node.io(&["verify", "--nsid", "2", "--size", "512"]));
-    good(&node.tell(&["namespace", "remove", NQN, "2"]));
+    good(&node.tell(&["socket", "namespace", "remove", NQN, "2"]));
     assert!(!node.io(&["read", "--nsid", "2"]).status.success(), "it is gone");
-    good(&node.tell(&["bdev", "remove", "more"]));
+    good(&node.tell(&["socket", "bdev", "remove", "more"]));
     let other = "nqn.2026-01.org.example:other";
-    good(&node.tell(&["subsystem", "add", other, "--host", "nqn.2026-01.org.example:h"]));
-    good(&node.tell(&["host", "add", other, "nqn.2026-01.org.example:h2"]));
-    good(&node.tell(&["host", "remove", other, "nqn.2026-01.org.example:h"]));
+    good(&node.tell(&["socket", "subsystem", "add", other, "--host", "nqn.2026-01.org.example:h"]));
+    good(&node.tell(&["socket", "host", "add", other, "nqn.2026-01.org.example:h2"]));
+    good(&node.tell(&["socket", "host", "remove", other, "nqn.2026-01.org.example:h"]));
     let stats = node.stats();
     let hosts = &stats["subsystems"].as_array().unwrap().iter().find(|s| s["nqn"] == other);
     assert_eq!(hosts.unwrap()["hosts"], serde_json::json!(["nqn.2026-01.org.example:h2"]));
-    good(&node.tell(&["subsystem", "remove", other]));
+    good(&node.tell(&["socket", "subsystem", "remove", other]));
     good(&node.io(&["write"]));
 }
 
@@ -91,7 +91,7 @@ fn a_file_that_grows_is_larger_for_hosts_after_a_rescan() {
     let path = dir.path().join("disk.img");
     let node = Appliance::start(&["--file", &format!("{}=16MiB", path.display())]);
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(32 << 20).unwrap();
-    let said = good(&node.tell(&["bdev", "rescan", "file0"]));
+    let said = good(&node.tell(&["socket", "bdev", "rescan", "file0"]));
     assert!(said.contains("8192 blocks"), "{said}");
     good(&node.io(&["write", "--offset", "16MiB", "--length", "16MiB"]));
 }

@@ -67,13 +67,16 @@ fn commands_without_a_target_say_where_they_looked() {
 fn changes_that_cannot_be_made_say_why() {
     let node = Appliance::start(&["--ram", "1MiB"]);
     let cases: [(&[&str], &str); 7] = [
-        (&["namespace", "add", NQN, "nothing"], "no bdev called \"nothing\""),
-        (&["namespace", "add", NQN, "ram0"], "in use by namespace 1"),
-        (&["namespace", "remove", NQN, "7"], "there is no namespace 7"),
-        (&["namespace", "remove", "nqn.2026-01.org.example:x", "1"], "there is no subsystem"),
-        (&["bdev", "remove", "ram0"], "in use by namespace 1"),
-        (&["bdev", "rescan", "ram0"], "cannot change"),
-        (&["subsystem", "add", "nqn.2026-01.org.example:y"], "--allow-any-host"),
+        (&["socket", "namespace", "add", NQN, "nothing"], "no bdev called \"nothing\""),
+        (&["socket", "namespace", "add", NQN, "ram0"], "in use by namespace 1"),
+        (&["socket", "namespace", "remove", NQN, "7"], "there is no namespace 7"),
+        (
+            &["socket", "namespace", "remove", "nqn.2026-01.org.example:x", "1"],
+            "there is no subsystem",
+        ),
+        (&["socket", "bdev", "remove", "ram0"], "in use by namespace 1"),
+        (&["socket", "bdev", "rescan", "ram0"], "cannot change"),
+        (&["socket", "subsystem", "add", "nqn.2026-01.org.example:y"], "--allow-any-host"),
     ];
     for (args, says) in cases {
         let output = node.tell(args);

@@ -179,9 +179,11 @@ fn everything(kernel: Kernel) {
 /// What the job asks for.
 fn carry_out(appliance: &Appliance, words: &str) -> Result<String, String> {
     match words {
-        "namespace-add" => appliance.command(&["namespace", "add", MAIN, "spare", "--nsid", "3"]),
-        "namespace-remove" => appliance.command(&["namespace", "remove", MAIN, "3"]),
-        "subsystem-change" => appliance.command(&["host", "add", CLOSED, HOST]),
+        "namespace-add" => {
+            appliance.command(&["socket", "namespace", "add", MAIN, "spare", "--nsid", "3"])
+        }
+        "namespace-remove" => appliance.command(&["socket", "namespace", "remove", MAIN, "3"]),
+        "subsystem-change" => appliance.command(&["socket", "host", "add", CLOSED, HOST]),
         other => Err(format!("unknown request {other}")),
     }
     .map(|text| text.lines().next().unwrap_or("").to_owned())

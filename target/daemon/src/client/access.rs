@@ -1,0 +1,189 @@
+//! Which appliance a command asks, and with what token.
+
+use super::connection::Connection;
+use super::http::Http;
+use crate::failure::Failure;
+use clap::Args;
+use control::config::default_data_dir;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// File of the data directory with the address of the API that is served from it.
+pub const ADDRESS_FILE: &str = "api.url";
+/// File of the data directory with the secret of the token made at the first start. Only the
+/// appliance's own user reads it.
+pub const TOKEN_FILE: &str = "admin.token";
+/// File of the data directory with the certificate that the API shows, if it made its own.
+pub const CERTIFICATE_FILE: &str = "api.crt";
+/// The API of an appliance that was told nothing else.
+pub const DEFAULT_API: &str = "http://127.0.0.1:4480";
+
+/// Which appliance to ask, and how to print what it says.
+#[derive(Args)]
+#[command(next_help_heading = "Whom to ask")]
+pub struct Api {
+    /// The API of the appliance; that of this machine unless given.
+    #[arg(long, value_name = "URL", env = "FOREBAY_API", global = true)]
+    pub api: Option<String>,
+    /// A file with the token to show, which FOREBAY_TOKEN may hold as well.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub token_file: Option<PathBuf>,
+    /// The certificate to trust, in PEM.
+    #[arg(long, value_name = "FILE", env = "FOREBAY_CA", global = true)]
+    pub ca: Option<PathBuf>,
+    /// The data directory of an appliance on this machine.
+    #[arg(long, value_name = "DIR", env = "FOREBAY_DATA_DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// Print what the API answers, for programs.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// An address as a person writes it: `https://host:port`, or without the scheme.
+struct Address {
+    base: String,
+    secure: bool,
+    loopback: bool,
+}
+
+impl Address {
+    fn read(text: &str) -> Result<Address, Failure> {
+        let wrong = || {
+            Failure::Usage(format!(
+                "\"{text}\" is no address of an API: write it as https://10.0.0.1:4480."
+            ))
+        };
+        let (scheme, rest) = match text.trim().split_once("://") {
+            Some((scheme, rest)) => (Some(scheme), rest),
+            None => (None, text.trim()),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.is_empty() || rest.contains(['/', '@', '?', '#', ' ']) {
+            return Err(wrong());
+        }
+        let host = match rest.strip_prefix('[') {
+            Some(v6) => v6.split(']').next().unwrap_or(v6),
+            None => rest.split(':').next().unwrap_or(rest),
+        };
+        let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        let secure = match scheme {
+            Some("https") => true,
+            Some("http") => false,
+            Some(_) => return Err(wrong()),
+            None => !loopback,
+        };
+        let scheme = if secure { "https" } else { "http" };
+        Ok(Address { base: format!("{scheme}://{rest}"), secure, loopback })
+    }
+}
+
+impl Api {
+    /// Finds the appliance and the token.
+    ///
+    /// # Errors
+    /// What cannot be read, or would not be safe.
+    pub fn open(&self) -> Result<Connection, Failure> {
+        let folder = self.data_dir.clone().unwrap_or_else(default_data_dir);
+        let written = match &self.api {
+            Some(api) => Some(api.clone()),
+            None => read_if_there(&folder.join(ADDRESS_FILE))?,
+        };
+        let address = Address::read(written.as_deref().unwrap_or(DEFAULT_API))?;
+        // The data directory's token is for the appliance of this machine only.
+        let own = self.api.is_none() || address.loopback;
+        let token = self.token(own.then_some(folder.as_path()))?;
+        if token.is_some() && !address.secure && !address.loopback {
+            return Err(Failure::Usage(format!(
+                "Others could read the token on its way to {}: use https.",
+                address.base
+            )));
+        }
+        let certificate = folder.join(CERTIFICATE_FILE);
+        let ca = match &self.ca {
+            Some(ca) => Some(ca.clone()),
+            None if own && address.secure && certificate.exists() => Some(certificate),
+            None => None,
+        };
+        let http = Http::new(address.base, token, ca.as_deref())?;
+        Ok(Connection::new(http, self.json))
+    }
+
+    fn token(&self, folder: Option<&Path>) -> Result<Option<String>, Failure> {
+        if let Some(path) = &self.token_file {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|e| format!("The token in {}: {e}.", path.display()))?;
+            return Ok(Some(text.trim().to_owned()));
+        }
+        // No flag holds a token itself: every user of a machine reads others' command lines.
+        match std::env::var("FOREBAY_TOKEN") {
+            Ok(token) if !token.is_empty() => Ok(Some(token.trim().to_owned())),
+            _ => folder.map_or(Ok(None), |folder| read_if_there(&folder.join(TOKEN_FILE))),
+        }
+    }
+}
+
+/// The text of a file without the line's end. A file that is not there or not ours to read is none:
+/// the appliance will say that a token is missing.
+fn read_if_there(path: &Path) -> Result<Option<String>, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+            Ok(None)
+        }
+        Err(error) => Err(Failure::Failed(format!("{} cannot be read: {error}.", path.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_people_write_them() {
+        for (text, base, loopback) in [
+            ("127.0.0.1:1", "http://127.0.0.1:1", true),
+            ("localhost:1", "http://localhost:1", true),
+            ("[::1]:1", "http://[::1]:1", true),
+            ("http://127.9.9.9:1/", "http://127.9.9.9:1", true),
+            ("10.0.0.1:1", "https://10.0.0.1:1", false),
+            ("https://node-a:1", "https://node-a:1", false),
+            ("http://node-a:1", "http://node-a:1", false),
+        ] {
+            let address = Address::read(text).unwrap();
+            assert_eq!((address.base.as_str(), address.loopback), (base, loopback), "{text}");
+        }
+        for text in ["", "ftp://a", "https://", "a b", "user@host", "host/api"] {
+            assert!(matches!(Address::read(text), Err(Failure::Usage(_))), "{text}");
+        }
+    }
+
+    fn api(address: &str, folder: &Path) -> Api {
+        let token_file = Some(folder.join("token"));
+        std::fs::write(folder.join("token"), "secret\n").unwrap();
+        let data_dir = Some(folder.to_owned());
+        Api { api: Some(address.into()), token_file, ca: None, data_dir, json: false }
+    }
+
+    #[test]
+    fn a_token_never_goes_over_an_open_network() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = api("http://10.0.0.1:4480", folder.path()).open();
+        assert!(matches!(refused, Err(Failure::Usage(why)) if why.contains("use https")));
+        assert!(api("http://127.0.0.1:4480", folder.path()).open().is_ok());
+        assert!(api("https://10.0.0.1:4480", folder.path()).open().is_ok());
+    }
+
+    #[test]
+    fn the_data_directorys_token_stays_on_its_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(TOKEN_FILE), "secret\n").unwrap();
+        let mut api = api("https://10.0.0.1:4480", folder.path());
+        api.token_file = None;
+        assert_eq!(api.token(None).unwrap(), None);
+        assert_eq!(api.token(Some(folder.path())).unwrap().as_deref(), Some("secret"));
+        // Without https, a token would have been refused.
+        api.api = Some("http://10.0.0.1:4480".into());
+        assert!(api.open().is_ok());
+    }
+}

@@ -1,0 +1,198 @@
+//! HTTP to one appliance.
+
+use crate::failure::Failure;
+use std::io::BufReader;
+use std::path::Path;
+use std::time::Duration;
+use ureq::http::{Method, Request, Response};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Body, BodyReader, Error};
+use webui_api::{ErrorBody, RefusalKind};
+
+/// How long connecting may take: an appliance is near, or it is not there.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// How long an answer may take: more than the server waits for the appliance.
+const ANSWER_TIME: Duration = Duration::from_secs(90);
+/// How long a stream may say nothing: the server says every 15 s that it is alive.
+const SILENCE: Duration = Duration::from_secs(60);
+/// The longest answer that is read.
+const ANSWER_BYTES: u64 = 256 << 20;
+
+/// An appliance that is asked.
+pub struct Http {
+    agent: Agent,
+    /// Scheme, host and port.
+    base: String,
+    token: Option<String>,
+}
+
+/// What the appliance answered when it did what was asked.
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body as it came; empty if there is nothing to say.
+    pub body: Vec<u8>,
+}
+
+impl Http {
+    /// Whom to ask, with what token, and which certificate to trust besides the well-known ones.
+    ///
+    /// # Errors
+    /// The certificate cannot be read.
+    pub fn new(base: String, token: Option<String>, ca: Option<&Path>) -> Result<Http, Failure> {
+        let mut tls = TlsConfig::builder();
+        if let Some(path) = ca {
+            tls = tls.root_certs(certificates(path)?);
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            // An appliance is in one's own network, and it never sends its clients elsewhere: the
+            // token goes to the address that was named and nowhere else.
+            .proxy(None)
+            .max_redirects(0)
+            .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(CONNECT_TIME))
+            .timeout_per_read(Some(ANSWER_TIME))
+            .tls_config(tls.build());
+        Ok(Http { agent: config.build().into(), base, token })
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Errors
+    /// The appliance is not reached, or says no.
+    pub fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, Failure> {
+        let response = self.send(method, path, body)?;
+        let status = response.status().as_u16();
+        let mut body = response.into_body();
+        let read = body.with_config().limit(ANSWER_BYTES).read_to_vec();
+        let body = read.map_err(|error| self.unreached(&error))?;
+        if (200..300).contains(&status) {
+            return Ok(Answer { status, body });
+        }
+        Err(self.refusal(status, &body))
+    }
+
+    /// Opens an answer that goes on.
+    ///
+    /// # Errors
+    /// The appliance is not reached, or says no.
+    pub fn stream(&self, path: &str) -> Result<BufReader<BodyReader<'static>>, Failure> {
+        let request = self.request(Method::GET, path).body(()).map_err(wrong_request)?;
+        let request = self.agent.configure_request(request);
+        let request = request.timeout_per_read(Some(SILENCE)).build();
+        let response = self.agent.run(request).map_err(|error| self.unreached(&error))?;
+        if response.status().is_success() {
+            return Ok(BufReader::new(response.into_body().into_reader()));
+        }
+        let status = response.status().as_u16();
+        let body = response.into_body().read_to_vec().map_err(|error| self.unreached(&error))?;
+        Err(self.refusal(status, &body))
+    }
+
+    fn request(&self, method: Method, path: &str) -> ureq::http::request::Builder {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Response<Body>, Failure> {
+        let without = method == Method::GET || method == Method::DELETE;
+        let mut request = self.request(method, path);
+        if body.is_some() {
+            request = request.header("Content-Type", "application/json");
+        }
+        let sent = if without {
+            self.agent.run(request.body(()).map_err(wrong_request)?)
+        } else {
+            self.agent.run(request.body(body.unwrap_or_default()).map_err(wrong_request)?)
+        };
+        sent.map_err(|error| self.unreached(&error))
+    }
+
+    /// The appliance's own sentence, or what came instead of one.
+    fn refusal(&self, status: u16, body: &[u8]) -> Failure {
+        let Ok(ErrorBody { error }) = serde_json::from_slice::<ErrorBody>(body) else {
+            return Failure::Failed(format!(
+                "{} answers with HTTP status {status} and is no Forebay appliance of this version.",
+                self.base
+            ));
+        };
+        let kind = error.kind;
+        Failure::Refused(error).hint(
+            RefusalKind::Unauthenticated,
+            match (kind, &self.token) {
+                (RefusalKind::Unauthenticated, None) => {
+                    "(Set FOREBAY_TOKEN or give --token-file; on the appliance's own machine, run \
+                     this as the user that it runs as.)"
+                }
+                _ => "(It came from FOREBAY_TOKEN, --token-file or the data directory.)",
+            },
+        )
+    }
+
+    /// Why there is no answer, and what to do.
+    fn unreached(&self, error: &Error) -> Failure {
+        let base = &self.base;
+        let io = |kind| matches!(error, Error::Io(io) if io.kind() == kind);
+        let sentence = match error {
+            _ if io(std::io::ErrorKind::ConnectionRefused) => format!(
+                "Nothing listens on {base}: start the appliance with `forebay serve`, or name \
+                 another one with --api or FOREBAY_API."
+            ),
+            Error::HostNotFound => format!(
+                "The host of {base} is not known: look for a mistake in --api or FOREBAY_API."
+            ),
+            Error::Timeout(_) => format!(
+                "{base} did not answer in time: look whether the appliance runs and whether its \
+                 network is reached."
+            ),
+            // What rustls finds while it reads is wrapped as invalid data.
+            _ if io(std::io::ErrorKind::InvalidData) => untrusted(base, error),
+            Error::Rustls(_) | Error::Tls(_) => untrusted(base, error),
+            _ => format!("{base} cannot be asked: {error}."),
+        };
+        Failure::Failed(sentence)
+    }
+}
+
+fn untrusted(base: &str, error: &Error) -> String {
+    format!(
+        "{base} cannot be trusted: {error}. Name the certificate that it shows with --ca or \
+         FOREBAY_CA; an appliance keeps its own in its data directory."
+    )
+}
+
+fn wrong_request(error: ureq::http::Error) -> Failure {
+    Failure::Usage(format!("The request cannot be sent: {error}. Look at --api and the token."))
+}
+
+/// The certificates in a file in PEM.
+fn certificates(path: &Path) -> Result<RootCerts, Failure> {
+    let wrong = |what: String| {
+        Failure::Failed(format!("The certificate {} cannot be used: {what}.", path.display()))
+    };
+    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let mut found = Vec::new();
+    for item in parse_pem(&text) {
+        if let PemItem::Certificate(certificate) = item.map_err(|e| wrong(e.to_string()))? {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() {
+        return Err(wrong("it holds no certificate in PEM".into()));
+    }
+    Ok(RootCerts::new_with_certs(&found))
+}

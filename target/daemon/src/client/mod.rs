@@ -1,0 +1,34 @@
+//! The command line over the REST API: one file for each thing it speaks of.
+
+mod access;
+mod access_list;
+pub mod alerts;
+pub mod apply;
+pub mod audit;
+mod confirm;
+pub mod connect_info;
+mod connection;
+pub mod controllers;
+pub mod device;
+pub mod events;
+mod fields;
+pub mod host;
+mod http;
+mod importing;
+pub mod job;
+mod limits;
+pub mod listener;
+mod members;
+pub mod namespace;
+mod path;
+mod place;
+pub mod pool;
+mod show;
+pub mod snapshot;
+pub mod status;
+pub mod subsystem;
+pub mod token;
+pub mod top;
+mod top_frame;
+pub mod volume;
+mod wait;

@@ -1,0 +1,118 @@
+//! Finding the appliance and being let in; sentences and exit codes when that fails.
+
+use crate::appliance::Appliance;
+use crate::rig::{Rig, Said, binary, file, forebay};
+use webui_api::{TlsFiles, self_signed};
+
+#[test]
+fn nobody_there_is_a_sentence_that_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().to_str().unwrap();
+    // Bound and not listening: nobody else gets the port, and nobody answers on it.
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    drop(taken);
+    let said = forebay(&["pool", "list", "--data-dir", dir, "--api", &format!("http://{free}")]);
+    assert_eq!((said.code, said.out.as_str()), (1, ""));
+    for part in ["Nothing listens on", "`forebay serve`", "--api", "FOREBAY_API"] {
+        assert!(said.err.contains(part), "{}", said.err);
+    }
+    assert_eq!(said.err.lines().count(), 1);
+    let said = forebay(&["pool", "list", "--data-dir", dir, "--api", "https://no-host.invalid:1"]);
+    assert!(said.code == 1 && said.err.contains("no-host.invalid"), "{said:?}");
+}
+
+#[test]
+fn the_command_line_is_checked_before_anybody_is_asked() {
+    for (args, says) in [
+        (&["volume", "create", "tank/a b", "1GiB"][..], "is no name"),
+        (&["volume", "create", "a", "much"], "is not a size"),
+        (&["volume", "create", "a", "1GiB", "--host", "x"], "is no NQN"),
+        (&["snapshot", "create", "tank/a"], "is no snapshot"),
+        (&["listener", "create", "nowhere"], "is no address"),
+        (&["pool", "list", "--api", "http://user@host"], "is no address of an API"),
+        (&["volume", "export", "a", "--host", "nqn.2026-01.a:b", "--allow-any-host"], "with"),
+        (&["namespace", "add", "nqn.2026-01.a:b"], "required"),
+        (&["frobnicate"], "frobnicate"),
+    ] {
+        let said = forebay(args);
+        assert!(said.code == 2 && said.err.contains(says), "{args:?}: {said:?}");
+        assert_eq!(said.out, "");
+    }
+}
+
+#[test]
+fn the_appliances_own_sentence_is_passed_on() {
+    let rig = Rig::furnished();
+    let sentence = rig.bad(1, &["volume", "show", "tank/none"]);
+    let url = format!("http://{}/api/v1/pools/tank/volumes/none", rig.address());
+    let config = ureq::Agent::config_builder().http_status_as_error(false).build();
+    let request = ureq::Agent::new_with_config(config).get(url);
+    let request = request.header("Authorization", format!("Bearer {}", rig.secret()));
+    let body = request.call().unwrap().body_mut().read_to_string().unwrap();
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(sentence, format!("forebay: {}\n", body["error"]["message"].as_str().unwrap()));
+    let sentence = rig.bad(1, &["volume", "show", "none"]);
+    assert!(sentence.contains("`forebay volume list`"), "{sentence}");
+    let sentence = rig.bad(2, &["snapshot", "create", "tank/a@x", "tank/b@y"]);
+    assert!(sentence.contains("one name"), "{sentence}");
+}
+
+#[test]
+fn tokens_come_from_the_environment_a_file_or_the_data_directory() {
+    let rig = Rig::furnished();
+    let url = format!("http://{}", rig.address());
+    let empty = tempfile::tempdir().unwrap();
+    let ask = |token: &str, args: &[&str]| -> Said {
+        let mut command = binary();
+        command.args(["pool", "list", "--data-dir"]).arg(empty.path()).args(args);
+        command.env("FOREBAY_API", &url).env("FOREBAY_TOKEN", token);
+        command.output().unwrap().into()
+    };
+    assert_eq!(ask(&rig.secret(), &[]).code, 0);
+    let path = file(empty.path(), "token", &format!("{}\n", rig.secret()));
+    assert_eq!(ask("", &["--token-file", &path]).code, 0);
+    let said = ask("", &[]);
+    assert!(said.code == 1 && said.err.contains("Set FOREBAY_TOKEN"), "{said:?}");
+    let said = ask("forebay_wrong", &[]);
+    assert!(said.code == 1 && said.err.contains("The token is not known"), "{said:?}");
+    let said = ask("", &["--token-file", "/no/such/file"]);
+    assert!(said.code == 1 && said.err.contains("/no/such/file"), "{said:?}");
+}
+
+#[test]
+fn a_viewers_token_only_looks() {
+    let rig = Rig::furnished();
+    let secret = rig.good(&["token", "create", "eye", "--role", "viewer"]);
+    let eye = file(rig.folder.path(), "eye", &secret);
+    rig.good(&["volume", "list", "--token-file", &eye]);
+    let args = ["volume", "delete", "tank/b", "--yes", "--token-file", &eye];
+    let sentence = rig.bad(1, &args);
+    assert!(sentence.contains("operator"), "{sentence}");
+    rig.good(&["token", "revoke", "eye", "--yes"]);
+    rig.bad(1, &["volume", "list", "--token-file", &eye]);
+    let audit = rig.good(&["audit"]);
+    assert!(audit.contains("create token") && audit.contains("revoke token"), "{audit}");
+}
+
+#[test]
+fn https_is_trusted_when_its_certificate_is_named_and_not_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let files =
+        TlsFiles { certificate: folder.path().join("own.crt"), key: folder.path().join("own.key") };
+    self_signed(&files, &["localhost".into(), "127.0.0.1".into()]).unwrap();
+    let rig = Rig::start(Appliance::furnished(), Some(files.clone()));
+    let sentence = rig.bad(1, &["pool", "list"]);
+    assert!(sentence.contains("cannot be trusted") && sentence.contains("--ca"), "{sentence}");
+    let ca = files.certificate.to_str().unwrap();
+    assert!(rig.good(&["pool", "list", "--ca", ca]).contains("tank"));
+    // The data directory's own certificate is found by itself.
+    std::fs::copy(&files.certificate, rig.path("api.crt")).unwrap();
+    assert!(rig.good(&["pool", "list"]).contains("tank"));
+    let sentence = rig.bad(1, &["pool", "list", "--ca", files.key.to_str().unwrap()]);
+    assert!(sentence.contains("holds no certificate"), "{sentence}");
+    // Plain HTTP to a port that speaks TLS is an error, no answer.
+    let plain = format!("http://{}", rig.address());
+    let said = rig.run(&["pool", "list", "--api", &plain]);
+    assert!(said.code == 1 && !said.err.is_empty(), "{said:?}");
+}
