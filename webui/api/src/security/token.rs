@@ -80,6 +80,16 @@ pub struct NewToken {
     pub secret: String,
 }
 
+impl NewToken {
+    /// Writes the secret into a file that only the owner reads, for the command line of this machine.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn save(&self, path: &Path) -> io::Result<()> {
+        secret::write_private(path, format!("{}\n", self.secret).as_bytes())
+    }
+}
+
 /// Who a request comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {

@@ -55,6 +55,18 @@ fn tokens_are_made_listed_and_revoked() {
 }
 
 #[test]
+fn a_secret_is_saved_for_its_owner_only() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (tokens, path) = (folder.path().join("tokens.json"), folder.path().join("admin.token"));
+    let (_, first) = Tokens::open(&tokens, &Puppet::default()).unwrap();
+    let first = first.unwrap();
+    std::fs::write(&path, "somebody else's").unwrap();
+    first.save(&path).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), first.secret);
+    assert_eq!(mode(&path), 0o600);
+}
+
+#[test]
 fn a_file_of_tokens_that_is_broken_is_not_replaced() {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("tokens.json");
