@@ -12,3 +12,4 @@ pub mod region;
 pub mod run;
 pub mod sample;
 pub mod socket;
+pub mod volume;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use bench::ceiling::{client, server};
-use bench::{load, run};
+use bench::{load, run, volume};
 use clap::{Parser, Subcommand};
 
 /// Measures Forebay against a bare TCP pair in the shape of the protocol.
@@ -27,6 +27,8 @@ enum Command {
     ForebayHold(load::HoldOptions),
     /// Ceiling and Forebay by turns: medians of ratios, and what an I/O costs.
     Run(run::Options),
+    /// A thin volume and the bare device below it by turns.
+    Volume(volume::Options),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::ForebayLoad(options) => load::run(&options),
         Command::ForebayHold(options) => load::hold(&options),
         Command::Run(options) => run::run(&options),
+        Command::Volume(options) => volume::run(&options).map_err(std::io::Error::other),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

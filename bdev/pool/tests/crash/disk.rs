@@ -96,7 +96,8 @@ impl Rack {
         let mut inner = rack.lock().unwrap();
         inner.images.push(Image::default());
         let number = inner.images.len() - 1;
-        Arc::new(Disk { rack: rack.clone(), number, bytes: Mutex::new(bytes), block_bytes })
+        let (rack, bytes) = (rack.clone(), Mutex::new(bytes));
+        Arc::new(Disk { rack, number, bytes, block_bytes, beside: Mutex::new(None) })
     }
 }
 
@@ -106,6 +107,16 @@ pub struct Disk {
     pub number: usize,
     pub bytes: Mutex<u64>,
     pub block_bytes: u32,
+    /// What goes on while the keeper waits for it.
+    pub beside: Mutex<Option<Box<dyn FnMut() + Send>>>,
+}
+
+impl Disk {
+    fn wait(&self) {
+        if let Some(beside) = &mut *self.beside.lock().unwrap() {
+            beside();
+        }
+    }
 }
 
 impl std::fmt::Debug for Disk {
@@ -125,15 +136,17 @@ impl Medium for Disk {
     }
 
     fn write(&self, pieces: &[(u64, &[u8])]) -> io::Result<()> {
-        let mut rack = self.rack.lock().unwrap();
         for (at, bytes) in pieces {
+            self.wait();
             assert!(*at + bytes.len() as u64 <= *self.bytes.lock().unwrap(), "past the end");
-            rack.act(self.number, Action::Write(*at, bytes.to_vec(), false));
+            let action = Action::Write(*at, bytes.to_vec(), false);
+            self.rack.lock().unwrap().act(self.number, action);
         }
         Ok(())
     }
 
     fn flush(&self) -> io::Result<()> {
+        self.wait();
         self.rack.lock().unwrap().act(self.number, Action::Flush);
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! the other or many at once.
 
 use crate::disk::{Disk, DiskBdev, Rack, SECTOR};
+use crate::support::chance::Chance;
 use bdev::dma::PoolPlan;
 use bdev::{Addr, Bdev, DmaBuf, DmaPool, Done, Io, IoFlags, Memory, Op, Stack, Tag};
 use bdev_pool::{Host, MEMORY_BYTES, NewMember, Pool, Reactors};
@@ -182,6 +183,16 @@ impl Machine {
             Uuid::from_u128(uuids)
         };
         let pool = Pool::create("tank", members, false, host, uuid).unwrap();
+        for disk in &disks {
+            // Every other time the reactor goes on while the keeper waits for a device.
+            let (beside, mut chance) = (reactor.clone(), Chance::new(disk.number as u64 + 5));
+            let turn = move || {
+                if chance.below(2) == 0 {
+                    beside.lock().unwrap().turn();
+                }
+            };
+            *disk.beside.lock().unwrap() = Some(Box::new(turn));
+        }
         Machine { rack, disks, reactor, pool, uuids }
     }
 
