@@ -12,7 +12,8 @@ pub enum Op {
     Write,
     /// Blocks read as zeros afterwards; no data.
     WriteZeroes,
-    /// The contents are no longer needed; blocks read as zeros afterwards; no data.
+    /// The contents are no longer needed: afterwards a block reads as zeros, or as before where
+    /// zeros would have to be written (Dataset Management is advisory); no data.
     Deallocate,
     /// Every write completed before this was submitted is durable afterwards; no range, no data.
     Flush,

@@ -7,6 +7,7 @@ use bdev_pool::Medium;
 use nvme_spec::Status;
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub const SECTOR: usize = 512;
@@ -97,7 +98,8 @@ impl Rack {
         inner.images.push(Image::default());
         let number = inner.images.len() - 1;
         let (rack, bytes) = (rack.clone(), Mutex::new(bytes));
-        Arc::new(Disk { rack, number, bytes, block_bytes, beside: Mutex::new(None) })
+        let (fails, beside) = (AtomicBool::new(false), Mutex::new(None));
+        Arc::new(Disk { rack, number, bytes, block_bytes, fails, beside })
     }
 }
 
@@ -107,6 +109,8 @@ pub struct Disk {
     pub number: usize,
     pub bytes: Mutex<u64>,
     pub block_bytes: u32,
+    /// Writes fail.
+    pub fails: AtomicBool,
     /// What goes on while the keeper waits for it.
     pub beside: Mutex<Option<Box<dyn FnMut() + Send>>>,
 }
@@ -138,6 +142,9 @@ impl Medium for Disk {
     fn write(&self, pieces: &[(u64, &[u8])]) -> io::Result<()> {
         for (at, bytes) in pieces {
             self.wait();
+            if self.fails.load(Ordering::Relaxed) {
+                return Err(io::Error::other("a worn out device"));
+            }
             assert!(*at + bytes.len() as u64 <= *self.bytes.lock().unwrap(), "past the end");
             let action = Action::Write(*at, bytes.to_vec(), false);
             self.rack.lock().unwrap().act(self.number, action);
@@ -200,6 +207,12 @@ impl Channel for DiskChannel {
             let Queued { op, fua, at, bytes, data, reply } = self.queue.swap_remove(which);
             let mut rack = self.disk.rack.lock().unwrap();
             let mut buffer = vec![0; bytes];
+            let fails = self.disk.fails.load(Ordering::Relaxed);
+            if fails && matches!(op, Op::Write | Op::WriteZeroes) {
+                cx.complete_parts(reply.0, reply.1, Status::WRITE_FAULT);
+                ended += 1;
+                continue;
+            }
             match op {
                 Op::Read => {
                     rack.images[self.disk.number].read(at, &mut buffer);

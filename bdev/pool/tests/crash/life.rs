@@ -1,60 +1,372 @@
 //! What an operator does with a pool, one thing after the other.
 
-use crate::machine::{Machine, pattern, values};
+use crate::disk::{Disk, Rack};
+use crate::machine::{Machine, member, new_reactor, pattern, values};
 use bdev::{Addr, Bdev, Op};
-use bdev_pool::{Kind, Limits, NewVolume};
+use bdev_pool::{
+    DeviceState, Found, Kind, Limits, Medium, NewVolume, Pool, PoolError, PoolStatus, probe,
+};
 use nvme_spec::Status;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use uuid::Uuid;
 
 const MIB: u64 = 1 << 20;
-const DEVICE: (u64, u32) = (17 * MIB + 24 * MIB, 512);
 
-pub fn new_volume(machine: &mut Machine, name: &str, bytes: u64, block_bytes: u32) -> NewVolume {
-    let (name, uuid) = (name.to_owned(), machine.uuid());
-    NewVolume { name, uuid, bytes, block_bytes, thick: false, limits: Limits::default(), made_s: 0 }
+/// A device with so many slots.
+const fn device(slots: u64) -> (u64, u32) {
+    ((17 + slots) * MIB, 512)
 }
 
-pub fn open(machine: &Machine, name: &str) -> Addr {
+fn new_volume(machine: &mut Machine, name: &str, bytes: u64) -> NewVolume {
+    NewVolume {
+        name: name.to_owned(),
+        uuid: machine.uuid(),
+        bytes,
+        block_bytes: 4096,
+        thick: false,
+        limits: Limits::default(),
+        made_s: 0,
+    }
+}
+
+fn make(machine: &mut Machine, name: &str, bytes: u64) -> Addr {
+    let new = new_volume(machine, name, bytes);
+    machine.pool.create_volume(new).unwrap();
+    open(machine, name)
+}
+
+fn open(machine: &Machine, name: &str) -> Addr {
     let bdev: Arc<dyn Bdev> = machine.pool.volume(name).unwrap();
     machine.reactor.lock().unwrap().open(&bdev)
 }
 
+fn close(machine: &Machine, addr: Addr) {
+    machine.reactor.lock().unwrap().close(addr);
+}
+
+/// Writes blocks of one value.
 fn write(machine: &Machine, to: Addr, lba: u64, blocks: u32, value: u64) -> Status {
     let data = pattern(std::iter::repeat_n(value, blocks as usize * 8));
     machine.one(to, Op::Write, (lba, blocks, 4096), &data).status
 }
 
+/// The value of each block.
 fn read(machine: &Machine, from: Addr, lba: u64, blocks: u32) -> Vec<u64> {
     let ended = machine.one(from, Op::Read, (lba, blocks, 4096), &[]);
     assert_eq!(ended.status, Status::SUCCESS);
     values(&ended.data).into_iter().step_by(8).collect()
 }
 
+fn status(machine: &Machine) -> PoolStatus {
+    machine.pool.status().unwrap()
+}
+
+fn refused<T>(result: Result<T, PoolError>, kind: Kind, says: &str) {
+    let error = result.err().expect("it is refused");
+    assert_eq!(error.kind, kind, "{error}");
+    assert!(error.message.contains(says) && error.message.ends_with('.'), "{error}");
+}
+
+/// What goes on by itself comes to its end.
+fn end_jobs(machine: &Machine) {
+    while machine.turn() {}
+    machine.turn();
+    machine.turn();
+}
+
 #[test]
 fn a_volume_is_written_and_read_and_is_there_again() {
-    let mut machine = Machine::new(&[DEVICE, DEVICE]);
-    let new = new_volume(&mut machine, "a", 64 * MIB, 4096);
-    machine.pool.create_volume(new).unwrap();
-    let a = open(&machine, "a");
+    let mut machine = Machine::new(&[device(24), device(24)]);
+    let a = make(&mut machine, "a", 64 * MIB);
     assert_eq!(read(&machine, a, 0, 4), [0; 4]);
     assert!(write(&machine, a, 254, 4, 7).is_success());
     assert_eq!(read(&machine, a, 252, 8), [0, 0, 7, 7, 7, 7, 0, 0]);
-    assert!(machine.one(a, Op::Flush, (0, 0, 4096), &[]).status.is_success());
-    let status = machine.pool.status().unwrap();
-    assert_eq!(status.space.used, 2 * MIB);
-    machine.reactor.lock().unwrap().close(a);
+    assert_eq!(status(&machine).space.used, 2 * MIB);
+    refused(machine.pool.close(), Kind::InUse, "Volume \"a\" is still open");
+    close(&machine, a);
     machine.pool.close().unwrap();
+    let (reactor, host) = new_reactor(&machine.rack);
+    // All but what was written was never told: closing made it durable.
+    machine.reactor = reactor;
+    let members = machine.disks.iter().map(member).collect();
+    machine.pool = Pool::import(members, host).unwrap();
+    let a = open(&machine, "a");
+    assert_eq!(read(&machine, a, 252, 8), [0, 0, 7, 7, 7, 7, 0, 0]);
+    assert_eq!(status(&machine).space.used, 2 * MIB);
 }
 
 #[test]
 fn names_that_are_taken_and_things_that_are_not_there_are_said() {
-    let mut machine = Machine::new(&[DEVICE]);
-    let new = new_volume(&mut machine, "a", MIB, 4096);
+    let mut machine = Machine::new(&[device(24)]);
+    let new = new_volume(&mut machine, "a", MIB);
     machine.pool.create_volume(new.clone()).unwrap();
-    assert_eq!(machine.pool.create_volume(new).unwrap_err().kind, Kind::Exists);
-    assert_eq!(machine.pool.volume("b").err().unwrap().kind, Kind::NotFound);
+    refused(machine.pool.create_volume(new.clone()), Kind::Exists, "\"a\"");
+    refused(machine.pool.volume("b"), Kind::NotFound, "\"b\"");
+    refused(machine.pool.rename_volume("a", "-x"), Kind::Invalid, "\"-x\"");
+    for (bytes, says) in [(0, "no size"), (4097, "multiple of 4096"), (1 << 51, "1 PiB")] {
+        let new = NewVolume { name: "c".to_owned(), bytes, ..new.clone() };
+        refused(machine.pool.create_volume(new), Kind::Invalid, says);
+    }
+    let odd = NewVolume { name: "c".to_owned(), block_bytes: 1024, ..new };
+    refused(machine.pool.create_volume(odd), Kind::Invalid, "512 or 4096");
+    let both = ["a".to_owned(), "a".to_owned()];
+    refused(machine.pool.snapshot(&both, "s", 0), Kind::Invalid, "named twice");
+    machine.pool.snapshot(&both[..1], "s", 0).unwrap();
+    refused(machine.pool.snapshot(&both[..1], "s", 0), Kind::Exists, "\"s\"");
+    refused(machine.pool.delete_snapshot("a", "t"), Kind::NotFound, "\"t\"");
+    refused(machine.pool.promote("a"), Kind::Invalid, "no clone");
+    refused(machine.pool.delete_volume("a", false), Kind::Refused, "(s)");
+    refused(machine.pool.resize_volume("a", 4096, false), Kind::Refused, "throws away");
     let a = open(&machine, "a");
-    assert_eq!(machine.pool.delete_volume("a", false).unwrap_err().kind, Kind::InUse);
-    machine.reactor.lock().unwrap().close(a);
-    machine.pool.delete_volume("a", false).unwrap();
+    refused(machine.pool.delete_volume("a", true), Kind::InUse, "exported");
+    close(&machine, a);
+    machine.pool.delete_volume("a", true).unwrap();
+    refused(machine.pool.drain_device("disk0"), Kind::Full, "add a device");
+    refused(machine.pool.drain_device("disk7"), Kind::NotFound, "\"disk7\"");
+}
+
+#[test]
+fn a_full_pool_fails_what_needs_space_and_heals() {
+    let mut machine = Machine::new(&[device(8), device(24)]);
+    machine.pool.drain_device("disk1").unwrap();
+    end_jobs(&machine);
+    let a = make(&mut machine, "a", 64 * MIB);
+    let b = make(&mut machine, "b", 64 * MIB);
+    let written = (0..20).filter(|extent| write(&machine, a, extent * 256, 1, 5).is_success());
+    assert_eq!(written.count(), 8, "all of it, whatever is in stock");
+    assert_eq!(write(&machine, b, 0, 1, 6), Status::CAPACITY_EXCEEDED);
+    assert!(status(&machine).full && status(&machine).space.free == 0);
+    assert!(write(&machine, a, 1, 3, 9).is_success(), "what is there is overwritten");
+    assert_eq!(read(&machine, a, 0, 4), [5, 9, 9, 9]);
+    assert_eq!(read(&machine, b, 0, 1), [0]);
+    let zeroes = machine.one(a, Op::WriteZeroes, (8 * 256, 256, 4096), &[]);
+    assert!(zeroes.status.is_success(), "what is zeros takes none");
+    assert!(machine.one(a, Op::Deallocate, (0, 512, 4096), &[]).status.is_success());
+    assert!(machine.one(a, Op::Flush, (0, 0, 4096), &[]).status.is_success());
+    machine.turn();
+    assert!(write(&machine, b, 0, 1, 6).is_success(), "space was given back");
+    assert!(write(&machine, b, 256, 1, 6).is_success());
+    assert_eq!(write(&machine, b, 512, 1, 6), Status::CAPACITY_EXCEEDED);
+    let (more, uuid) = (member(&machine.disks[1]), machine.uuid());
+    machine.pool.add_device(more, uuid, false).unwrap();
+    assert!(write(&machine, b, 512, 1, 6).is_success(), "a device was added");
+    assert!(!status(&machine).full);
+    assert_eq!(read(&machine, b, 511, 2), [0, 6]);
+}
+
+#[test]
+fn what_is_promised_to_a_thick_volume_is_kept_for_it() {
+    let mut machine = Machine::new(&[device(10), device(10)]);
+    let thick = NewVolume { thick: true, ..new_volume(&mut machine, "thick", 12 * MIB) };
+    machine.pool.create_volume(thick.clone()).unwrap();
+    let space = status(&machine).space;
+    assert_eq!((space.free, space.reserved, space.used), (8 * MIB, 12 * MIB, 0));
+    let other = NewVolume { name: "other".to_owned(), bytes: 9 * MIB, ..thick };
+    refused(machine.pool.create_volume(other), Kind::Full, "takes 9 MiB, and 8 MiB");
+    let thin = make(&mut machine, "thin", 64 * MIB);
+    let written = (0..20).filter(|extent| write(&machine, thin, extent * 256, 1, 5).is_success());
+    assert_eq!(written.count(), 8);
+    let thick = open(&machine, "thick");
+    for extent in 0..12 {
+        assert!(write(&machine, thick, extent * 256, 256, extent + 1).is_success());
+    }
+    let space = status(&machine).space;
+    assert_eq!((space.free, space.reserved, space.used), (0, 0, 20 * MIB));
+    let name = ["thick".to_owned()];
+    refused(machine.pool.snapshot(&name, "s", 0), Kind::Full, "thick volumes");
+    assert!(machine.one(thin, Op::Deallocate, (0, 8 * 256, 4096), &[]).status.is_success());
+    assert!(machine.one(thin, Op::Flush, (0, 0, 4096), &[]).status.is_success());
+    refused(machine.pool.snapshot(&name, "s", 0), Kind::Full, "12 MiB");
+    refused(machine.pool.resize_volume("thick", 22 * MIB, false), Kind::Full, "10 MiB");
+    machine.pool.resize_volume("thick", 14 * MIB, false).unwrap();
+    assert_eq!(status(&machine).space.reserved, 2 * MIB);
+}
+
+#[test]
+fn limits_hold_and_change_while_it_runs() {
+    let mut machine = Machine::new(&[device(24)]);
+    let a = make(&mut machine, "a", 4 * MIB);
+    assert!(write(&machine, a, 0, 8, 1).is_success());
+    // A turn is a millisecond.
+    let ended = |machine: &Machine, iops: u64| {
+        let limits = Limits { iops, ..Limits::default() };
+        machine.pool.set_limits("a", limits).unwrap();
+        for _ in 0..500 {
+            let mut reactor = machine.reactor.lock().unwrap();
+            reactor.ask(a, Op::Read, bdev::IoFlags::NONE, (0, 1, 4096), &[]);
+        }
+        for _ in 0..1000 {
+            machine.turn();
+        }
+        let ended = machine.reactor.lock().unwrap().ended.drain(..).count();
+        machine.pool.set_limits("a", Limits::default()).unwrap();
+        machine.settle();
+        machine.reactor.lock().unwrap().ended.clear();
+        ended
+    };
+    let slow = ended(&machine, 100);
+    assert!((90..=110).contains(&slow), "{slow}");
+    let fast = ended(&machine, 400);
+    assert!((360..=440).contains(&fast), "{fast}");
+    assert_eq!(ended(&machine, 0), 500);
+}
+
+#[test]
+fn snapshots_clones_and_what_they_take() {
+    let mut machine = Machine::new(&[device(24)]);
+    let a = make(&mut machine, "a", 8 * MIB);
+    assert!(write(&machine, a, 0, 256, 1).is_success());
+    assert!(write(&machine, a, 256, 8, 2).is_success());
+    machine.pool.snapshot(&["a".to_owned()], "s", 77).unwrap();
+    assert!(write(&machine, a, 0, 4, 3).is_success());
+    let now = status(&machine);
+    let (snapshot, volume) = (&now.snapshots[0], &now.volumes[0]);
+    assert_eq!((snapshot.volume.as_str(), snapshot.taken_s), ("a", 77));
+    assert_eq!((volume.usage.own, volume.usage.behind), (MIB, 2 * MIB));
+    assert_eq!((now.space.used, now.space.shared, now.space.reclaimable), (3 * MIB, 2 * MIB, 0));
+    let new = new_volume(&mut machine, "c", 0);
+    machine.pool.clone_snapshot("a", "s", new).unwrap();
+    let c = open(&machine, "c");
+    assert_eq!(read(&machine, c, 0, 5), [1, 1, 1, 1, 1]);
+    assert!(write(&machine, c, 1, 1, 4).is_success());
+    assert_eq!(read(&machine, a, 0, 5), [3, 3, 3, 3, 1], "its origin is as it was");
+    let snapshot: Arc<dyn Bdev> = machine.pool.snapshot_of("a", "s").unwrap();
+    assert!(snapshot.geometry().read_only);
+    let s = machine.reactor.lock().unwrap().open(&snapshot);
+    assert_eq!(read(&machine, s, 0, 2), [1, 1]);
+    assert_eq!(write(&machine, s, 0, 1, 9).code(), Status::WRITE_PROTECTED);
+    refused(machine.pool.delete_snapshot("a", "s"), Kind::InUse, "exported");
+    close(&machine, s);
+    assert_eq!(status(&machine).volumes[1].origin, Some(("a".to_owned(), "s".to_owned())));
+    machine.pool.promote("c").unwrap();
+    let now = status(&machine);
+    assert_eq!(now.snapshots[0].volume, "c");
+    assert_eq!(now.volumes[0].origin, Some(("c".to_owned(), "s".to_owned())));
+    machine.pool.roll_back("c", "s").unwrap();
+    assert_eq!(read(&machine, c, 0, 2), [1, 1], "what came after is gone");
+    machine.pool.delete_snapshot("c", "s").unwrap();
+    end_jobs(&machine);
+    let now = status(&machine);
+    assert_eq!((now.snapshots.len(), now.jobs.len()), (0, 0));
+    assert_eq!(now.space.used, 3 * MIB, "two read what was the snapshot's");
+    close(&machine, c);
+    machine.pool.delete_volume("c", false).unwrap();
+    end_jobs(&machine);
+    let now = status(&machine);
+    assert_eq!((now.space.used, now.space.shared, now.space.reclaimable), (2 * MIB, 0, 0));
+    assert_eq!(read(&machine, a, 0, 5), [3, 3, 3, 3, 1]);
+    assert_eq!(read(&machine, a, 256, 9), [2, 2, 2, 2, 2, 2, 2, 2, 0]);
+}
+
+#[test]
+fn a_size_goes_up_and_down_and_shows_nothing_old() {
+    let mut machine = Machine::new(&[device(24)]);
+    let a = make(&mut machine, "a", 4 * MIB);
+    assert!(write(&machine, a, 100, 4, 1).is_success());
+    machine.pool.snapshot(&["a".to_owned()], "s", 0).unwrap();
+    assert_eq!(machine.pool.resize_volume("a", 102 * 4096, true).unwrap(), 102 * 4096);
+    let past = machine.one(a, Op::Read, (101, 2, 4096), &[]);
+    assert_eq!(past.status.code(), Status::LBA_OUT_OF_RANGE);
+    machine.pool.resize_volume("a", 4 * MIB, false).unwrap();
+    assert_eq!(read(&machine, a, 99, 6), [0, 1, 1, 0, 0, 0]);
+    machine.pool.roll_back("a", "s").unwrap();
+    assert_eq!(read(&machine, a, 99, 6), [0, 1, 1, 1, 1, 0]);
+}
+
+#[test]
+fn a_device_is_drained_with_the_metadata_on_it_and_can_be_used_again() {
+    let mut machine = Machine::new(&[device(10), device(30)]);
+    let a = make(&mut machine, "a", 16 * MIB);
+    for extent in 0..8 {
+        assert!(write(&machine, a, extent * 256, 3, extent + 1).is_success());
+    }
+    machine.pool.snapshot(&["a".to_owned()], "s", 0).unwrap();
+    assert!(write(&machine, a, 0, 1, 9).is_success());
+    let before = status(&machine);
+    assert!(before.devices[0].has_metadata && before.devices[0].used > 0);
+    machine.pool.drain_device("disk0").unwrap();
+    assert_eq!(status(&machine).devices[0].state, DeviceState::Draining);
+    end_jobs(&machine);
+    let after = status(&machine);
+    assert_eq!(after.devices.len(), 1);
+    assert!(after.devices[0].has_metadata && after.stopped.is_none());
+    assert_eq!((after.space.used, after.space.total), (before.space.used, 30 * MIB));
+    assert_eq!(probe(&*machine.disks[0]), Found::Empty);
+    let told = |machine: &Machine, a| {
+        assert_eq!(read(machine, a, 0, 4), [9, 1, 1, 0]);
+        (1..8).for_each(|extent| assert_eq!(read(machine, a, extent * 256, 1), [extent + 1]));
+    };
+    told(&machine, a);
+    close(&machine, a);
+    machine.pool.close().unwrap();
+    let (reactor, host) = new_reactor(&machine.rack);
+    machine.reactor = reactor;
+    machine.pool = Pool::import(vec![member(&machine.disks[1])], host).unwrap();
+    let a = open(&machine, "a");
+    told(&machine, a);
+    let (again, uuid) = (member(&machine.disks[0]), machine.uuid());
+    machine.pool.add_device(again, uuid, false).unwrap();
+    *machine.disks[1].bytes.lock().unwrap() += 5 * MIB;
+    machine.pool.grow_device("disk1").unwrap();
+    assert_eq!(status(&machine).space.total, 45 * MIB);
+}
+
+#[test]
+fn devices_that_are_not_ours_are_left_alone() {
+    let machine = Machine::new(&[device(10), device(10)]);
+    let rack = machine.rack.clone();
+    let create = |disks: &[&Arc<Disk>], force: bool| {
+        let (_, host) = new_reactor(&rack);
+        let mut uuids = 1000;
+        let uuid = || {
+            uuids += 1;
+            Uuid::from_u128(uuids)
+        };
+        Pool::create("other", disks.iter().map(|disk| member(disk)).collect(), force, host, uuid)
+    };
+    let foreign = Rack::add(&rack, 40 * MIB, 512);
+    foreign.write(&[(8192, &[7; 4096])]).unwrap();
+    refused(create(&[&foreign], false), Kind::Refused, "not a pool's");
+    refused(create(&[&machine.disks[0]], false), Kind::Refused, "part of pool \"tank\"");
+    let small = Rack::add(&rack, 17 * MIB, 512);
+    refused(create(&[&small], false), Kind::Invalid, "18 MiB or more");
+    assert_eq!(probe(&*foreign), Found::Foreign, "nothing was written");
+    let fresh = Rack::add(&rack, 40 * MIB, 512);
+    refused(create(&[&fresh, &foreign], false), Kind::Refused, "--force");
+    assert_eq!(probe(&*fresh), Found::Empty, "nothing was written");
+    create(&[&foreign], true).unwrap();
+    let import = |disks: &[&Arc<Disk>]| {
+        let (_, host) = new_reactor(&rack);
+        Pool::import(disks.iter().map(|disk| member(disk)).collect(), host)
+    };
+    refused(import(&[&machine.disks[0]]), Kind::NotFound, "device 1");
+    refused(import(&[&machine.disks[1]]), Kind::Device, "name all devices");
+    refused(import(&[&machine.disks[0], &foreign]), Kind::Invalid, "leave it out");
+    refused(import(&[&fresh]), Kind::Device, "empty");
+    refused(import(&[]), Kind::Invalid, "No device");
+    import(&[&foreign]).unwrap();
+}
+
+#[test]
+fn a_device_that_fails_is_said_and_nothing_is_told_durable() {
+    let mut machine = Machine::new(&[device(10)]);
+    let a = make(&mut machine, "a", 16 * MIB);
+    assert!(write(&machine, a, 0, 1, 1).is_success());
+    assert!(machine.one(a, Op::Flush, (0, 0, 4096), &[]).status.is_success());
+    machine.disks[0].fails.store(true, Ordering::Relaxed);
+    assert_eq!(write(&machine, a, 1, 1, 2), Status::WRITE_FAULT);
+    assert_eq!(read(&machine, a, 0, 2), [1, 0], "what failed does not count");
+    machine.disks[0].fails.store(false, Ordering::Relaxed);
+    assert!(write(&machine, a, 1, 1, 2).is_success());
+    machine.disks[0].fails.store(true, Ordering::Relaxed);
+    assert_eq!(machine.one(a, Op::Flush, (0, 0, 4096), &[]).status, Status::INTERNAL_ERROR);
+    machine.disks[0].fails.store(false, Ordering::Relaxed);
+    let why = status(&machine).failed.unwrap();
+    assert!(why.contains("worn out") && why.contains("imported again"), "{why}");
+    assert_eq!(machine.one(a, Op::Flush, (0, 0, 4096), &[]).status, Status::INTERNAL_ERROR);
+    assert_eq!(write(&machine, a, 2, 1, 3), Status::INTERNAL_ERROR);
+    assert_eq!(read(&machine, a, 0, 2), [1, 2], "what was written is read");
+    let new = new_volume(&mut machine, "b", MIB);
+    refused(machine.pool.create_volume(new), Kind::Device, "imported again");
 }
