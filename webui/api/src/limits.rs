@@ -10,6 +10,10 @@ pub(crate) const STREAMS: usize = CONNECTIONS / 4;
 pub(crate) const CALLS: usize = 32;
 /// The longest body: a declaration of 1,000 volumes with ten hosts each has about 1 MiB.
 pub(crate) const BODY_BYTES: usize = 4 << 20;
+/// The longest body of somebody who has shown no token: a log-in.
+pub(crate) const OPEN_BODY_BYTES: usize = 4 << 10;
+/// Threads that may block: one for each call, and some that write down who was not let in.
+pub(crate) const THREADS: usize = CALLS + 4;
 /// How long a client may take to send the head of a request, and to send the next one.
 pub(crate) const HEAD_TIME: Duration = Duration::from_secs(30);
 /// How long a client may take to send a body.

@@ -11,5 +11,5 @@ pub use limiter::{LoginLimiter, Refill};
 pub use session::{Session, Sessions};
 pub use token::{NewToken, Role, Token, TokenCreate, Tokens};
 
-pub(crate) use secret::write_private;
+pub(crate) use secret::{without_secrets, write_private};
 pub(crate) use token::Identity;

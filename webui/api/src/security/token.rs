@@ -195,7 +195,7 @@ impl Tokens {
         if entries.len() >= TOKENS {
             return Err(Refusal::full(format!("There are {TOKENS} tokens: revoke some first.")));
         }
-        let secret = format!("forebay_{}", secret::draw(world));
+        let secret = format!("{}{}", secret::MARK, secret::draw(world));
         let kept = Kept {
             name: request.name,
             role: request.role,

@@ -5,7 +5,7 @@ use super::{respond, stream};
 use crate::app::{App, Credential, Denied};
 use crate::limits;
 use crate::operation::{Access, Action, After, Caller, Input, Operation};
-use crate::security::{AuditRecord, Identity};
+use crate::security::{AuditRecord, Identity, without_secrets};
 use crate::{Refusal, RefusalKind};
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -240,7 +240,7 @@ fn record(
         address: caller.address.to_string(),
         operation: operation.id.to_owned(),
         method: parts.method.to_string(),
-        path: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+        path: without_secrets(parts.uri.path_and_query().map_or("", |path| path.as_str())),
         status,
     }
 }
@@ -282,13 +282,16 @@ async fn read_body(
             "Send JSON, with the header Content-Type: application/json.",
         ));
     }
-    let whole =
-        tokio::time::timeout(limits::BODY_TIME, axum::body::to_bytes(body, limits::BODY_BYTES));
+    let limit = match operation.access {
+        Access::Anyone => limits::OPEN_BODY_BYTES,
+        Access::Role(_) => limits::BODY_BYTES,
+    };
+    let whole = tokio::time::timeout(limits::BODY_TIME, axum::body::to_bytes(body, limit));
     match whole.await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => Err(Refusal::new(
             RefusalKind::TooLarge,
-            format!("The body is larger than {} bytes, or it broke off.", limits::BODY_BYTES),
+            format!("The body is larger than {limit} bytes, or it broke off."),
         )),
         Err(_) => Err(Refusal::new(
             RefusalKind::Timeout,

@@ -27,9 +27,9 @@ pub(super) async fn accept(
     listener: TcpListener,
     acceptor: Option<TlsAcceptor>,
     router: Router,
+    room: Arc<Semaphore>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let room = Arc::new(Semaphore::new(limits::CONNECTIONS));
     loop {
         // Room first: what cannot be served waits in the kernel's queue.
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };

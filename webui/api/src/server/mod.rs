@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// How to serve.
 pub struct ServerConfig {
@@ -56,6 +56,8 @@ pub struct Server {
     address: SocketAddr,
     first_token: Option<NewToken>,
     stop: watch::Sender<bool>,
+    /// A place for each connection.
+    places: Arc<Semaphore>,
     runtime: Option<Runtime>,
 }
 
@@ -71,9 +73,22 @@ impl Server {
     ) -> Result<Self, String> {
         config.check()?;
         let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
-        let (tokens, first_token) = Tokens::open(&config.tokens, &*world)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(limits::THREADS)
+            .thread_name("api")
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(|e| format!("The threads of the API cannot be started: {e}."))?;
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind(config.address))
+            .map_err(|e| format!("The API cannot listen on {}: {e}.", config.address))?;
+        let address = listener.local_addr().map_err(|e| format!("{}: {e}.", config.address))?;
         let audit = AuditLog::open(&config.audit, limits::AUDIT_BYTES)
             .map_err(|e| format!("The audit log {}: {e}.", config.audit.display()))?;
+        // Last of what may fail: a first token that is made is also shown.
+        let (tokens, first_token) = Tokens::open(&config.tokens, &*world)?;
         let (document, table) = App::describe();
         let app = App {
             control,
@@ -85,23 +100,12 @@ impl Server {
             document,
             secure: acceptor.is_some(),
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .max_blocking_threads(limits::CALLS)
-            .thread_name("api")
-            .enable_io()
-            .enable_time()
-            .build()
-            .map_err(|e| format!("The threads of the API cannot be started: {e}."))?;
-        let listener = runtime
-            .block_on(tokio::net::TcpListener::bind(config.address))
-            .map_err(|e| format!("The API cannot listen on {}: {e}.", config.address))?;
-        let address = listener.local_addr().map_err(|e| format!("{}: {e}.", config.address))?;
         let (stop, stopped) = watch::channel(false);
         let paths = operation::by_path(table.operations);
         let router = http::router(Arc::new(app), paths, config.pages, stopped.clone());
-        runtime.spawn(listen::accept(listener, acceptor, router, stopped));
-        Ok(Self { address, first_token, stop, runtime: Some(runtime) })
+        let places = Arc::new(Semaphore::new(limits::CONNECTIONS));
+        runtime.spawn(listen::accept(listener, acceptor, router, Arc::clone(&places), stopped));
+        Ok(Self { address, first_token, stop, places, runtime: Some(runtime) })
     }
 
     /// The address it listens on.
@@ -122,6 +126,14 @@ impl Server {
     fn shut_down(&mut self) {
         self.stop.send_replace(true);
         if let Some(runtime) = self.runtime.take() {
+            let places = u32::try_from(limits::CONNECTIONS).expect("a small number");
+            // All places are free when all connections have ended.
+            let ended = async {
+                tokio::time::timeout(limits::STOP_TIME, self.places.acquire_many(places)).await
+            };
+            if runtime.block_on(ended).is_err() {
+                tracing::warn!("connections of the API had not ended when it stopped");
+            }
             runtime.shutdown_timeout(limits::STOP_TIME);
         }
     }

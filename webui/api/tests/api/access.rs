@@ -178,8 +178,12 @@ fn who_changed_what_is_written_down() {
     assert_eq!(shown[0], "- list_pool_volumes /api/v1/pools/tank/volumes 401");
     assert!(shown[1].ends_with("delete_pool /api/v1/pools/tank?x=%20 403"), "{shown:?}");
     assert_eq!(shown[2], "admin create_volume /api/v1/pools/tank/volumes 201");
+    let mistaken = format!("/api/v1/pools?token={}&x=1", rig.admin);
+    assert_eq!(rig.ask("POST", &mistaken, Some(&json!({}))).status, 400);
     let file = rig.folder.path().join("audit.log");
     let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("/api/v1/pools?token=forebay_***&x=1"), "{text}");
+    let text = text.replace("forebay_***", "");
     assert!(!text.contains("forebay_") && !text.contains(&rig.admin[8..]), "{text}");
     assert_eq!(mode(&file), 0o600);
     assert_eq!(
@@ -224,11 +228,13 @@ fn the_audit_log_is_rotated_and_survives_a_torn_line() {
 }
 
 #[test]
-fn a_second_start_finds_the_port_taken_and_says_so() {
+fn a_start_that_fails_makes_no_token_that_nobody_sees() {
     let rig = Rig::new(Appliance::furnished());
-    let mut config = config(&rig.folder);
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut config = config(&folder);
     config.address = rig.address();
     let control = Arc::clone(&rig.appliance);
     let error = Server::start(config, control, rig.world.clone()).err().unwrap();
     assert!(error.contains("cannot listen on 127.0.0.1"), "{error}");
+    assert!(!folder.path().join("tokens.json").exists());
 }

@@ -3,6 +3,9 @@
 use crate::appliance::Appliance;
 use crate::client::{Rig, send};
 use serde_json::json;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 fn rig() -> Rig {
     Rig::new(Appliance::furnished())
@@ -70,6 +73,9 @@ fn bodies_have_limits() {
     let two =
         send(rig.address(), "POST", path, &headers("application/json; charset=utf-8"), b"{} {}");
     assert_eq!(two.status, 400);
+    let login =
+        send(rig.address(), "POST", "/api/v1/session", &headers("application/json"), &[b' '; 5000]);
+    assert_eq!((login.status, login.refusal().0.as_str()), (413, "too_large"));
     let long = vec![b' '; (4 << 20) + 1];
     let answer = send(rig.address(), "POST", path, &headers("application/json"), &long);
     assert_eq!((answer.status, answer.refusal().0.as_str()), (413, "too_large"));
@@ -135,4 +141,39 @@ fn a_declaration_is_applied_and_exported() {
     let done = rig.ask("PUT", "/api/v1/config", Some(&wanted)).json();
     assert_eq!(done["changes"], dry["changes"]);
     assert_eq!(rig.ask("GET", "/api/v1/config", None).json(), wanted);
+}
+
+#[test]
+fn what_is_under_way_ends_before_the_server_stops() {
+    let mut rig = rig();
+    let address = rig.address();
+    let appliance = Arc::clone(&rig.appliance);
+    let held = appliance.ready.lock().unwrap();
+    let asking = std::thread::spawn(move || send(address, "GET", "/readyz", &[], b""));
+    while appliance.asked.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    let server = rig.server.take().unwrap();
+    let stopping = std::thread::spawn(move || server.stop());
+    // Nobody new is let in once it stops; who is in waits for the answer.
+    while TcpStream::connect(address).is_ok() {
+        std::thread::yield_now();
+    }
+    drop(held);
+    assert_eq!(asking.join().unwrap().status, 200);
+    stopping.join().unwrap();
+}
+
+#[test]
+fn a_fault_of_the_appliance_is_an_error_of_the_same_shape() {
+    let rig = rig();
+    let appliance = Arc::clone(&rig.appliance);
+    let dies = std::thread::spawn(move || {
+        let _held = appliance.ready.lock().unwrap();
+        panic!("so that the next who asks panics too");
+    });
+    assert!(dies.join().is_err());
+    let answer = rig.ask_as(None, "GET", "/readyz", None);
+    assert_eq!((answer.status, answer.refusal().0.as_str()), (500, "internal"));
+    assert_eq!(rig.ask_as(None, "GET", "/healthz", None).status, 200);
 }

@@ -2,6 +2,7 @@
 
 use super::Appliance;
 use super::declare::listener;
+use std::sync::atomic::Ordering;
 use webui_api::model::*;
 use webui_api::{Control, EventLog, Made, Refusal};
 
@@ -29,6 +30,7 @@ impl Control for Appliance {
         &self.log
     }
     fn ready(&self) -> Ready {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         self.ready.lock().unwrap().clone()
     }
     fn appliance(&self) -> Result<webui_api::model::Appliance, Refusal> {

@@ -9,6 +9,7 @@ mod snapshots;
 mod volumes;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard};
 use webui_api::model::*;
 use webui_api::{EventLog, Refusal};
@@ -103,12 +104,19 @@ pub struct Appliance {
     state: Mutex<State>,
     log: EventLog,
     pub ready: Mutex<Ready>,
+    /// How often it was asked whether it is ready; each answer waits for `ready`.
+    pub asked: AtomicU64,
 }
 
 impl Appliance {
     pub fn new() -> Self {
         let ready = Ready { ready: true, reason: "It serves.".into() };
-        Self { state: Mutex::default(), log: EventLog::new(256, 1_000), ready: Mutex::new(ready) }
+        Self {
+            state: Mutex::default(),
+            log: EventLog::new(256, 1_000),
+            ready: Mutex::new(ready),
+            asked: AtomicU64::new(0),
+        }
     }
 
     /// One with memory devices `d0` to `d3`, a pool, a volume, a snapshot, a clone, a host that is
