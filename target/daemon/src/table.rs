@@ -1,6 +1,6 @@
 //! Tables for people.
 
-/// Columns as wide as their widest cell; nothing is printed of an empty table.
+/// Columns as wide as their widest cell.
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
@@ -31,7 +31,12 @@ impl Table {
         self.rows.iter().map(line).collect()
     }
 
-    /// Prints it, with an empty line after it.
+    /// Prints it, the headings also of an empty one.
+    pub fn print_bare(&self) {
+        self.lines().iter().for_each(|line| crate::out::line!("{line}"));
+    }
+
+    /// Prints it, with an empty line after it; of an empty one nothing.
     pub fn print(&self) {
         if self.rows.len() > 1 {
             crate::out::line!("{}\n", self.lines().join("\n"));

@@ -62,7 +62,7 @@ fn print(applied: &Applied) {
             let object = change.object.to_string();
             table.row([show::word(&change.action), object, change.message.clone()]);
         }
-        table.lines().iter().for_each(|line| crate::out::line!("{line}"));
+        table.print_bare();
     }
     for object in &applied.undeclared {
         crate::out::line!("Not declared, stays: {object}.");

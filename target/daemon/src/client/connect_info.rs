@@ -98,7 +98,7 @@ pub fn fields(fields: &mut Fields, export: &Export) {
     fields.add("namespace", export.nsid);
     fields.add("controllers", export.controllers);
     match (&export.hosts[..], export.allow_any_host) {
-        (hosts, false) if hosts.len() > 1 => fields.add_all("hosts", hosts),
+        (hosts, false) if !hosts.is_empty() => fields.add_all("hosts", hosts),
         (hosts, any) => fields.add("hosts", show::access(hosts, any)),
     }
 }

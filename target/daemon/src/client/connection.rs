@@ -45,9 +45,7 @@ impl<T> Columns<'_, T> {
         for object in objects {
             table.row((self.row)(object));
         }
-        for line in table.lines() {
-            crate::out::line!("{line}");
-        }
+        table.print_bare();
     }
 }
 

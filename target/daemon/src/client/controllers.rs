@@ -76,5 +76,5 @@ fn print(c: &Controller) {
         table.row(cells.map(|n| n.to_string()));
     }
     crate::out::line!("");
-    table.print();
+    table.print_bare();
 }

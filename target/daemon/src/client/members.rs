@@ -2,7 +2,7 @@
 
 use super::confirm::Confirm;
 use super::connection::Connection;
-use super::{device, show};
+use super::{device, show, wait};
 use crate::failure::Failure;
 use std::convert::Infallible;
 use std::str::FromStr;
@@ -66,11 +66,20 @@ pub fn add(
     })
 }
 
-/// Starts to move a device's data away.
-pub fn drain(c: &Connection, pool: &Name, place: &MemberPlace) -> Result<Job, Failure> {
+/// Moves a device's data away; returns when it has begun, or when it is done.
+pub fn drain(c: &Connection, pool: &Name, place: &MemberPlace, wait: bool) -> Result<(), Failure> {
     let number = place.find(c, pool)?;
     let answer = c.post(&[&"pools", pool, &"devices", &number, &"drain"])?;
-    let job: Job = answer.read()?;
+    if wait {
+        let job: Job = answer.read()?;
+        wait::for_job(c, job.id)?;
+        return c.show(&[&"jobs", &job.id], |_: &Job| {
+            crate::out::line!(
+                "Device {number} is drained: `forebay pool remove-device {pool} {number}` takes it \
+                 out."
+            );
+        });
+    }
     c.print(&answer, |job: &Job| {
         crate::out::line!(
             "Job {} moves {} away: `forebay jobs wait {}` waits for it.",
@@ -78,8 +87,7 @@ pub fn drain(c: &Connection, pool: &Name, place: &MemberPlace) -> Result<Job, Fa
             show::bytes(job.total_bytes),
             job.id
         );
-    })?;
-    Ok(job)
+    })
 }
 
 /// Takes a device out.

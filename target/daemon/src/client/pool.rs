@@ -5,7 +5,7 @@ use super::confirm::Confirm;
 use super::connection::{Columns, Connection};
 use super::fields::Fields;
 use super::members::{self, MemberPlace};
-use super::{device, importing, show, wait};
+use super::{device, importing, show};
 use crate::failure::Failure;
 use crate::table::Table;
 use clap::{Args, Subcommand};
@@ -134,17 +134,7 @@ pub fn run(args: PoolArgs) -> Result<(), Failure> {
         PoolAction::AddDevice { pool, device, force, confirm } => {
             members::add(c, &pool, &device, force, confirm)
         }
-        PoolAction::DrainDevice { pool, device, wait: false } => {
-            members::drain(c, &pool, &device).map(|_| ())
-        }
-        PoolAction::DrainDevice { pool, device, wait: true } => {
-            let job = members::drain(c, &pool, &device)?;
-            wait::for_job(c, job.id)?;
-            c.say(format_args!(
-                "The device is drained: `forebay pool remove-device` takes it out."
-            ));
-            Ok(())
-        }
+        PoolAction::DrainDevice { pool, device, wait } => members::drain(c, &pool, &device, wait),
         PoolAction::RemoveDevice { pool, device, confirm } => {
             members::remove(c, &pool, &device, confirm)
         }
@@ -231,5 +221,5 @@ fn print(p: &Pool) {
         ]);
     }
     crate::out::line!("");
-    table.print();
+    table.print_bare();
 }

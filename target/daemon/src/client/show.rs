@@ -59,9 +59,14 @@ pub fn access(hosts: &[HostNqn], any: bool) -> String {
     match hosts {
         _ if any => "any host".into(),
         [] => "nobody".into(),
-        [one] => one.to_string(),
+        [_] => "1 host".into(),
         many => format!("{} hosts", many.len()),
     }
+}
+
+/// A host in short: what most NQNs of hosts have in common is left out.
+pub fn host(nqn: &HostNqn) -> &str {
+    nqn.as_str().strip_prefix("nqn.2014-08.org.nvmexpress:uuid:").unwrap_or(nqn.as_str())
 }
 
 /// A part of a whole in percent.

@@ -99,7 +99,7 @@ fn print(s: &Subsystem) {
     fields.add("status", show::word(&s.status));
     fields.add("reason", &s.reason);
     fields.add("made for one volume", show::yes(s.own));
-    match s.hosts.len() > 1 && !s.allow_any_host {
+    match !s.hosts.is_empty() && !s.allow_any_host {
         true => fields.add_all("hosts", &s.hosts),
         false => fields.add("hosts", show::access(&s.hosts, s.allow_any_host)),
     }

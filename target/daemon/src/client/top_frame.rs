@@ -88,7 +88,7 @@ impl<'a> Frame<'a> {
         let mut table = io_table("host");
         for now in &self.now.hosts {
             let before = self.before.and_then(|all| all.hosts.iter().find(|h| h.host == now.host));
-            let io = self.io(now.host.to_string(), before.map(|b| &b.io), &now.io);
+            let io = self.io(show::host(&now.host).to_owned(), before.map(|b| &b.io), &now.io);
             table.row(io.1);
         }
         table
