@@ -128,12 +128,19 @@ impl Host {
     /// with other controllers of its subsystem.
     pub(crate) fn blocks(&self, controller: &str) -> Vec<String> {
         let folder = self.path("sys/block");
+        // With several paths, those of the paths are hidden; nobody can open them.
+        let is_hidden =
+            |block: &String| text(&folder.join(block).join("hidden")).is_some_and(|h| h == "1");
         let owned = |block: &String| {
             let Ok(owner) = folder.join(block).join("device").canonicalize() else { return false };
             let is_own = owner.file_name().is_some_and(|name| name == controller);
             is_own || owner.join(controller).symlink_metadata().is_ok()
         };
-        names(&folder).unwrap_or_default().into_iter().filter(owned).collect()
+        names(&folder)
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|b| owned(b) && !is_hidden(b))
+            .collect()
     }
 
     /// Other functions in the same IOMMU group, which VFIO takes together.

@@ -246,8 +246,13 @@ fn a_namespace_of_a_shared_subsystem_is_looked_at_too() {
     let controller = machine.at(&format!("sys/bus/pci/devices/{DRIVE}/nvme/nvme0"));
     link(&controller, subsystem.join("nvme0"));
     link(&subsystem, machine.at("sys/block/nvme0n1/device"));
+    // What stands for one path is hidden, and has no device file.
+    machine.with_block("nvme0c0n1", "0:0");
+    put(machine.at("sys/block/nvme0c0n1/hidden"), "1\n");
+    fs::remove_file(machine.at("dev/nvme0c0n1")).unwrap();
     put(machine.at("proc/self/mountinfo"), "3 2 259:0 / /mnt rw - xfs x rw\n");
     let findings = machine.findings();
+    assert_eq!(findings.len(), 1);
     assert_eq!(findings[0].to_string(), "nvme0n1 is mounted at /mnt");
     assert!(findings[0].is_in_use());
 }

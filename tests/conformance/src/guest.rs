@@ -10,7 +10,7 @@ use crate::lab::{Kernel, Lab, tree};
 use crate::report::{Check, Outcome};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,19 @@ pub struct Job<'a> {
     pub limit: Duration,
     /// TCP ports of this machine's loopback that lead into the guest: (here, there).
     pub forwards: Vec<(u16, u16)>,
+    /// What it has beyond a bare machine.
+    pub extras: Extras,
+}
+
+/// What a guest has beyond a bare machine.
+#[derive(Default)]
+pub struct Extras {
+    /// Programs and libraries: (path in the guest, path here).
+    pub files: Vec<(String, PathBuf)>,
+    /// Options of the emulator.
+    pub machine: Vec<String>,
+    /// More of the kernel's command line.
+    pub append: String,
 }
 
 /// Answers a guest's `call`: the words after it; text of the reply, or why not.
@@ -79,10 +92,18 @@ fn write_initrd(lab: &Lab, kernel: Kernel, job: &Job<'_>, to: &Path) -> Result<(
     script.extend(read("prelude.sh")?);
     script.extend(read(&format!("{}.sh", job.script))?);
     script.extend(b"\necho done >&3\n");
-    let extra = cpio::archive(&[
+    let mut files = Vec::new();
+    for (path, here) in &job.extras.files {
+        let data = std::fs::read(here).map_err(|error| format!("{}: {error}", here.display()))?;
+        files.push((path.trim_start_matches('/'), data));
+    }
+    let nvmet = read("nvmet.sh")?;
+    let mut entries = vec![
         Entry { path: "job.sh", mode: 0o755, data: &script },
-        Entry { path: "nvmet.sh", mode: 0o755, data: &read("nvmet.sh")? },
-    ]);
+        Entry { path: "nvmet.sh", mode: 0o755, data: &nvmet },
+    ];
+    entries.extend(files.iter().map(|(path, data)| Entry { path, mode: 0o755, data }));
+    let extra = cpio::archive(&entries);
     let base = lab.initramfs(kernel);
     std::fs::copy(&base, to).map_err(|error| format!("{}: {error}", base.display()))?;
     let mut file = std::fs::OpenOptions::new()
@@ -100,6 +121,9 @@ fn emulator(lab: &Lab, kernel: Kernel, job: &Job<'_>, folder: &Path) -> Command 
     if let Some(khz) = lab.khz() {
         append.push_str(&format!(" tsc_early_khz={khz}"));
     }
+    if !job.extras.append.is_empty() {
+        append.push_str(&format!(" {}", job.extras.append));
+    }
     let mut net = String::from("user,id=u0");
     for (here, there) in &job.forwards {
         net.push_str(&format!(",hostfwd=tcp:127.0.0.1:{here}-:{there}"));
@@ -113,6 +137,7 @@ fn emulator(lab: &Lab, kernel: Kernel, job: &Job<'_>, folder: &Path) -> Command 
         .arg("qemu-system-x86_64")
         .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-nodefaults"])
         .args(["-display", "none", "-no-reboot", "-m", "768", "-smp", "1"])
+        .args(&job.extras.machine)
         .arg("-kernel")
         .arg(lab.vmlinux(kernel))
         .args(["-initrd", &show("initrd"), "-append", &append])

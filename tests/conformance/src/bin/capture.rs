@@ -1,7 +1,7 @@
 //! Captures golden PDUs: a stock Linux host against the kernel's own target, the recorder between
 //! them. Writes `tests/golden/pdu/KERNEL/` anew: one file per kind of PDU, and `index.tsv`.
 
-use conformance::guest::{self, Job};
+use conformance::guest::{self, Extras, Job};
 use conformance::lab::{Kernel, Lab, tree};
 use conformance::pdu::{self, Captured, Sender};
 use conformance::record::{Conversation, Recorder};
@@ -37,6 +37,7 @@ fn capture(kernel: Kernel) -> Result<(), String> {
         variables: vec![("ADDRESS", "10.0.2.2".into()), ("PORT", recorder.port().to_string())],
         limit: Duration::from_secs(300),
         forwards: vec![(free.port(), 4420)],
+        extras: Extras::default(),
     };
     let outcome = guest::run(&lab, kernel, &job, &mut |_| Err("nothing to ask for".into()))?;
     let faults = report::faults(&outcome, &[]);

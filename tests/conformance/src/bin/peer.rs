@@ -1,7 +1,7 @@
 //! Runs a job against the kernel's own target, in the guest itself: tells the lab's faults from
 //! Forebay's. `cargo run -p conformance --bin peer -- verify 6.12`
 
-use conformance::guest::{self, Job};
+use conformance::guest::{self, Extras, Job};
 use conformance::lab::{Kernel, Lab};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -45,6 +45,7 @@ fn run(script: &str, kernel: Kernel) -> Result<(), String> {
         ],
         limit: Duration::from_secs(600),
         forwards: Vec::new(),
+        extras: Extras::default(),
     };
     let outcome = guest::run(&lab, kernel, &job, &mut |words| {
         Err(format!("the kernel's target cannot {words}"))

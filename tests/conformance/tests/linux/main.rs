@@ -5,12 +5,13 @@
 
 mod admin;
 mod cycles;
+mod drive;
 mod faults;
 mod recovery;
 mod verify;
 
 use conformance::appliance::Appliance;
-use conformance::guest::{self, Answer, Job};
+use conformance::guest::{self, Answer, Extras, Job};
 use conformance::lab::{Kernel, Lab};
 use conformance::report::Outcome;
 use std::time::Duration;
@@ -51,7 +52,7 @@ fn run(
     ];
     variables.extend(more.iter().cloned());
     let limit = Duration::from_secs(800);
-    let job = Job { script, variables, limit, forwards: Vec::new() };
+    let job = Job { script, variables, limit, forwards: Vec::new(), extras: Extras::default() };
     match guest::run(lab, kernel, &job, answer) {
         Ok(outcome) => outcome,
         Err(why) => panic!("{why}"),
