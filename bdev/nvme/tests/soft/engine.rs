@@ -22,7 +22,7 @@ pub enum Fate {
     Twice,
     /// A completion with another identifier comes before.
     StrayBefore(u16),
-    /// Its completion names another submission queue, then comes right.
+    /// A completion that says it failed names another submission queue; then its own comes.
     WrongQueue,
 }
 
@@ -422,7 +422,7 @@ impl Engine {
         let Some((status, dw0)) = outcome else { return };
         match fate {
             Fate::StrayBefore(stray) => self.post(qid, qid, stray, Status::SUCCESS, 0),
-            Fate::WrongQueue => self.post(qid, qid + 7, cid, Status::SUCCESS, 0),
+            Fate::WrongQueue => self.post(qid, qid + 7, cid, Status::INTERNAL_ERROR, 0),
             _ => {}
         }
         self.post(qid, qid, cid, status, dw0);
