@@ -73,7 +73,7 @@ pub(super) fn serve(bed: &Bed, poll: &str) -> io::Result<Command> {
 /// The arguments of [`serve`], for a program that runs Forebay.
 pub(super) fn serve_args(command: &mut Command, bed: &Bed, poll: &str) -> io::Result<()> {
     command.args(["serve", "--ram", "512MiB", "--nqn", NQN, "--listen", "127.0.0.1:0"]);
-    command.args(["--poll", poll, "--congestion", &bed.congestion]);
+    command.args(["--api", "off", "--poll", poll, "--congestion", &bed.congestion]);
     command.arg("--data-dir").arg(side_dir(bed, "data")?);
     command.env("FOREBAY_LOG", "warn");
     Ok(())

@@ -146,6 +146,29 @@ impl Bdevs {
         file.rescan().map_err(|error| error.0)
     }
 
+    /// Who uses a block device.
+    pub fn user(&self, name: &str) -> Option<&str> {
+        self.by_name.get(name)?.user.as_deref()
+    }
+
+    /// What a block device was opened as.
+    pub fn config(&self, name: &str) -> Option<&BdevConfig> {
+        Some(&self.by_name.get(name)?.config)
+    }
+
+    /// Whether nothing can be learned by looking at its size again.
+    pub fn has_fixed_size(&self, name: &str) -> bool {
+        self.by_name.get(name).is_none_or(|entry| entry.file.is_none())
+    }
+
+    /// Files and devices of the kernel: name and path.
+    pub fn paths(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.by_name.iter().filter_map(|(name, entry)| match &entry.config.kind {
+            BdevKind::File { path, .. } => Some((name.as_str(), path.as_path())),
+            _ => None,
+        })
+    }
+
     /// Each with its name and its user.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<dyn Bdev>, Option<&str>)> {
         self.by_name.iter().map(|(name, e)| (name.as_str(), &e.bdev, e.user.as_deref()))

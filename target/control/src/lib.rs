@@ -5,9 +5,13 @@ pub mod config;
 mod drain;
 mod exports;
 mod node;
+mod plane;
+mod pool;
 mod report;
 mod socket;
+pub mod state;
 
 pub use node::Node;
+pub use plane::ControlPlane;
 pub use report::{Counts, Report};
 pub use socket::{Answer, ControlSocket, Request, ask};

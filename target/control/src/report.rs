@@ -194,7 +194,7 @@ impl Node {
         NamespaceReport {
             nsid: namespace.nsid(),
             uuid: uuid::Uuid::from_bytes(namespace.ids().uuid).to_string(),
-            bdev: self.bdevs.name_of(namespace.bdev()).unwrap_or_default().into(),
+            bdev: self.name_of(namespace.bdev()),
             blocks: geometry.blocks,
             block_bytes: geometry.block_bytes,
             counts: named(IoCounts::sum(namespace.counts())),

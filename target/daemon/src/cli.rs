@@ -2,7 +2,7 @@
 
 use crate::client;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use control::config::{PollMode, Size};
+use control::config::{ApiAddress, PollMode, Size};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -140,6 +140,9 @@ pub struct ServeArgs {
     /// Serve discovery alone here (repeatable), as hosts expect on port 8009.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub discovery: Vec<SocketAddr>,
+    /// Serve the API here; `off`: nowhere. 127.0.0.1:4480 unless given.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub api: Option<ApiAddress>,
     /// Export memory of this size (repeatable).
     #[arg(long, value_name = "SIZE", conflicts_with = "config")]
     pub ram: Vec<Size>,

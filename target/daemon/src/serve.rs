@@ -1,19 +1,21 @@
 //! `forebay serve`.
 
 use crate::cli::ServeArgs;
+use crate::client::access::TOKEN_FILE;
 use control::config::{
-    BdevConfig, BdevKind, Config, DEFAULT_NQN, ListenerConfig, NamespaceConfig, Size,
+    ApiAddress, BdevConfig, BdevKind, Config, DEFAULT_NQN, ListenerConfig, NamespaceConfig, Size,
     SubsystemConfig, default_data_dir,
 };
-use control::{ControlSocket, Node};
+use control::{ControlPlane, ControlSocket, Node};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
+use webui_api::{Machine, Server, ServerConfig, TlsFiles};
 
 /// Runs the target until SIGTERM or SIGINT.
 pub fn serve(args: &ServeArgs) -> Result<(), String> {
@@ -23,18 +25,77 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
         .map_err(|error| format!("Signals cannot be caught: {error}."))?;
     make_data_dir(&config.data_dir)?;
     let control = config.control_path();
-    let node = Node::start(config)?;
-    let greeting = greeting(&node);
-    let node = Arc::new(Mutex::new(Some(node)));
-    let socket = ControlSocket::serve(&control, node.clone())?;
+    let node = Node::start(config.clone())?;
+    let mut greeting = greeting(&node);
+    let plane = ControlPlane::start(node)?;
+    let served = start_api(&config, plane.clone()).and_then(|api| {
+        let socket = ControlSocket::serve(&control, plane.node())?;
+        Ok((api, socket))
+    });
+    let (api, socket) = match served {
+        Ok(served) => served,
+        Err(why) => {
+            // What stops it comes first; that it could not be stopped well is said beside it.
+            return Err(match plane.stop() {
+                Ok(()) => why,
+                Err(other) => format!("{why} {other}"),
+            });
+        }
+    };
+    let api = api.map(|(api, lines)| {
+        greeting.push_str(&lines);
+        api
+    });
     crate::out::line!("{greeting}");
     let signal = signals.forever().next();
     tracing::info!(signal, "stopping: no new connections, commands under way end first");
-    drop(socket);
-    let node = node.lock().unwrap_or_else(|e| e.into_inner()).take();
-    let stopped = node.map_or(Ok(()), Node::stop);
+    drop((socket, api));
+    let stopped = plane.stop();
     tracing::info!("stopped");
     stopped
+}
+
+/// Starts the API. Returns it, and what there is to say of it.
+fn start_api(
+    config: &Config,
+    plane: Arc<ControlPlane>,
+) -> Result<Option<(Server, String)>, String> {
+    let ApiAddress::At(address) = config.api.address else { return Ok(None) };
+    let in_data_dir = |name: &str| config.data_dir.join(name);
+    let tls = match (&config.api.certificate, &config.api.key) {
+        (Some(certificate), Some(key)) => {
+            Some(TlsFiles { certificate: certificate.clone(), key: key.clone() })
+        }
+        _ if address.ip().is_loopback() => None,
+        _ => {
+            let (certificate, key) = (in_data_dir("api.crt"), in_data_dir("api.key"));
+            let files = TlsFiles { certificate, key };
+            let name = match address.ip().is_unspecified() {
+                true => "localhost".to_owned(),
+                false => address.ip().to_string(),
+            };
+            webui_api::self_signed(&files, &[name])?;
+            Some(files)
+        }
+    };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let (tokens, audit) = (in_data_dir("tokens.json"), in_data_dir("audit.log"));
+    let server = ServerConfig { address, tls, tokens, audit, pages: None };
+    let mut server = Server::start(server, plane, Arc::new(Machine::new())).map_err(|why| {
+        format!("{why} Give another address with --api, or --api off for no API.")
+    })?;
+    let mut lines = format!("\nAPI: {scheme}://{}/api/v1", server.address());
+    if let Some(token) = server.take_first_token() {
+        lines.push_str(&format!(
+            "\nToken of {} ({}), shown this once: {}",
+            token.name, token.role, token.secret
+        ));
+        let path = in_data_dir(TOKEN_FILE);
+        token
+            .save(&path)
+            .map_err(|error| format!("The token cannot be kept in {}: {error}.", path.display()))?;
+    }
+    Ok(Some((server, lines)))
 }
 
 /// Logs to standard error from a thread of its own, so that a reactor never waits for whoever reads
@@ -92,6 +153,9 @@ fn configuration(args: &ServeArgs) -> Result<Config, String> {
     }
     if let Some(poll) = args.poll {
         config.reactors.poll = poll.into();
+    }
+    if let Some(address) = args.api {
+        config.api.address = address;
     }
     if let Some(memory) = args.memory {
         config.reactors.memory = memory;

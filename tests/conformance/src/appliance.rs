@@ -79,7 +79,7 @@ impl Appliance {
                 .map_err(|error| format!("log: {error}"))
         };
         let child = Command::new(&self.binary)
-            .arg("serve")
+            .args(["serve", "--api", "off"])
             .arg("--config")
             .arg(self.folder.path().join("forebay.toml"))
             .stdin(Stdio::null())

@@ -30,6 +30,9 @@ impl Config {
     /// The first thing that is wrong, as a sentence.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_reactors()?;
+        if self.api.certificate.is_some() != self.api.key.is_some() {
+            return refuse("api.certificate and api.key go together: give both.".into());
+        }
         let mut names = BTreeMap::new();
         for bdev in &self.bdevs {
             check_bdev(bdev, &names)?;
@@ -104,8 +107,8 @@ fn check_size(name: &str, bytes: u64, block: u32) -> Result<(), ConfigError> {
 
 fn check_bdev(bdev: &BdevConfig, known: &BTreeMap<&str, &BdevConfig>) -> Result<(), ConfigError> {
     let name = &bdev.name;
-    if name.is_empty() || name.len() > 64 {
-        return refuse(format!("A bdev's name has 1 to 64 characters, not \"{name}\"."));
+    if let Err(why) = name.parse::<webui_api::model::Name>() {
+        return refuse(format!("A bdev: {why}"));
     }
     match &bdev.kind {
         BdevKind::Ram { size, block } | BdevKind::Null { size, block } => {

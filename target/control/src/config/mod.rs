@@ -1,8 +1,10 @@
 //! The configuration: a TOML file, flags, or the embedded default, all ending in one [`Config`].
 
+mod api;
 mod check;
 mod size;
 
+pub use api::{API_PORT, Api, ApiAddress};
 pub use check::{ConfigError, check_nqn};
 pub use size::Size;
 
@@ -23,6 +25,9 @@ pub struct Config {
     /// Cores and memory.
     #[serde(default)]
     pub reactors: Reactors,
+    /// The API.
+    #[serde(default)]
+    pub api: Api,
     /// The TCP fabric.
     #[serde(default)]
     pub tcp: Tcp,
@@ -323,6 +328,7 @@ impl Config {
             data_dir,
             control: None,
             reactors: Reactors::default(),
+            api: Api::default(),
             tcp: Tcp::default(),
             bdevs: vec![BdevConfig {
                 name: "disk0".into(),

@@ -1,6 +1,6 @@
 //! The command line over the REST API: one file for each thing it speaks of.
 
-mod access;
+pub mod access;
 mod access_list;
 pub mod alerts;
 pub mod apply;

@@ -44,7 +44,8 @@ impl Appliance {
     pub fn start_in(dir: TempDir, listen: &str, flags: &[&str]) -> Appliance {
         let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
         command.arg("serve").arg("--data-dir").arg(dir.path());
-        command.args(["--listen", listen, "--nqn", NQN, "--memory", "32MiB"]).args(flags);
+        command.args(["--listen", listen, "--nqn", NQN, "--memory", "32MiB"]);
+        command.args(["--api", "127.0.0.1:0"]).args(flags);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let address = greeting(&mut child);
         Appliance { child, address, dir }
@@ -55,7 +56,7 @@ impl Appliance {
         let dir = tempfile::tempdir().expect("a folder");
         let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
         command.arg("serve").arg("--data-dir").arg(dir.path()).arg("--config").arg(file);
-        command.args(["--listen", "127.0.0.1:0"]);
+        command.args(["--listen", "127.0.0.1:0", "--api", "127.0.0.1:0"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let address = greeting(&mut child);
         Appliance { child, address, dir }

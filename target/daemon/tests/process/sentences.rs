@@ -5,7 +5,8 @@ use crate::appliance::{Appliance, NQN, refusal};
 fn serve(flags: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().to_str().unwrap().to_owned();
-    refusal(&[&["serve", "--data-dir", &data, "--listen", "127.0.0.1:0"], flags].concat())
+    let fixed = ["serve", "--data-dir", &data, "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0"];
+    refusal(&[&fixed[..], flags].concat())
 }
 
 #[test]
@@ -36,7 +37,7 @@ fn an_address_that_is_taken_or_not_ours_is_said() {
     let address = first.address();
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().to_str().unwrap();
-    let flags = ["serve", "--data-dir", data, "--ram", "1MiB", "--listen"];
+    let flags = ["serve", "--data-dir", data, "--ram", "1MiB", "--api", "off", "--listen"];
     let busy = refusal(&[&flags[..], &[&address]].concat());
     assert!(busy.contains("is in use by another program"), "{busy}");
     let foreign = refusal(&[&flags[..], &["192.0.2.1:4420"]].concat());

@@ -1,0 +1,201 @@
+//! Devices: attached, detached, looked at again.
+
+use super::Node;
+use crate::config::{BdevConfig, BdevKind, Size};
+use crate::state::{DevicePlace, KnownDevice};
+use std::path::{Path, PathBuf};
+use webui_api::Refusal;
+use webui_api::model::{DeviceAttach, DeviceRef};
+
+impl DevicePlace {
+    /// What is opened there. A file that is gone is not made again: what was in it would be taken
+    /// for lost.
+    pub(crate) fn kind(&self) -> BdevKind {
+        match self {
+            DevicePlace::Path(path) => {
+                BdevKind::File { path: path.clone(), size: None, block: block_of(path) }
+            }
+            DevicePlace::Memory(bytes) => BdevKind::Ram { size: Size(*bytes), block: 4096 },
+        }
+    }
+}
+
+/// Blocks of 4096 bytes, unless a device of the kernel has a size that is no multiple of them.
+fn block_of(path: &Path) -> u32 {
+    let odd = |bytes: u64| !bytes.is_multiple_of(4096);
+    let sectors = |name: &str| {
+        let text = std::fs::read_to_string(format!("/sys/class/block/{name}/size")).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = path.file_name().and_then(|name| name.to_str()).filter(|_| path.starts_with("/dev"));
+    match name.and_then(sectors) {
+        Some(sectors) if odd(sectors * 512) => 512,
+        _ => 4096,
+    }
+}
+
+/// A name for what is at `path`: its last part, as far as a name can have its characters.
+fn name_for(path: &Path) -> String {
+    let last = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let fits = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let name: String = last.chars().map(fits).take(60).collect();
+    let name = name.trim_start_matches(['.', '_', '-']);
+    if name.is_empty() { "device".to_owned() } else { name.to_owned() }
+}
+
+/// One path for each file.
+fn canonical(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+impl Node {
+    /// The name of the device at `path`, if it is attached.
+    pub(crate) fn device_at(&self, path: &Path) -> Option<String> {
+        let path = canonical(path);
+        let configured = self.bdevs.paths();
+        let known = self.state().devices.iter().filter_map(|known| match &known.place {
+            DevicePlace::Path(path) => Some((known.name.as_str(), path.as_path())),
+            DevicePlace::Memory(_) => None,
+        });
+        configured
+            .chain(known)
+            .find(|(_, other)| canonical(other) == path)
+            .map(|(name, _)| name.to_owned())
+    }
+
+    fn is_device(&self, name: &str) -> bool {
+        self.bdevs.get(name).is_ok() || self.state().devices.iter().any(|known| known.name == name)
+    }
+
+    /// Attaches a device, durably. Returns its name.
+    pub(crate) fn attach(&mut self, request: &DeviceAttach) -> Result<String, Refusal> {
+        let place = match (&request.path, request.bytes) {
+            (Some(path), _) => DevicePlace::Path(path.as_str().into()),
+            (None, Some(bytes)) => DevicePlace::Memory(bytes - bytes % 4096),
+            (None, None) => {
+                return Err(Refusal::invalid("Memory needs a size: give it in bytes."));
+            }
+        };
+        let name = match (&request.name, &place) {
+            (Some(name), _) => name.to_string(),
+            (None, DevicePlace::Path(path)) => self.free_name(&name_for(path)),
+            (None, DevicePlace::Memory(_)) => self.free_name("memory"),
+        };
+        if self.is_device(&name) {
+            return Err(Refusal::exists(format!("There is a device {name} already.")));
+        }
+        let size = match &place {
+            DevicePlace::Path(path) if !path.exists() => request.bytes.map(Size),
+            _ => None,
+        };
+        let mut kind = place.kind();
+        if let BdevKind::File { size: made, .. } = &mut kind {
+            *made = size;
+        }
+        let config = BdevConfig { name: name.clone(), kind };
+        self.bdevs.add(&config).map_err(Refusal::invalid)?;
+        let known = KnownDevice { name: name.clone(), place };
+        if let Err(refusal) = self.change_state(|state| state.devices.push(known)) {
+            // It was opened just now, and nobody uses it.
+            let _ = self.bdevs.remove(&name);
+            return Err(refusal);
+        }
+        tracing::info!(device = name, "attached");
+        Ok(name)
+    }
+
+    /// `wanted`, or the first name that is free with a number behind it.
+    fn free_name(&self, wanted: &str) -> String {
+        let numbered = (2..).map(|number| format!("{wanted}-{number}"));
+        let mut names = std::iter::once(wanted.to_owned()).chain(numbered);
+        names.find(|name| !self.is_device(name)).expect("fewer devices than numbers")
+    }
+
+    /// The device that is meant: one that is attached, or a path, which is attached. Returns its
+    /// name, and whether it is new.
+    pub(crate) fn resolve(&mut self, device: &DeviceRef) -> Result<(String, bool), Refusal> {
+        if !device.is_path() {
+            let name = device.as_str();
+            return match self.is_device(name) {
+                true => Ok((name.to_owned(), false)),
+                false => Err(Refusal::not_found(format!(
+                    "There is no device {name}: attach it first, or give its path."
+                ))),
+            };
+        }
+        if let Some(name) = self.device_at(Path::new(device.as_str())) {
+            return Ok((name, false));
+        }
+        let request = DeviceAttach { name: None, path: Some(device.clone()), bytes: None };
+        Ok((self.attach(&request)?, true))
+    }
+
+    /// Lets go of a device that nobody uses, durably.
+    pub(crate) fn detach(&mut self, name: &str) -> Result<(), Refusal> {
+        if self.config.bdevs.iter().any(|bdev| bdev.name == name) {
+            return Err(Refusal::refused(format!(
+                "The configuration file declares device {name}: take it out there."
+            )));
+        }
+        if !self.is_device(name) {
+            return Err(Refusal::not_found(format!("There is no device {name}.")));
+        }
+        if let Some(user) = self.bdevs.user(name) {
+            return Err(Refusal::in_use(format!("Device {name} is in use by {user}.")));
+        }
+        if let Some(pool) = self.pool_that_misses(name) {
+            return Err(Refusal::in_use(format!(
+                "Device {name} is part of pool {pool}, which waits for it: export the pool first."
+            )));
+        }
+        if self.bdevs.get(name).is_ok() {
+            self.bdevs.remove(name).map_err(Refusal::in_use)?;
+        }
+        self.troubles.devices.remove(name);
+        self.change_state(|state| state.devices.retain(|known| known.name != name))
+    }
+
+    /// The pool that is not there and was last seen on the device.
+    pub(crate) fn pool_that_misses(&self, device: &str) -> Option<String> {
+        let missing = |known: &&crate::state::KnownPool| {
+            !self.pools.contains_key(&known.name) && known.devices.iter().any(|d| d == device)
+        };
+        self.state().pools.iter().find(missing).map(|known| known.name.clone())
+    }
+
+    /// Looks at a device again: whether it is there now, and how large it is.
+    pub(crate) fn look_again(&mut self, name: &str) -> Result<(), Refusal> {
+        if !self.is_device(name) {
+            return Err(Refusal::not_found(format!("There is no device {name}.")));
+        }
+        if self.troubles.devices.contains_key(name) {
+            self.restore();
+            return match self.troubles.devices.get(name) {
+                Some(why) => Err(Refusal::device(format!("Device {name} is missing: {why}"))),
+                None => Ok(()),
+            };
+        }
+        if self.bdevs.has_fixed_size(name) {
+            return Ok(());
+        }
+        self.rescan(name).map(drop).map_err(Refusal::device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use webui_api::model::Name;
+
+    #[test]
+    fn devices_are_named_after_their_paths() {
+        for (path, name) in
+            [("/dev/nvme0n1", "nvme0n1"), ("/srv/a b.img", "a-b.img"), ("/x/.hidden", "hidden")]
+        {
+            assert_eq!(name_for(Path::new(path)), name);
+        }
+        assert_eq!(name_for(Path::new("/")), "device");
+        assert!(Name::try_from(name_for(Path::new(&format!("/{}", "x".repeat(200))))).is_ok());
+    }
+}

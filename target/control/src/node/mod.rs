@@ -1,0 +1,200 @@
+//! The running appliance: reactors, block devices, pools, subsystems and listeners, and their
+//! changes.
+
+mod devices;
+mod doors;
+mod pools;
+mod reactors;
+mod restore;
+mod sources;
+mod subsystems;
+mod volumes;
+
+pub(crate) use doors::Door;
+pub use reactors::ReactorEntry;
+pub(crate) use restore::Troubles;
+pub(crate) use subsystems::hosts;
+
+use crate::bdevs::Bdevs;
+use crate::config::Config;
+use crate::pool::OpenPool;
+use crate::state::{State, StateFile};
+use crate::{drain, exports};
+use bdev::Memory;
+use bdev::dma::{Backing, PoolPlan};
+use nvmf::registry::{Registry, RegistryConfig};
+use nvmf::subsystem::Hosts;
+use nvmf_tcp::{ConnectionLimit, Inbox};
+use reactor::thread;
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use webui_api::Refusal;
+
+/// How long hosts' connections may take to end on the way down.
+const CLOSE: Duration = Duration::from_secs(10);
+
+/// How long a flush may take on the way down.
+const FLUSH: Duration = Duration::from_secs(60);
+
+/// The running appliance.
+pub struct Node {
+    pub(crate) config: Config,
+    pub(crate) reactors: Vec<ReactorEntry>,
+    threads: Vec<JoinHandle<()>>,
+    inboxes: Vec<Arc<Inbox>>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) bdevs: Bdevs,
+    pub(crate) pools: BTreeMap<String, OpenPool>,
+    pub(crate) connections: Arc<ConnectionLimit>,
+    pub(crate) backing: Backing,
+    pub(crate) started: Instant,
+    pub(crate) doors: Vec<Door>,
+    state: StateFile,
+    pub(crate) troubles: Troubles,
+}
+
+impl Node {
+    /// Opens and starts everything that `config` describes, and what was there when it last ran.
+    /// Of the latter, what cannot be had now is left out, and known to be missing.
+    ///
+    /// # Errors
+    /// A sentence: what could not be had, and what to do.
+    pub fn start(config: Config) -> Result<Node, String> {
+        config.check().map_err(|error| error.0)?;
+        let state = StateFile::open(&config.data_dir).map_err(|error| error.0)?;
+        let sockets: Result<Vec<_>, String> = config.listeners.iter().map(doors::bind).collect();
+        let sockets = sockets?;
+        let cores = reactors::cores(&config)?;
+        let plan = PoolPlan::for_bytes(config.reactors.memory.0 as usize);
+        let memory = Memory::map(cores.len(), plan.bytes()).map_err(|error| {
+            format!(
+                "{} of memory for each of {} reactors cannot be had: {error}. Lower \
+                 reactors.memory.",
+                config.reactors.memory,
+                cores.len()
+            )
+        })?;
+        let memory = Arc::new(memory);
+        let backing = memory.regions()[0].backing();
+        tracing::info!(reactors = cores.len(), pages = %backing, "memory");
+        let registry = Arc::new(new_registry(cores.len())?);
+        let connections = ConnectionLimit::new(config.tcp.connections);
+        let mut node = Node {
+            config,
+            reactors: Vec::new(),
+            threads: Vec::new(),
+            inboxes: Vec::new(),
+            registry,
+            bdevs: Bdevs::default(),
+            pools: BTreeMap::new(),
+            connections,
+            backing,
+            started: Instant::now(),
+            doors: Vec::new(),
+            state,
+            troubles: Troubles::default(),
+        };
+        let opened = node.open(sockets, &cores, &memory, &plan);
+        opened.inspect_err(|_| {
+            node.close_pools();
+            node.end_threads();
+        })?;
+        Ok(node)
+    }
+
+    fn open(
+        &mut self,
+        sockets: Vec<TcpListener>,
+        cores: &[Option<usize>],
+        memory: &Arc<Memory>,
+        plan: &PoolPlan,
+    ) -> Result<(), String> {
+        for bdev in self.config.bdevs.clone() {
+            self.bdevs.add(&bdev)?;
+        }
+        for (number, core) in cores.iter().enumerate() {
+            self.start_reactor(number, *core, memory, plan)?;
+        }
+        for subsystem in self.config.subsystems.clone() {
+            self.add_subsystem(&subsystem)?;
+        }
+        self.restore();
+        // Last: hosts that come back find everything.
+        for (listener, socket) in self.config.listeners.clone().iter().zip(sockets) {
+            self.open_door(socket, listener.discovery_only, true)?;
+        }
+        self.restore_listeners();
+        Ok(())
+    }
+
+    /// The configuration it was started with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What is wanted beside the configuration.
+    pub fn state(&self) -> &State {
+        self.state.get()
+    }
+
+    /// Changes what is wanted, durably.
+    pub(crate) fn change_state(&mut self, change: impl FnOnce(&mut State)) -> Result<(), Refusal> {
+        self.state.change(change).map_err(|error| Refusal::device(error.0))
+    }
+
+    /// Stops: no new connection, the commands under way end and are answered, connections close,
+    /// caches are flushed, pools are closed, reactors end.
+    ///
+    /// # Errors
+    /// A sentence, when something written may not have reached its device.
+    pub fn stop(mut self) -> Result<(), String> {
+        self.doors.clear();
+        self.registry.shut_down();
+        let until = Instant::now() + CLOSE;
+        while self.connections.open() > 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if self.connections.open() > 0 {
+            tracing::warn!(open = self.connections.open(), "connections do not end; going on");
+        }
+        let mut unflushed = self.flush();
+        unflushed.extend(self.close_pools());
+        self.end_threads();
+        match unflushed.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "These could not be flushed, and what was written to them since their last flush \
+                 may be lost with power: {}.",
+                unflushed.join(", ")
+            )),
+        }
+    }
+
+    /// Flushes every bdev with a volatile cache. Returns the names of those that failed.
+    fn flush(&self) -> Vec<String> {
+        let Some(first) = self.reactors.first() else { return Vec::new() };
+        let number = first.handle.number();
+        let mut names = Vec::new();
+        let mut channels = Vec::new();
+        for namespace in exports::all(&self.registry) {
+            if let Some(channel) = namespace.channel(number)
+                && namespace.bdev().geometry().volatile_cache
+            {
+                names.push(self.name_of(namespace.bdev()));
+                channels.push(channel);
+            }
+        }
+        let failed = drain::flush(&first.handle, channels, FLUSH);
+        failed.into_iter().map(|place| names[place].clone()).collect()
+    }
+}
+
+fn new_registry(reactors: usize) -> Result<Registry, String> {
+    let nqn = nvmf::registry::DISCOVERY_NQN;
+    let discovery = subsystems::subsystem_config(nqn, subsystems::serial_of(nqn), Hosts::Any);
+    let config = RegistryConfig { reactors, discovery, now_ns: thread::clock_ns() };
+    Registry::new(config).map_err(|error| error.to_string())
+}

@@ -1,0 +1,366 @@
+//! Pools: made, imported, exported, deleted; their devices added and drained.
+
+use super::Node;
+use crate::exports;
+use crate::pool::{BdevMedium, OpenPool, Part, refusal};
+use crate::state::KnownPool;
+use bdev_pool::{Found, PoolStatus, probe};
+use std::sync::Arc;
+use uuid::Uuid;
+use webui_api::Refusal;
+use webui_api::model::{DeviceRef, Name, PoolCreate};
+
+/// What is on a free device.
+pub(crate) struct Seen {
+    pub name: String,
+    pub found: Found,
+}
+
+/// How a device's user is called that is a pool.
+fn user(pool: &str) -> String {
+    format!("pool \"{pool}\"")
+}
+
+impl Node {
+    /// Takes a device for a pool and opens it for the pool's metadata.
+    fn take_part(&mut self, device: &str, pool: &str) -> Result<Part, Refusal> {
+        if let Some(why) = self.troubles.devices.get(device) {
+            return Err(Refusal::device(format!("Device {device} is missing: {why}")));
+        }
+        let bdev = self.bdevs.claim(device, &user(pool)).map_err(Refusal::in_use)?;
+        let open: usize = self.pools.values().map(|pool| pool.devices().count()).sum();
+        let reactor = self.reactors[open % self.reactors.len()].handle.clone();
+        match BdevMedium::open(bdev.clone(), reactor) {
+            Ok(medium) => Ok(Part { name: device.to_owned(), bdev, medium: Arc::new(medium) }),
+            Err(why) => {
+                self.bdevs.release(device);
+                Err(Refusal::device(format!("Device {device} cannot be opened: {why}.")))
+            }
+        }
+    }
+
+    /// Lets go of devices that no pool was opened on.
+    fn give_parts(&mut self, parts: &[Part]) {
+        for part in parts {
+            part.medium.close();
+            self.bdevs.release(&part.name);
+        }
+    }
+
+    fn take_parts(&mut self, devices: &[String], pool: &str) -> Result<Vec<Part>, Refusal> {
+        let mut parts = Vec::new();
+        for device in devices {
+            match self.take_part(device, pool) {
+                Ok(part) => parts.push(part),
+                Err(refusal) => {
+                    self.give_parts(&parts);
+                    return Err(refusal);
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    /// The devices that are meant. What is attached for this is detached again if `then` refuses.
+    fn with_devices<R>(
+        &mut self,
+        devices: &[DeviceRef],
+        then: impl FnOnce(&mut Node, &[String]) -> Result<R, Refusal>,
+    ) -> Result<R, Refusal> {
+        let (mut names, mut new) = (Vec::new(), Vec::new());
+        let resolved = devices.iter().try_for_each(|device| {
+            let (name, is_new) = self.resolve(device)?;
+            if names.contains(&name) {
+                return Err(Refusal::invalid(format!("Device {name} is named twice.")));
+            }
+            new.extend(is_new.then(|| name.clone()));
+            names.push(name);
+            Ok(())
+        });
+        let done = resolved.and_then(|()| then(self, &names));
+        if done.is_err() {
+            for name in new {
+                if let Err(refusal) = self.detach(&name) {
+                    tracing::warn!(%refusal, "a device stays attached");
+                }
+            }
+        }
+        done
+    }
+
+    /// Makes a pool, durably.
+    pub(crate) fn make_pool(&mut self, request: &PoolCreate) -> Result<(), Refusal> {
+        let name = request.name.as_str();
+        if self.state().pools.iter().any(|known| known.name == name) {
+            return Err(Refusal::exists(format!("There is a pool {name} already.")));
+        }
+        self.with_devices(&request.devices, |node, devices| {
+            let parts = node.take_parts(devices, name)?;
+            let made = OpenPool::create(name, &parts, request.force, &node.handles());
+            node.keep_pool(made, &parts)
+        })
+    }
+
+    /// Keeps a pool that was opened, durably.
+    fn keep_pool(
+        &mut self,
+        opened: Result<OpenPool, Refusal>,
+        parts: &[Part],
+    ) -> Result<(), Refusal> {
+        let pool = opened.inspect_err(|_| self.give_parts(parts))?;
+        let (name, uuid) = (pool.pool.name().to_owned(), pool.pool.uuid());
+        let devices = pool.devices().map(str::to_owned).collect();
+        let known = KnownPool { name: name.clone(), uuid, devices };
+        let kept = self.change_state(|state| {
+            state.pools.retain(|other| other.name != name);
+            state.pools.push(known);
+        });
+        if let Err(refusal) = kept {
+            // Nothing is open in it yet.
+            let devices = pool.close().unwrap_or_else(|left| left.0.let_go());
+            devices.iter().for_each(|device| self.bdevs.release(device));
+            return Err(refusal);
+        }
+        tracing::info!(pool = name, %uuid, "imported");
+        self.troubles.pools.remove(&name);
+        self.pools.insert(name, pool);
+        Ok(())
+    }
+
+    /// What is on devices that nobody uses; of those named only, if any are.
+    pub(crate) fn scan(&mut self, among: &[String]) -> Vec<Seen> {
+        let free = self.bdevs.iter().filter(|(_, _, user)| user.is_none());
+        let names: Vec<String> = free
+            .map(|(name, _, _)| name.to_owned())
+            .filter(|name| among.is_empty() || among.contains(name))
+            .collect();
+        let mut seen = Vec::new();
+        for name in names {
+            let Ok(part) = self.take_part(&name, "?") else { continue };
+            let found = probe(&*part.medium);
+            self.give_parts(&[part]);
+            seen.push(Seen { name, found });
+        }
+        seen
+    }
+
+    /// Imports a pool whose devices are among those that nobody uses, durably.
+    pub(crate) fn import(
+        &mut self,
+        name: Option<&Name>,
+        devices: &[DeviceRef],
+    ) -> Result<String, Refusal> {
+        self.with_devices(devices, |node, among| {
+            let seen = node.scan(among);
+            let uuid = choose(&seen, name)?;
+            node.import_from(&seen, uuid)
+        })
+    }
+
+    fn import_from(&mut self, seen: &[Seen], uuid: Uuid) -> Result<String, Refusal> {
+        let of = |seen: &&Seen| matches!(&seen.found, Found::Pool(pool, _, _) if *pool == uuid);
+        let devices: Vec<String> = seen.iter().filter(of).map(|seen| seen.name.clone()).collect();
+        let name = seen.iter().find_map(|seen| match &seen.found {
+            Found::Pool(pool, name, _) if *pool == uuid => Some(name.clone()),
+            _ => None,
+        });
+        let name = name.ok_or_else(|| {
+            Refusal::not_found(format!("None of its devices is there (pool {uuid})."))
+        })?;
+        let other = self.state().pools.iter().find(|known| known.name == name);
+        if other.is_some_and(|known| known.uuid != uuid) {
+            return Err(Refusal::exists(format!(
+                "There is another pool {name}: export that one first."
+            )));
+        }
+        let parts = self.take_parts(&devices, &name)?;
+        let opened = OpenPool::import(&parts, &self.handles());
+        self.keep_pool(opened, &parts)?;
+        Ok(name)
+    }
+
+    /// Imports a pool that is wanted.
+    pub(super) fn import_known(&mut self, known: &KnownPool) -> Result<(), String> {
+        let missing: Vec<String> = known
+            .devices
+            .iter()
+            .filter_map(|name| Some(format!("Device {name}: {}", self.troubles.devices.get(name)?)))
+            .collect();
+        let seen = self.scan(&[]);
+        self.import_from(&seen, known.uuid).map(drop).map_err(|refusal| {
+            let missing = missing.join(" ");
+            if missing.is_empty() { refusal.message } else { missing }
+        })
+    }
+
+    /// Lets go of a pool, durably: its volumes are not exported any more, and its devices stay
+    /// attached.
+    pub(crate) fn export_pool(&mut self, name: &str, force: bool) -> Result<(), Refusal> {
+        if !self.state().pools.iter().any(|known| known.name == name) {
+            return Err(Refusal::not_found(format!("There is no pool {name}.")));
+        }
+        if !force && let Some((source, host)) = self.first_connected(name) {
+            return Err(Refusal::in_use(format!(
+                "{host} is connected to {source}: disconnect it there, or force the export."
+            )));
+        }
+        self.forget_namespaces_of(name)?;
+        let Some(pool) = self.pools.remove(name) else {
+            self.troubles.pools.remove(name);
+            return self.change_state(|state| state.pools.retain(|known| known.name != name));
+        };
+        match pool.close() {
+            Ok(devices) => devices.iter().for_each(|device| self.bdevs.release(device)),
+            Err(left) => {
+                let (pool, refusal) = *left;
+                self.pools.insert(name.to_owned(), pool);
+                return Err(refusal);
+            }
+        }
+        self.change_state(|state| state.pools.retain(|known| known.name != name))
+    }
+
+    fn first_connected(&self, pool: &str) -> Option<(String, String)> {
+        let namespaces = self.state().namespaces.iter();
+        namespaces.filter(|known| known.source.pool() == Some(pool)).find_map(|known| {
+            let host = self.connected_to(&known.source).into_iter().next()?;
+            Some((known.source.to_string(), host))
+        })
+    }
+
+    fn forget_namespaces_of(&mut self, pool: &str) -> Result<(), Refusal> {
+        let of = |known: &&crate::state::KnownNamespace| known.source.pool() == Some(pool);
+        let known: Vec<_> = self.state().namespaces.iter().filter(of).cloned().collect();
+        known.iter().try_for_each(|known| self.forget_namespace(known))
+    }
+
+    /// Deletes a pool without volumes: its devices are empty afterwards.
+    pub(crate) fn delete_pool(&mut self, name: &str) -> Result<(), Refusal> {
+        let status = self.open_pool(name)?.status()?;
+        if !status.volumes.is_empty() {
+            let names: Vec<&str> =
+                status.volumes.iter().take(3).map(|volume| &*volume.name).collect();
+            return Err(Refusal::in_use(format!(
+                "Pool {name} has {} volumes ({}{}): delete them first.",
+                status.volumes.len(),
+                names.join(", "),
+                if status.volumes.len() > 3 { ", ..." } else { "" }
+            )));
+        }
+        let devices: Vec<String> = self.open_pool(name)?.devices().map(str::to_owned).collect();
+        self.export_pool(name, true)?;
+        let parts = self.take_parts(&devices, name)?;
+        let wiped = parts.iter().try_for_each(wipe);
+        self.give_parts(&parts);
+        wiped
+    }
+
+    /// Adds a device to a pool, durably.
+    pub(crate) fn add_pool_device(
+        &mut self,
+        pool: &str,
+        device: &DeviceRef,
+        force: bool,
+    ) -> Result<String, Refusal> {
+        self.open_pool(pool)?;
+        self.with_devices(std::slice::from_ref(device), |node, names| {
+            let part = node.take_part(&names[0], pool)?;
+            let open = node.open_pool(pool)?;
+            let added = open.pool.add_device(part.member(), Uuid::new_v4(), force);
+            if let Err(error) = added {
+                node.give_parts(&[part]);
+                return Err(refusal(error));
+            }
+            open.added(&part);
+            node.note_devices(pool)?;
+            Ok(part.name)
+        })
+    }
+
+    /// Writes down what a pool is on.
+    fn note_devices(&mut self, pool: &str) -> Result<(), Refusal> {
+        let devices: Vec<String> = self.open_pool(pool)?.devices().map(str::to_owned).collect();
+        self.change_state(|state| {
+            for known in state.pools.iter_mut().filter(|known| known.name == pool) {
+                known.devices.clone_from(&devices);
+            }
+        })
+    }
+
+    /// Lets go of devices that have been drained. Returns them.
+    pub(crate) fn settle(&mut self, pool: &str, status: &PoolStatus) -> Vec<String> {
+        let Some(open) = self.pools.get_mut(pool) else { return Vec::new() };
+        let is_member = |name: &str| status.devices.iter().any(|device| device.name == name);
+        let gone: Vec<String> =
+            open.devices().filter(|name| !is_member(name)).map(str::to_owned).collect();
+        for name in &gone {
+            open.drop_device(name);
+            self.bdevs.release(name);
+        }
+        if !gone.is_empty()
+            && let Err(refusal) = self.note_devices(pool)
+        {
+            tracing::error!("{refusal}");
+        }
+        gone
+    }
+
+    /// Closes every pool on the way down. Returns those that did not close well.
+    pub(super) fn close_pools(&mut self) -> Vec<String> {
+        let handles = self.handles();
+        for namespace in exports::all(&self.registry) {
+            let of_a_pool = |pool: &OpenPool| pool.source_of(namespace.bdev()).is_some();
+            if self.pools.values().any(of_a_pool) {
+                exports::close(&namespace, &handles);
+            }
+        }
+        let mut failed = Vec::new();
+        for (name, pool) in std::mem::take(&mut self.pools) {
+            if let Err(left) = pool.close() {
+                let (pool, refusal) = *left;
+                tracing::error!(pool = name, "{refusal}");
+                failed.push(format!("pool {name}"));
+                drop(pool);
+            }
+        }
+        failed
+    }
+}
+
+/// Which of the pools that were found is meant.
+fn choose(seen: &[Seen], name: Option<&Name>) -> Result<Uuid, Refusal> {
+    let mut found: Vec<(Uuid, &str)> = Vec::new();
+    for seen in seen {
+        if let Found::Pool(uuid, pool, _) = &seen.found
+            && name.is_none_or(|name| name.as_str() == pool)
+            && !found.contains(&(*uuid, pool))
+        {
+            found.push((*uuid, pool));
+        }
+    }
+    match (&found[..], name) {
+        ([(uuid, _)], _) => Ok(*uuid),
+        ([], Some(name)) => {
+            Err(Refusal::not_found(format!("No pool {name} is on the devices that are free.")))
+        }
+        ([], None) => Err(Refusal::not_found("No pool is on the devices that are free.")),
+        (several, _) => {
+            let names: Vec<String> =
+                several.iter().map(|(uuid, name)| format!("{name} ({uuid})")).collect();
+            Err(Refusal::invalid(format!(
+                "There are several pools: {}. Say which by its name, or name its devices.",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+/// Makes a device that nobody uses empty: the superblocks of a pool are gone.
+fn wipe(part: &Part) -> Result<(), Refusal> {
+    use bdev_pool::{BLOCK_BYTES, Medium};
+    let zeros = [0; 2 * BLOCK_BYTES];
+    let wiped = part.medium.write(&[(0, &zeros)]).and_then(|()| part.medium.flush());
+    wiped.map_err(|error| {
+        Refusal::device(format!("Device {} cannot be written: {error}.", part.name))
+    })
+}

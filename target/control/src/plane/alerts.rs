@@ -1,0 +1,137 @@
+//! Alerts: what somebody should do something about.
+
+use super::Statuses;
+use super::words;
+use crate::node::Node;
+use std::collections::BTreeMap;
+use webui_api::model::{Alert, Object, ObjectKind, Severity};
+
+/// Alerts whose cause is there, by their names.
+#[derive(Default)]
+pub(super) struct Alerts {
+    raised: BTreeMap<String, Alert>,
+}
+
+/// A pool that has less than this share of its space free is nearly full.
+const NEARLY: u64 = 10;
+
+impl Alerts {
+    pub(super) fn list(&self) -> Vec<Alert> {
+        self.raised.values().cloned().collect()
+    }
+
+    /// Takes over what is wrong now. Returns what was raised and what was cleared.
+    pub(super) fn look(&mut self, now: Vec<Alert>) -> (Vec<Alert>, Vec<Alert>) {
+        let mut next = BTreeMap::new();
+        let mut raised = Vec::new();
+        for mut alert in now {
+            match self.raised.remove(&alert.id) {
+                Some(before) => alert.since_ms = before.since_ms,
+                None => raised.push(alert.clone()),
+            }
+            next.insert(alert.id.clone(), alert);
+        }
+        let cleared = std::mem::replace(&mut self.raised, next).into_values().collect();
+        (raised, cleared)
+    }
+}
+
+struct Found {
+    alerts: Vec<Alert>,
+    now_ms: u64,
+}
+
+impl Found {
+    fn add(
+        &mut self,
+        what: &str,
+        severity: Severity,
+        object: (ObjectKind, &str),
+        message: String,
+        advice: &str,
+    ) {
+        self.alerts.push(Alert {
+            id: format!("{what}:{}", object.1),
+            since_ms: self.now_ms,
+            severity,
+            object: Object::new(object.0, object.1),
+            message,
+            advice: advice.to_owned(),
+        });
+    }
+}
+
+/// Everything that is wrong now.
+pub(super) fn all(node: &Node, statuses: &Statuses, now_ms: u64) -> Vec<Alert> {
+    let mut found = Found { alerts: Vec::new(), now_ms };
+    of_pools(&mut found, statuses);
+    let troubles = &node.troubles;
+    for (name, why) in &troubles.devices {
+        found.add(
+            "device-missing",
+            Severity::Critical,
+            (ObjectKind::Device, name),
+            format!("Device {name} is missing: {why}"),
+            "Bring it back: it is looked for every few seconds. Or detach it.",
+        );
+    }
+    for (name, why) in &troubles.pools {
+        found.add(
+            "pool-missing",
+            Severity::Critical,
+            (ObjectKind::Pool, name),
+            format!("Pool {name} cannot be imported: {why}"),
+            "Bring its devices back; it is imported when all are there.",
+        );
+    }
+    for ((nqn, nsid), why) in &troubles.namespaces {
+        found.add(
+            "namespace-missing",
+            Severity::Critical,
+            (ObjectKind::Namespace, &format!("{nqn}/{nsid}")),
+            format!("Namespace {nsid} of {nqn} is not served: {why}"),
+            "It comes back with what it shows; or remove it.",
+        );
+    }
+    for (address, why) in &troubles.listeners {
+        found.add(
+            "listener-closed",
+            Severity::Critical,
+            (ObjectKind::Listener, &address.to_string()),
+            why.clone(),
+            "Free the address, or delete the listener.",
+        );
+    }
+    found.alerts
+}
+
+fn of_pools(found: &mut Found, statuses: &Statuses) {
+    for (name, status) in statuses {
+        let object = (ObjectKind::Pool, name.as_str());
+        let space = &status.space;
+        if let Some(why) = &status.failed {
+            let advice = "Stop what uses the pool, see to its devices, and import it again.";
+            found.add("pool-failed", Severity::Critical, object, why.clone(), advice);
+        }
+        if let Some(why) = &status.stopped {
+            let message = format!("A job of pool {name} has stopped: {why}");
+            let advice = "It goes on with the next thing that is asked of the pool.";
+            found.add("job-stopped", Severity::Warning, object, message, advice);
+        }
+        if status.full {
+            let message = format!(
+                "Pool {name} is full: writes that need space fail, reads and overwrites go on."
+            );
+            let advice = "Add a device, delete snapshots or volumes, or trim file systems.";
+            found.add("pool-full", Severity::Critical, object, message, advice);
+        } else if space.free < space.total / NEARLY {
+            let message = format!(
+                "Pool {name} is nearly full: {} of {} are free.",
+                words::bytes(space.free),
+                words::bytes(space.total)
+            );
+            let advice = "Add a device, or delete what nobody needs.";
+            found.add("pool-nearly-full", Severity::Warning, object, message, advice);
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The trait: each method hands on to where its subject is.
+
+use super::view::View;
+use super::{ControlPlane, locked, now_ms};
+use crate::node::Node;
+use webui_api::model::*;
+use webui_api::{Control, EventLog, Made, Refusal};
+
+type Answer<T> = Result<T, Refusal>;
+
+impl ControlPlane {
+    /// Looks at the appliance.
+    fn view<R>(&self, f: impl FnOnce(&View<'_>) -> Answer<R>) -> Answer<R> {
+        self.with(|node: &mut Node| f(&View::of(node)?))
+    }
+}
+
+impl Control for ControlPlane {
+    fn event_log(&self) -> &EventLog {
+        &self.log
+    }
+
+    fn ready(&self) -> Ready {
+        // Whoever holds it is at work: it serves.
+        let down = match self.node.try_lock() {
+            Ok(node) => node.is_none(),
+            Err(_) => false,
+        };
+        let reason = if down { "on its way down" } else { "serves" };
+        Ready { ready: !down, reason: reason.to_owned() }
+    }
+
+    fn appliance(&self) -> Answer<Appliance> {
+        let alerts = locked(&self.seen).alerts.list();
+        self.with(|node| {
+            let worst = alerts.iter().max_by_key(|alert| alert.severity);
+            let status = match worst.map(|alert| alert.severity) {
+                Some(Severity::Critical | Severity::Warning) => Status::Degraded,
+                Some(Severity::Info) | None => Status::Ok,
+            };
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            Ok(Appliance {
+                name: host.trim().to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                started_at_ms: self.started_ms,
+                reactors: node.reactors.len() as u32,
+                memory: node.backing.to_string(),
+                connections: node.connections.open(),
+                status,
+                reason: worst.map_or_else(|| "it serves".to_owned(), |a| a.message.clone()),
+            })
+        })
+    }
+
+    fn statistics(&self) -> Answer<Statistics> {
+        self.with(|node| {
+            let seen = locked(&self.seen);
+            View::of(node)?.statistics(&seen.connected, now_ms())
+        })
+    }
+
+    fn alerts(&self) -> Answer<Vec<Alert>> {
+        Ok(locked(&self.seen).alerts.list())
+    }
+
+    fn devices(&self) -> Answer<Vec<Device>> {
+        self.view(|view| view.devices())
+    }
+
+    fn device(&self, device: &Name) -> Answer<Device> {
+        self.view(|view| view.device(device.as_str()))
+    }
+
+    fn attach_device(&self, request: DeviceAttach) -> Answer<Made<Device>> {
+        self.attach(&request)
+    }
+
+    fn detach_device(&self, device: &Name) -> Answer<()> {
+        self.detach(device)
+    }
+
+    fn rescan_device(&self, device: &Name) -> Answer<Device> {
+        self.rescan(device)
+    }
+
+    fn pools(&self) -> Answer<Vec<Pool>> {
+        self.view(|view| view.pools())
+    }
+
+    fn pool(&self, pool: &Name) -> Answer<Pool> {
+        self.view(|view| view.pool(pool.as_str()))
+    }
+
+    fn create_pool(&self, request: PoolCreate) -> Answer<Made<Pool>> {
+        self.make_pool(&request)
+    }
+
+    fn importable_pools(&self) -> Answer<Vec<ImportablePool>> {
+        self.importable()
+    }
+
+    fn import_pool(&self, request: PoolImport) -> Answer<Made<Pool>> {
+        self.import(&request)
+    }
+
+    fn export_pool(&self, pool: &Name, force: bool) -> Answer<()> {
+        self.let_pool_go(pool, force)
+    }
+
+    fn delete_pool(&self, pool: &Name) -> Answer<()> {
+        self.remove_pool(pool)
+    }
+
+    fn add_device(&self, pool: &Name, request: DeviceAdd) -> Answer<Made<PoolDevice>> {
+        self.widen(pool, &request)
+    }
+
+    fn pool_device(&self, pool: &Name, number: u32) -> Answer<PoolDevice> {
+        self.member(pool, number)
+    }
+
+    fn grow_device(&self, pool: &Name, number: u32) -> Answer<PoolDevice> {
+        self.grow(pool, number)
+    }
+
+    fn drain_device(&self, pool: &Name, number: u32) -> Answer<Job> {
+        self.drain(pool, number)
+    }
+
+    fn remove_device(&self, pool: &Name, number: u32) -> Answer<()> {
+        self.take_out(pool, number)
+    }
+
+    fn volumes(&self, pool: Option<&Name>) -> Answer<Vec<Volume>> {
+        self.view(|view| view.volumes(pool))
+    }
+
+    fn volume(&self, volume: &VolumeRef) -> Answer<Volume> {
+        self.view(|view| view.volume(volume))
+    }
+
+    fn create_volume(&self, pool: &Name, request: VolumeCreate) -> Answer<Made<Volume>> {
+        self.make_volume(pool, &request)
+    }
+
+    fn delete_volume(&self, volume: &VolumeRef, force: bool) -> Answer<()> {
+        self.remove_volume(volume, force)
+    }
+
+    fn rename_volume(&self, volume: &VolumeRef, request: Rename) -> Answer<Volume> {
+        self.rename(volume, &request)
+    }
+
+    fn resize_volume(&self, volume: &VolumeRef, request: Resize) -> Answer<Volume> {
+        self.resize(volume, request)
+    }
+
+    fn set_limits(&self, volume: &VolumeRef, limits: Limits) -> Answer<Volume> {
+        self.limit(volume, limits)
+    }
+
+    fn export_volume(&self, volume: &VolumeRef, request: ExportSet) -> Answer<Volume> {
+        self.set_export(volume, &request)
+    }
+
+    fn unexport_volume(&self, volume: &VolumeRef) -> Answer<()> {
+        self.end_export(volume)
+    }
+
+    fn connect_info(&self, volume: &VolumeRef) -> Answer<ConnectInfo> {
+        self.connect_lines(volume)
+    }
+
+    fn roll_back(&self, volume: &VolumeRef, request: RollBack) -> Answer<Volume> {
+        self.back(volume, &request)
+    }
+
+    fn promote(&self, volume: &VolumeRef) -> Answer<PromoteOutcome> {
+        self.raise(volume)
+    }
+
+    fn snapshots(&self, pool: &Name, volume: Option<&Name>) -> Answer<Vec<Snapshot>> {
+        self.view(|view| view.snapshots(pool, volume))
+    }
+
+    fn snapshot(&self, snapshot: &SnapshotRef) -> Answer<Snapshot> {
+        self.view(|view| view.snapshot(snapshot))
+    }
+
+    fn create_snapshot(
+        &self,
+        volume: &VolumeRef,
+        request: SnapshotCreate,
+    ) -> Answer<Made<Snapshot>> {
+        self.take(volume, &request)
+    }
+
+    fn create_group_snapshot(
+        &self,
+        pool: &Name,
+        request: GroupSnapshotCreate,
+    ) -> Answer<Vec<Snapshot>> {
+        self.take_group(pool, &request)
+    }
+
+    fn delete_snapshot(&self, snapshot: &SnapshotRef) -> Answer<()> {
+        self.drop_snapshot(snapshot)
+    }
+
+    fn clone_snapshot(&self, snapshot: &SnapshotRef, request: VolumeClone) -> Answer<Made<Volume>> {
+        self.clone_into(snapshot, &request)
+    }
+
+    fn export_snapshot(&self, snapshot: &SnapshotRef, request: ExportSet) -> Answer<Snapshot> {
+        self.set_snapshot_export(snapshot, &request)
+    }
+
+    fn unexport_snapshot(&self, snapshot: &SnapshotRef) -> Answer<()> {
+        self.end_snapshot_export(snapshot)
+    }
+
+    fn snapshot_connect_info(&self, snapshot: &SnapshotRef) -> Answer<ConnectInfo> {
+        self.snapshot_lines(snapshot)
+    }
+
+    fn subsystems(&self) -> Answer<Vec<Subsystem>> {
+        self.view(|view| view.subsystems())
+    }
+
+    fn subsystem(&self, nqn: &Nqn) -> Answer<Subsystem> {
+        self.view(|view| view.subsystem(nqn.as_str()))
+    }
+
+    fn create_subsystem(&self, request: SubsystemCreate) -> Answer<Made<Subsystem>> {
+        self.make_subsystem(&request)
+    }
+
+    fn delete_subsystem(&self, nqn: &Nqn) -> Answer<()> {
+        self.drop_subsystem(nqn)
+    }
+
+    fn add_host(&self, nqn: &Nqn, request: HostAdd) -> Answer<Subsystem> {
+        self.let_host(nqn, &request.host)
+    }
+
+    fn remove_host(&self, nqn: &Nqn, host: &HostNqn) -> Answer<Subsystem> {
+        self.forbid_host(nqn, host)
+    }
+
+    fn add_namespace(&self, nqn: &Nqn, request: NamespaceAdd) -> Answer<Made<Namespace>> {
+        self.show_in(nqn, &request)
+    }
+
+    fn remove_namespace(&self, nqn: &Nqn, nsid: u32) -> Answer<()> {
+        self.show_no_more(nqn, nsid)
+    }
+
+    fn hosts(&self) -> Answer<Vec<Host>> {
+        self.view(|view| Ok(view.hosts()))
+    }
+
+    fn host(&self, host: &HostNqn) -> Answer<Host> {
+        let found = self.hosts()?.into_iter().find(|other| other.nqn == *host);
+        found.ok_or_else(|| Refusal::not_found(format!("No host {host} is listed or connected.")))
+    }
+
+    fn controllers(&self) -> Answer<Vec<Controller>> {
+        self.view(|view| Ok(view.controllers()))
+    }
+
+    fn controller(&self, nqn: &Nqn, cntlid: u16) -> Answer<Controller> {
+        let is_it = |c: &Controller| (&c.subsystem, c.cntlid) == (nqn, cntlid);
+        let found = self.controllers()?.into_iter().find(is_it);
+        found.ok_or_else(|| Refusal::not_found(format!("{nqn} has no controller {cntlid}.")))
+    }
+
+    fn listeners(&self) -> Answer<Vec<Listener>> {
+        self.view(|view| Ok(view.listeners()))
+    }
+
+    fn listener(&self, transport: Transport, address: Address) -> Answer<Listener> {
+        self.view(|view| view.listener(transport, address))
+    }
+
+    fn create_listener(&self, request: ListenerCreate) -> Answer<Made<Listener>> {
+        self.listen(&request)
+    }
+
+    fn delete_listener(&self, transport: Transport, address: Address) -> Answer<()> {
+        self.listen_no_more(transport, address)
+    }
+
+    fn jobs(&self) -> Answer<Vec<Job>> {
+        self.look();
+        Ok(locked(&self.seen).jobs.list())
+    }
+
+    fn job(&self, id: u64) -> Answer<Job> {
+        self.look();
+        let found = locked(&self.seen).jobs.get(id);
+        found.ok_or_else(|| Refusal::not_found(format!("There is no job {id}.")))
+    }
+
+    fn cancel_job(&self, id: u64) -> Answer<Job> {
+        let job = self.job(id)?;
+        Err(Refusal::refused(match job.ended_at_ms {
+            Some(_) => format!("Job {id} has ended."),
+            None => format!("Job {id} cannot be ended: what it does is half done otherwise."),
+        }))
+    }
+
+    fn apply(&self, declaration: Declaration, dry_run: bool) -> Answer<Applied> {
+        self.make_so(&declaration, dry_run)
+    }
+
+    fn declaration(&self) -> Answer<Declaration> {
+        self.declare()
+    }
+}

@@ -1,0 +1,217 @@
+//! Jobs: what pools do by themselves, with progress and the time left.
+
+use super::now_ms;
+use bdev_pool::{DeviceState, EXTENT_BYTES, PoolStatus, Progress};
+use std::collections::VecDeque;
+use webui_api::model::{Job, JobKind, JobStatus, Object, ObjectKind};
+
+/// Jobs that have ended and are still shown.
+const ENDED: usize = 100;
+
+/// The speed is that of about the last so many milliseconds.
+const SPEED_MS: u64 = 10_000;
+
+struct Entry {
+    job: Job,
+    pool: String,
+    /// A drain's device.
+    device: Option<String>,
+    /// When how much was done, oldest first.
+    samples: VecDeque<(u64, u64)>,
+}
+
+/// Every job, oldest first.
+#[derive(Default)]
+pub(super) struct Jobs {
+    last: u64,
+    entries: VecDeque<Entry>,
+}
+
+/// What a look at a pool has shown of its jobs: those that are otherwise than before.
+pub(super) enum Turn {
+    New(Job),
+    Ended(Job),
+    Progress(Job),
+}
+
+fn is_running(job: &Job) -> bool {
+    job.ended_at_ms.is_none()
+}
+
+impl Jobs {
+    /// All of them.
+    pub(super) fn list(&self) -> Vec<Job> {
+        self.entries.iter().map(|entry| entry.job.clone()).collect()
+    }
+
+    /// One of them.
+    pub(super) fn get(&self, id: u64) -> Option<Job> {
+        self.entries.iter().find(|entry| entry.job.id == id).map(|entry| entry.job.clone())
+    }
+
+    /// The job that drains a device of a pool, made if there is none.
+    pub(super) fn drain(&mut self, pool: &str, device: &str, bytes: u64) -> Job {
+        let running = self.entries.iter().find(|entry| {
+            is_running(&entry.job) && entry.pool == pool && entry.device.as_deref() == Some(device)
+        });
+        if let Some(entry) = running {
+            return entry.job.clone();
+        }
+        let object = Object::new(ObjectKind::Device, device);
+        let reason = format!("moves what is on {device} to the other devices of {pool}");
+        self.begin(JobKind::Drain, pool, Some(device), object, bytes, reason)
+    }
+
+    fn begin(
+        &mut self,
+        kind: JobKind,
+        pool: &str,
+        device: Option<&str>,
+        object: Object,
+        total_bytes: u64,
+        reason: String,
+    ) -> Job {
+        self.last += 1;
+        let started_at_ms = now_ms();
+        let job = Job {
+            id: self.last,
+            kind,
+            object,
+            done_bytes: 0,
+            total_bytes,
+            bytes_per_second: 0,
+            seconds_left: None,
+            started_at_ms,
+            ended_at_ms: None,
+            status: JobStatus::Running,
+            reason,
+        };
+        let (pool, device) = (pool.to_owned(), device.map(str::to_owned));
+        let samples = VecDeque::from([(started_at_ms, 0)]);
+        self.entries.push_back(Entry { job: job.clone(), pool, device, samples });
+        let ended = self.entries.iter().filter(|entry| !is_running(&entry.job)).count();
+        if ended > ENDED
+            && let Some(oldest) = self.entries.iter().position(|entry| !is_running(&entry.job))
+        {
+            self.entries.remove(oldest);
+        }
+        job
+    }
+
+    /// Takes over what a pool says of its jobs.
+    pub(super) fn look(&mut self, pool: &str, status: &PoolStatus, now_ms: u64) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        let draining = status.devices.iter().find(|device| device.state == DeviceState::Draining);
+        for progress in &status.jobs {
+            let is_drain = progress.what.starts_with("draining");
+            let device = draining.filter(|_| is_drain).map(|device| device.name.as_str());
+            if is_drain && device.is_none() {
+                continue;
+            }
+            let known = self.entries.iter_mut().find(|entry| {
+                is_running(&entry.job) && entry.pool == pool && entry.device.as_deref() == device
+            });
+            if known.is_none() {
+                turns.push(Turn::New(self.found(pool, device, progress)));
+            }
+        }
+        for entry in self.entries.iter_mut().filter(|e| e.pool == pool && is_running(&e.job)) {
+            let of = |progress: &&Progress| {
+                progress.what.starts_with("draining") == entry.device.is_some()
+            };
+            let before = entry.job.clone();
+            let waits = entry.device.as_ref().is_some_and(|device| {
+                let member = status.devices.iter().find(|other| other.name == *device);
+                member.is_some_and(|member| member.state == DeviceState::Draining)
+                    && draining.is_some_and(|first| first.name != *device)
+            });
+            match status.jobs.iter().find(of) {
+                Some(_) if waits => entry.job.status = JobStatus::Waiting,
+                Some(progress) if entry.is_at_work(status) => {
+                    entry.went_on(progress, status.stopped.as_deref(), now_ms);
+                }
+                _ => entry.end(status, now_ms),
+            }
+            if !is_running(&entry.job) {
+                turns.push(Turn::Ended(entry.job.clone()));
+            } else if entry.job != before {
+                turns.push(Turn::Progress(entry.job.clone()));
+            }
+        }
+        turns
+    }
+
+    /// A job that nobody asked for here.
+    fn found(&mut self, pool: &str, device: Option<&str>, progress: &Progress) -> Job {
+        let total = progress.total * EXTENT_BYTES;
+        match device {
+            Some(device) => self.drain(pool, device, total),
+            None => {
+                let object = Object::new(ObjectKind::Pool, pool);
+                let reason = "gives back the space of what was deleted".to_owned();
+                self.begin(JobKind::Reclaim, pool, None, object, total, reason)
+            }
+        }
+    }
+
+    /// Jobs of a pool that is not there any more.
+    pub(super) fn pool_is_gone(&mut self, pool: &str, now_ms: u64) {
+        for entry in self.entries.iter_mut().filter(|e| e.pool == pool && is_running(&e.job)) {
+            entry.job.status = JobStatus::Cancelled;
+            entry.job.ended_at_ms = Some(now_ms);
+            entry.job.seconds_left = None;
+            entry.job.reason = format!("pool {pool} was exported: it goes on when it is imported");
+        }
+    }
+}
+
+impl Entry {
+    /// Whether what it works on is still there.
+    fn is_at_work(&self, status: &PoolStatus) -> bool {
+        let Some(device) = &self.device else { return true };
+        let member = status.devices.iter().find(|other| other.name == *device);
+        member.is_some_and(|member| member.state == DeviceState::Draining)
+    }
+
+    fn went_on(&mut self, progress: &Progress, stopped: Option<&str>, now_ms: u64) {
+        let job = &mut self.job;
+        job.done_bytes = progress.done * EXTENT_BYTES;
+        job.total_bytes = progress.total * EXTENT_BYTES;
+        self.samples.push_back((now_ms, job.done_bytes));
+        while self.samples.len() > 2 && self.samples[1].0 + SPEED_MS <= now_ms {
+            self.samples.pop_front();
+        }
+        let (then_ms, then) = self.samples[0];
+        let (span_ms, moved) =
+            (now_ms.saturating_sub(then_ms), job.done_bytes.saturating_sub(then));
+        job.bytes_per_second = moved.saturating_mul(1000).checked_div(span_ms).unwrap_or(0);
+        let left = job.total_bytes.saturating_sub(job.done_bytes);
+        job.seconds_left = left.checked_div(job.bytes_per_second).filter(|_| stopped.is_none());
+        if let Some(why) = stopped {
+            job.status = JobStatus::Waiting;
+            job.reason = format!("has stopped: {why}");
+        } else {
+            job.status = JobStatus::Running;
+            job.reason.clone_from(&progress.what);
+        }
+    }
+
+    fn end(&mut self, status: &PoolStatus, now_ms: u64) {
+        let job = &mut self.job;
+        job.ended_at_ms = Some(now_ms);
+        job.seconds_left = None;
+        let is_member = |device: &String| status.devices.iter().any(|d| d.name == *device);
+        (job.status, job.reason) = match &self.device {
+            Some(device) if is_member(device) => {
+                (JobStatus::Failed, format!("device {device} is a member of the pool again"))
+            }
+            Some(device) => {
+                (JobStatus::Done, format!("device {device} is empty and no part of the pool"))
+            }
+            None => (JobStatus::Done, "the space is free".to_owned()),
+        };
+        if job.status == JobStatus::Done {
+            job.done_bytes = job.total_bytes;
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The state file: replaced as a whole, durably, or not at all.
+
+use super::{State, VERSION};
+use serde::Deserialize;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Why the state cannot be read or kept, as a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateError(pub String);
+
+impl std::fmt::Display for StateError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StateError {}
+
+/// The state, and the file that it is kept in.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    state: State,
+}
+
+/// What every version of the file has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+impl StateFile {
+    /// The name of the file in the data directory.
+    pub const NAME: &str = "state.json";
+
+    /// Reads the state in `folder`; an empty one if there is no file.
+    ///
+    /// # Errors
+    /// A sentence: the file cannot be read, is damaged, or is of a newer version.
+    pub fn open(folder: &Path) -> Result<StateFile, StateError> {
+        let path = folder.join(Self::NAME);
+        let state = match std::fs::read(&path) {
+            Ok(bytes) => parse(&bytes).map_err(|why| {
+                StateError(format!(
+                    "The state file {} {why}. Put a copy of it back; or move it away to start with \
+                     what the configuration declares, and import the pools again: what is in them \
+                     is not lost.",
+                    path.display()
+                ))
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
+            Err(error) => {
+                let path = path.display();
+                return Err(StateError(format!("The state file {path} cannot be read: {error}.")));
+            }
+        };
+        Ok(StateFile { path, state })
+    }
+
+    /// The state.
+    pub fn get(&self) -> &State {
+        &self.state
+    }
+
+    /// Changes the state. It is durable when this returns.
+    ///
+    /// # Errors
+    /// A sentence; the state is as before then.
+    pub fn change(&mut self, change: impl FnOnce(&mut State)) -> Result<(), StateError> {
+        let mut next = self.state.clone();
+        change(&mut next);
+        if next == self.state {
+            return Ok(());
+        }
+        self.write(&next).map_err(|error| {
+            let path = self.path.display();
+            StateError(format!("The state file {path} cannot be written: {error}."))
+        })?;
+        self.state = next;
+        Ok(())
+    }
+
+    /// A power cut leaves the old file or the new one: the new one has its name only when it is
+    /// durable.
+    fn write(&self, state: &State) -> io::Result<()> {
+        let folder = self.path.parent().expect("the file is in the data directory");
+        let next = self.path.with_extension("json.new");
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+        let mut text = serde_json::to_vec_pretty(state)?;
+        text.push(b'\n');
+        file.write_all(&text)?;
+        file.sync_all()?;
+        std::fs::rename(&next, &self.path)?;
+        File::open(folder)?.sync_all()
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<State, String> {
+    let damaged = |error: serde_json::Error| format!("is damaged: {error}");
+    let Versioned { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if version != VERSION {
+        return Err(format!("is of version {version}, and this program knows {VERSION}"));
+    }
+    serde_json::from_slice(bytes).map_err(damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{DevicePlace, KnownDevice, KnownNamespace, KnownPool, Source};
+    use uuid::Uuid;
+
+    fn filled() -> State {
+        let uuid = Uuid::from_u128(7);
+        State {
+            devices: vec![
+                KnownDevice { name: "a".into(), place: DevicePlace::Path("/x/a.img".into()) },
+                KnownDevice { name: "m".into(), place: DevicePlace::Memory(1 << 20) },
+            ],
+            pools: vec![KnownPool { name: "tank".into(), uuid, devices: vec!["a".into()] }],
+            namespaces: vec![KnownNamespace {
+                subsystem: "nqn.2026-01.org.example:a".into(),
+                nsid: 3,
+                uuid,
+                source: Source::Volume { pool: "tank".into(), uuid, name: "v".into() },
+            }],
+            ..State::default()
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = StateFile::open(folder.path()).unwrap();
+        assert_eq!(*file.get(), State::default());
+        file.change(|state| *state = filled()).unwrap();
+        assert_eq!(*StateFile::open(folder.path()).unwrap().get(), filled());
+        let left: Vec<_> = folder.path().read_dir().unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_written_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = StateFile::open(folder.path()).unwrap();
+        std::fs::create_dir(folder.path().join("state.json.new")).unwrap();
+        let error = file.change(|state| *state = filled()).unwrap_err();
+        assert!(error.0.contains("cannot be written"), "{error}");
+        assert_eq!(*file.get(), State::default());
+    }
+
+    #[test]
+    fn torn_and_foreign_files_get_a_sentence() {
+        let whole = serde_json::to_vec_pretty(&filled()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(StateFile::NAME);
+        for length in 0..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let error = StateFile::open(folder.path()).unwrap_err();
+            assert!(error.0.contains("is damaged") && error.0.contains("state.json"), "{error}");
+        }
+        let newer = br#"{"version": 2, "devices": "otherwise"}"#;
+        for (bytes, says) in [
+            (&newer[..], "version 2"),
+            (br#"{"version": 1, "colour": 3}"#, "colour"),
+            (&[0; 4096], "is damaged"),
+            (&[0xff; 64], "is damaged"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = StateFile::open(folder.path()).unwrap_err();
+            assert!(error.0.contains(says), "{error}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What an operator has asked for, in a file: devices, pools, subsystems, namespaces, listeners.
+//! What lies in a pool is in the pool.
+
+mod file;
+
+pub use file::{StateError, StateFile};
+
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use uuid::Uuid;
+
+/// The format that this version writes.
+pub const VERSION: u32 = 1;
+
+/// Everything that is wanted, beside what the configuration declares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Devices that are attached.
+    #[serde(default)]
+    pub devices: Vec<KnownDevice>,
+    /// Pools that are imported.
+    #[serde(default)]
+    pub pools: Vec<KnownPool>,
+    /// Subsystems.
+    #[serde(default)]
+    pub subsystems: Vec<KnownSubsystem>,
+    /// Namespaces, of these subsystems or of configured ones.
+    #[serde(default)]
+    pub namespaces: Vec<KnownNamespace>,
+    /// Where hosts connect.
+    #[serde(default)]
+    pub listeners: Vec<KnownListener>,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            version: VERSION,
+            devices: Vec::new(),
+            pools: Vec::new(),
+            subsystems: Vec::new(),
+            namespaces: Vec::new(),
+            listeners: Vec::new(),
+        }
+    }
+}
+
+/// A device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownDevice {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub place: DevicePlace,
+}
+
+/// Where a device is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum DevicePlace {
+    /// A file or a block device.
+    Path(PathBuf),
+    /// Memory of so many bytes, empty after each start.
+    Memory(u64),
+}
+
+/// A pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownPool {
+    /// Its name.
+    pub name: String,
+    /// Its UUID: this is what its devices are found by.
+    pub uuid: Uuid,
+    /// The devices it was last seen on, for people.
+    pub devices: Vec<String>,
+}
+
+/// A subsystem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownSubsystem {
+    /// Its name.
+    pub nqn: String,
+    /// It was made for one volume or snapshot and goes away with it.
+    pub own: bool,
+    /// Hosts that may connect.
+    pub hosts: Vec<String>,
+    /// Any host may connect.
+    pub allow_any_host: bool,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownNamespace {
+    /// Its subsystem.
+    pub subsystem: String,
+    /// Its number there.
+    pub nsid: u32,
+    /// What hosts know it by.
+    pub uuid: Uuid,
+    /// What it shows.
+    pub source: Source,
+}
+
+/// What a namespace shows.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Source {
+    /// A volume, known by its UUID: names change.
+    Volume {
+        /// The pool.
+        pool: String,
+        /// The volume's UUID.
+        uuid: Uuid,
+        /// Its name when it was last seen, for people.
+        name: String,
+    },
+    /// A snapshot.
+    Snapshot {
+        /// The pool.
+        pool: String,
+        /// The volume's UUID.
+        uuid: Uuid,
+        /// The volume's name when it was last seen, for people.
+        name: String,
+        /// The snapshot's name.
+        snapshot: String,
+    },
+    /// A whole device.
+    Device {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Source {
+    /// The pool it is in.
+    pub fn pool(&self) -> Option<&str> {
+        match self {
+            Source::Volume { pool, .. } | Source::Snapshot { pool, .. } => Some(pool),
+            Source::Device { .. } => None,
+        }
+    }
+
+    /// Whether both are the same thing, whatever names they had when they were written down.
+    pub fn is(&self, other: &Source) -> bool {
+        match (self, other) {
+            (Source::Volume { pool, uuid, .. }, Source::Volume { pool: of, uuid: with, .. }) => {
+                (pool, uuid) == (of, with)
+            }
+            (
+                Source::Snapshot { pool, uuid, snapshot, .. },
+                Source::Snapshot { pool: of, uuid: with, snapshot: named, .. },
+            ) => (pool, uuid, snapshot) == (of, with, named),
+            (Source::Device { name }, Source::Device { name: other }) => name == other,
+            _ => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::Volume { pool, name, .. } => write!(f, "volume {pool}/{name}"),
+            Source::Snapshot { pool, name, snapshot, .. } => {
+                write!(f, "snapshot {pool}/{name}@{snapshot}")
+            }
+            Source::Device { name } => write!(f, "device {name}"),
+        }
+    }
+}
+
+/// An address that is listened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownListener {
+    /// The address.
+    pub address: SocketAddr,
+    /// The discovery service alone.
+    pub discovery_only: bool,
+}
+
+impl State {
+    /// The namespace that shows `source`.
+    pub fn namespace_of(&self, source: &Source) -> Option<&KnownNamespace> {
+        self.namespaces.iter().find(|namespace| namespace.source.is(source))
+    }
+
+    /// The subsystem `nqn`.
+    pub fn subsystem(&self, nqn: &str) -> Option<&KnownSubsystem> {
+        self.subsystems.iter().find(|subsystem| subsystem.nqn == nqn)
+    }
+}

@@ -1,0 +1,8 @@
+//! The control plane with real reactors and files, and our own initiator as the host.
+
+mod appliance;
+mod degraded;
+mod exports;
+mod host;
+mod life;
+mod space;

@@ -1,0 +1,57 @@
+//! A pool that is full, and heals.
+
+use crate::appliance::{Appliance, at, name};
+use crate::host::Host;
+use bdev::{DmaSlice, Op};
+use nvme_spec::Status;
+use webui_api::Control;
+use webui_api::model::{DeviceAdd, EventKind, Status as How};
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_full_pool_says_so_and_heals() {
+    let node = Appliance::new();
+    node.make_pool("small", &["a.img"], 64 * MIB);
+    node.make_pool("other", &["o.img"], 64 * MIB);
+    node.make_volume("small", "v", 256 * MIB);
+    node.make_volume("other", "v", 16 * MIB);
+    let mut host = Host::connect(node.address, "nqn.2026-01.io.forebay:small:v", 1);
+    let mut other = Host::connect(node.address, "nqn.2026-01.io.forebay:other:v", 1);
+    let (written, status) = host.fill(1, 0, 256 * MIB);
+    assert_eq!(status.code(), Status::CAPACITY_EXCEEDED);
+    assert!(written > 40 * MIB, "{written}");
+    other.write(9, 0, 16 * MIB);
+    let raised = |node: &dyn Control| {
+        node.alerts().unwrap().iter().any(|alert| alert.id == "pool-full:small")
+    };
+    node.eventually("the alert is raised", raised);
+    let volume = node.volume(&at("small", "v")).unwrap();
+    assert_eq!(
+        (volume.status, node.pool(&name("other")).unwrap().status),
+        (How::Degraded, How::Ok)
+    );
+    // What is there is read and overwritten.
+    host.verify(1, 0, written);
+    host.write(2, 0, 8 * MIB);
+
+    let add = DeviceAdd { device: node.make("b.img", 128 * MIB), force: false };
+    node.add_device(&name("small"), add).unwrap();
+    host.write(3, written, 32 * MIB);
+    node.eventually("the alert is cleared", |node| !raised(node));
+    let events = node.event_log().newest(1000).items;
+    let of_kind = |kind| events.iter().filter(|event| event.kind == kind).count();
+    assert!(of_kind(EventKind::AlertRaised) > 0 && of_kind(EventKind::AlertCleared) > 0);
+    host.verify(2, 0, 8 * MIB);
+    host.verify(1, 8 * MIB, written - 8 * MIB);
+    host.verify(3, written, 32 * MIB);
+
+    let used = node.pool(&name("small")).unwrap().space.used_bytes;
+    assert_eq!(host.one(Op::Deallocate, 0, 2048, DmaSlice::EMPTY), Status::SUCCESS);
+    assert_eq!(host.one(Op::Flush, 0, 0, DmaSlice::EMPTY), Status::SUCCESS);
+    node.eventually("the space is back", |node| {
+        node.pool(&name("small")).unwrap().space.used_bytes == used - 8 * MIB
+    });
+    host.end();
+    other.end();
+}
