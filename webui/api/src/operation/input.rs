@@ -51,19 +51,51 @@ impl Input<'_> {
     }
 
     pub(crate) fn body<B: DeserializeOwned + Check>(&self) -> Result<B, Refusal> {
-        let mut reader = serde_json::Deserializer::from_slice(self.body);
-        let body: B = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            let place = error.path().to_string();
-            let what = match place.as_str() {
-                "." => "The body".to_owned(),
-                place => format!("The body at {place}"),
-            };
-            malformed(&what, error.inner())
+        let body = read::<B>(self.body).or_else(|refusal| {
+            let Some(value) = with_whole_numbers(self.body) else { return Err(refusal) };
+            serde_json::from_value(value).map_err(|_| refusal)
         })?;
-        reader.end().map_err(|e| malformed("The body", &e))?;
         body.check().map_err(Refusal::invalid)?;
         Ok(body)
     }
+}
+
+fn read<B: DeserializeOwned>(bytes: &[u8]) -> Result<B, Refusal> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let body: B = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let place = error.path().to_string();
+        let what = match place.as_str() {
+            "." => "The body".to_owned(),
+            place => format!("The body at {place}"),
+        };
+        malformed(&what, error.inner())
+    })?;
+    reader.end().map_err(|e| malformed("The body", &e))?;
+    Ok(body)
+}
+
+/// The same JSON with 4096 for 4096.0, which to JSON Schema are the same number. Nothing if there
+/// is no such number in it.
+fn with_whole_numbers(bytes: &[u8]) -> Option<Value> {
+    fn whole(value: &mut Value) -> bool {
+        match value {
+            Value::Number(number) => {
+                // Up to 2^53 each whole number is a float of its own.
+                let exact =
+                    |f: &f64| f.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(f);
+                match number.as_f64().filter(|f| number.is_f64() && exact(f)) {
+                    Some(float) => *number = (float as u64).into(),
+                    None => return false,
+                }
+                true
+            }
+            Value::Array(items) => items.iter_mut().map(whole).filter(|w| *w).count() > 0,
+            Value::Object(fields) => fields.values_mut().map(whole).filter(|w| *w).count() > 0,
+            _ => false,
+        }
+    }
+    let mut value = serde_json::from_slice(bytes).ok()?;
+    whole(&mut value).then_some(value)
 }
 
 /// What can be said of a body without looking at the appliance.
@@ -111,13 +143,30 @@ checks_itself!(
     VolumeCreate
 );
 
+/// Says of every object with fields that it takes no others: serde refuses them, and the derived
+/// schema does not say so for the variants of an enum.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if fields.contains_key("properties") {
+                fields.entry("additionalProperties").or_insert(Value::Bool(false));
+            }
+            fields.values_mut().for_each(close);
+        }
+        Value::Array(items) => items.iter_mut().for_each(close),
+        _ => {}
+    }
+}
+
 /// The schemas of our types, as they are gathered.
 #[derive(Default)]
 pub(crate) struct Schemas(pub(crate) BTreeMap<String, Value>);
 
 impl Schemas {
     fn value(schema: &impl serde::Serialize) -> Value {
-        serde_json::to_value(schema).expect("a schema is JSON")
+        let mut value = serde_json::to_value(schema).expect("a schema is JSON");
+        close(&mut value);
+        value
     }
 
     /// Takes in a type and those it is made of; returns a reference to it.

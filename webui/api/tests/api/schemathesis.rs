@@ -49,7 +49,8 @@ fn the_server_does_what_its_document_says() {
         // It never ends by itself, and has tests of its own.
         .args(["--exclude-path", "/api/v1/events/stream"])
         .args(["--phases", "coverage,fuzzing,stateful", "--checks", "all", "--max-examples", "10"])
-        .args(["--max-time", SECONDS, "--seed", "1", "--workers", "2"])
+        // One worker: with more, its own caches are seen half filled at times.
+        .args(["--max-time", SECONDS, "--seed", "1", "--workers", "1"])
         .args(["--generation-database", "none", "--warnings", "off", "--no-color"])
         .args(std::env::var("SCHEMATHESIS_MORE").unwrap_or_default().split_whitespace())
         .output()

@@ -43,6 +43,10 @@ fn what_cannot_be_read_is_refused_in_one_shape() {
     assert!(message.contains("unknown field `size`"), "{message}");
     let (status, _, message) = ask("POST", volumes, json!({"name": "x", "bytes": "many"}));
     assert!(status == 400 && message.contains("at bytes"), "{message}");
+    let (status, _, message) = ask("POST", volumes, json!({"name": "x", "bytes": 4096.5}));
+    assert!(status == 400 && message.contains("floating point"), "{message}");
+    let whole = json!({"name": "whole", "bytes": 4096.0});
+    assert_eq!(rig.ask("POST", volumes, Some(&whole)).status, 201, "to JSON Schema it is 4096");
     let (status, kind, _) = ask("POST", volumes, json!({"name": "x", "bytes": 4097}));
     assert_eq!((status, kind.as_str()), (422, "invalid"));
     let (status, _, message) = ask("GET", "/api/v1/pools/a%20b", json!(null));

@@ -1,6 +1,6 @@
 //! Who may use the API, and who did.
 
-use super::{ADMIN, ANYONE, Newest, TokenPath, VIEWER, delete, get, post};
+use super::{ADMIN, ANYONE, Limit, Newest, TokenPath, VIEWER, delete, get, post};
 use crate::model::{EventKind, Severity};
 use crate::model::{Object, ObjectKind};
 use crate::operation::{Call, Check, Gone, List, NoPath, NoQuery, Shown, Table, WithCookie};
@@ -48,7 +48,7 @@ pub(super) fn rows(table: &mut Table) {
     table.plain(
         get("/api/v1/audit", "list_audit", ADMIN, "Who changed what, newest first."),
         |c: Call<'_, NoPath, Newest>| {
-            let limit = c.query.limit.unwrap_or(100).clamp(1, 1000) as usize;
+            let limit = Limit::get(c.query.limit);
             c.app.audit.newest(limit).map(List::<AuditRecord>).map_err(|error| {
                 Refusal::new(
                     RefusalKind::Internal,

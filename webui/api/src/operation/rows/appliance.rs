@@ -1,15 +1,12 @@
 //! The appliance as a whole: how it is, what happens, what it counts.
 
-use super::{ADMIN, ANYONE, JobPath, OPERATOR, VIEWER, get, post, put};
+use super::{ADMIN, ANYONE, JobPath, Limit, OPERATOR, VIEWER, get, post, put};
 use crate::metrics;
 use crate::model::{Declaration, Ready};
 use crate::operation::{Call, Document, List, Metrics, NoPath, Shown, Table};
 use crate::{EventLog, EventPage, Refusal};
 use serde::Deserialize;
 use utoipa::ToSchema;
-
-/// Events in one answer, unless another number is asked for.
-const EVENTS: u32 = 100;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -20,13 +17,13 @@ struct Recent {
     after: Option<u64>,
     /// At most so many; 100 unless given.
     #[serde(default)]
-    #[schema(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
 }
 
 impl Recent {
     fn of(&self, log: &EventLog) -> EventPage {
-        let limit = self.limit.unwrap_or(EVENTS).clamp(1, 1000) as usize;
+        let limit = Limit::get(self.limit);
         match self.after {
             Some(after) => log.after(after, limit),
             None => log.newest(limit),

@@ -59,14 +59,42 @@ pub(crate) struct After {
     pub(crate) after: Option<u64>,
 }
 
-/// How many.
+/// How many at most: 1 to 1000.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(try_from = "u32")]
+#[schema(value_type = u32, minimum = 1, maximum = 1000)]
+struct Limit(u32);
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(100)
+    }
+}
+
+impl TryFrom<u32> for Limit {
+    type Error = String;
+    fn try_from(limit: u32) -> Result<Self, String> {
+        match limit {
+            1..=1000 => Ok(Self(limit)),
+            _ => Err(format!("limit is {limit}: give 1 to 1000")),
+        }
+    }
+}
+
+impl Limit {
+    fn get(limit: Option<Self>) -> usize {
+        limit.unwrap_or_default().0 as usize
+    }
+}
+
+/// The newest of something.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Newest {
     /// At most so many; 100 unless given.
     #[serde(default)]
-    #[schema(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
 }
 
 /// Whether to go on where somebody is disturbed.
