@@ -54,7 +54,7 @@ impl Default for LoginLimiter {
 }
 
 /// A whole /64 of IPv6 is one caller: whoever has one address of it has all.
-fn caller(address: IpAddr) -> IpAddr {
+pub(crate) fn caller(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
             Some(v4) => IpAddr::V4(v4),

@@ -11,5 +11,6 @@ pub use limiter::{LoginLimiter, Refill};
 pub use session::{Session, Sessions};
 pub use token::{NewToken, Role, Token, TokenCreate, Tokens};
 
+pub(crate) use limiter::caller;
 pub(crate) use secret::{without_secrets, write_private};
 pub(crate) use token::Identity;

@@ -4,6 +4,7 @@ use super::listen::Peer;
 use super::{respond, stream};
 use crate::app::{App, Credential, Denied};
 use crate::limits;
+use crate::model::{EventKind, Name, Object, ObjectKind, Severity};
 use crate::operation::{Access, Action, After, Caller, Input, Operation};
 use crate::security::{AuditRecord, Identity, without_secrets};
 use crate::{Refusal, RefusalKind};
@@ -248,6 +249,15 @@ fn record(
 fn write_down(app: &App, record: AuditRecord) {
     if let Err(error) = app.audit.append(record.clone()) {
         tracing::error!(%error, ?record, "the audit log could not be written");
+        // What was done cannot be taken back: everybody is told instead.
+        let object = Object::new(ObjectKind::Appliance, "audit log");
+        let message = format!(
+            "The audit log cannot be written ({error}): {} of {} is not in it.",
+            record.operation,
+            record.who.as_ref().map_or("nobody", Name::as_str)
+        );
+        let (kind, severity) = (EventKind::Notice, Severity::Critical);
+        app.control.event_log().publish(record.at_ms, kind, severity, object, message);
     }
 }
 

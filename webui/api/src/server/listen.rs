@@ -1,14 +1,16 @@
 //! Connections: accepted, counted, wrapped in TLS, served, and ended when the server stops.
 
 use crate::limits;
+use crate::security::caller;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -22,6 +24,42 @@ pub(super) struct Peer(pub(super) SocketAddr);
 /// How long to wait after accepting failed, for lack of descriptors as a rule.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
+/// Connections by address: nobody takes all the places there are.
+#[derive(Default)]
+struct Guests(Mutex<BTreeMap<IpAddr, usize>>);
+
+/// A connection that is counted.
+struct Guest {
+    guests: Arc<Guests>,
+    caller: IpAddr,
+}
+
+impl Guests {
+    /// Counts a connection; nothing if its address has as many as it may have.
+    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Guest> {
+        let caller = caller(address);
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(caller).or_default();
+        if *count >= limits::CONNECTIONS_OF_ONE {
+            return None;
+        }
+        *count += 1;
+        Some(Guest { guests: Arc::clone(self), caller })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut counts = self.guests.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.caller) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.caller);
+            }
+        }
+    }
+}
+
 /// Accepts connections until the server stops.
 pub(super) async fn accept(
     listener: TcpListener,
@@ -30,6 +68,7 @@ pub(super) async fn accept(
     room: Arc<Semaphore>,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let guests = Arc::new(Guests::default());
     loop {
         // Room first: what cannot be served waits in the kernel's queue.
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
@@ -45,10 +84,14 @@ pub(super) async fn accept(
                 continue;
             }
         };
+        let Some(guest) = guests.enter(peer.ip()) else {
+            tracing::debug!(%peer, "an address has all the connections of the API it may have");
+            continue;
+        };
         let (acceptor, router, stopped) = (acceptor.clone(), router.clone(), stopped.clone());
         tokio::spawn(async move {
             connection(stream, peer, acceptor, router, stopped).await;
-            drop(place);
+            drop((guest, place));
         });
     }
 }

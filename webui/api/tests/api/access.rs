@@ -7,8 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use webui_api::Server;
+use webui_api::model::Severity;
 use webui_api::security::{AuditLog, AuditRecord, Role, Tokens};
+use webui_api::{Control, Server};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -235,4 +236,21 @@ fn a_start_that_fails_makes_no_token_that_nobody_sees() {
     let error = Server::start(config, control, rig.world.clone()).err().unwrap();
     assert!(error.contains("cannot listen on 127.0.0.1"), "{error}");
     assert!(!folder.path().join("tokens.json").exists());
+}
+
+#[test]
+fn an_audit_log_that_cannot_be_written_is_told() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (appliance, world) = (Arc::new(Appliance::furnished()), Arc::new(Puppet::default()));
+    let mut config = config(&folder);
+    // A device that is always full.
+    config.audit = "/dev/full".into();
+    let mut server = Server::start(config, appliance.clone(), world).unwrap();
+    let secret = server.take_first_token().unwrap().secret;
+    let headers = [("Authorization".to_owned(), format!("Bearer {secret}"))];
+    let answer = send(server.address(), "POST", "/api/v1/devices/d3/rescan", &headers, b"");
+    assert_eq!(answer.status, 200);
+    let last = appliance.event_log().newest(1).items.remove(0);
+    assert_eq!(last.severity, Severity::Critical);
+    assert!(last.message.contains("rescan_device of admin is not in it"), "{}", last.message);
 }

@@ -1,8 +1,9 @@
 //! What is served, and what is refused, in the one shape of errors.
 
 use crate::appliance::Appliance;
-use crate::client::{Rig, send};
+use crate::client::{Rig, read_head, send};
 use serde_json::json;
+use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -180,4 +181,29 @@ fn a_fault_of_the_appliance_is_an_error_of_the_same_shape() {
     let answer = rig.ask_as(None, "GET", "/readyz", None);
     assert_eq!((answer.status, answer.refusal().0.as_str()), (500, "internal"));
     assert_eq!(rig.ask_as(None, "GET", "/healthz", None).status, 200);
+}
+
+#[test]
+fn one_address_does_not_take_every_connection() {
+    let rig = rig();
+    let mut open = Vec::new();
+    for _ in 0..128 {
+        let mut stream = TcpStream::connect(rig.address()).unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut reader = BufReader::new(stream);
+        assert_eq!(read_head(&mut reader).0, 200);
+        open.push(reader);
+    }
+    let served = || {
+        let mut stream = TcpStream::connect(rig.address()).unwrap();
+        let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer.starts_with(b"HTTP/1.1 200")
+    };
+    assert!(!served(), "one too many is closed without an answer");
+    drop(open);
+    while !served() {
+        std::thread::yield_now();
+    }
 }
