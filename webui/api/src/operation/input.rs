@@ -1,5 +1,6 @@
 //! Requests, read: what stands in the path, the query and the body becomes types of ours, once.
 
+use super::strict::Strict;
 use crate::model::{
     Declaration, DeviceAdd, DeviceAttach, ExportSet, GroupSnapshotCreate, HostAdd, Limits,
     ListenerCreate, NamespaceAdd, PoolCreate, PoolImport, Rename, Resize, RollBack, SnapshotCreate,
@@ -51,51 +52,19 @@ impl Input<'_> {
     }
 
     pub(crate) fn body<B: DeserializeOwned + Check>(&self) -> Result<B, Refusal> {
-        let body = read::<B>(self.body).or_else(|refusal| {
-            let Some(value) = with_whole_numbers(self.body) else { return Err(refusal) };
-            serde_json::from_value(value).map_err(|_| refusal)
+        let value: Value =
+            serde_json::from_slice(self.body).map_err(|e| malformed("The body", &e))?;
+        let body: B = serde_path_to_error::deserialize(Strict(&value)).map_err(|error| {
+            let place = error.path().to_string();
+            let what = match place.as_str() {
+                "." => "The body".to_owned(),
+                place => format!("The body at {place}"),
+            };
+            malformed(&what, error.inner())
         })?;
         body.check().map_err(Refusal::invalid)?;
         Ok(body)
     }
-}
-
-fn read<B: DeserializeOwned>(bytes: &[u8]) -> Result<B, Refusal> {
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let body: B = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let place = error.path().to_string();
-        let what = match place.as_str() {
-            "." => "The body".to_owned(),
-            place => format!("The body at {place}"),
-        };
-        malformed(&what, error.inner())
-    })?;
-    reader.end().map_err(|e| malformed("The body", &e))?;
-    Ok(body)
-}
-
-/// The same JSON with 4096 for 4096.0, which to JSON Schema are the same number. Nothing if there
-/// is no such number in it.
-fn with_whole_numbers(bytes: &[u8]) -> Option<Value> {
-    fn whole(value: &mut Value) -> bool {
-        match value {
-            Value::Number(number) => {
-                // Up to 2^53 each whole number is a float of its own.
-                let exact =
-                    |f: &f64| f.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(f);
-                match number.as_f64().filter(|f| number.is_f64() && exact(f)) {
-                    Some(float) => *number = (float as u64).into(),
-                    None => return false,
-                }
-                true
-            }
-            Value::Array(items) => items.iter_mut().map(whole).filter(|w| *w).count() > 0,
-            Value::Object(fields) => fields.values_mut().map(whole).filter(|w| *w).count() > 0,
-            _ => false,
-        }
-    }
-    let mut value = serde_json::from_slice(bytes).ok()?;
-    whole(&mut value).then_some(value)
 }
 
 /// What can be said of a body without looking at the appliance.

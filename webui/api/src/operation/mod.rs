@@ -5,6 +5,7 @@ mod answer;
 mod document;
 mod input;
 mod rows;
+mod strict;
 
 pub(crate) use answer::{Answer, Document, Gone, List, Metrics, Reply, Shown, Started, WithCookie};
 pub(crate) use document::document;

@@ -46,6 +46,22 @@ fn what_cannot_be_read_is_refused_in_one_shape() {
     assert!(status == 400 && message.contains("at bytes"), "{message}");
     let (status, _, message) = ask("POST", volumes, json!({"name": "x", "bytes": 4096.5}));
     assert!(status == 400 && message.contains("floating point"), "{message}");
+    let (status, _, message) = ask("POST", volumes, json!(["x", 4096]));
+    assert!(status == 400 && message.contains("expected an object"), "{message}");
+    let array = json!({"name": "x", "bytes": 4096, "limits": [null, null]});
+    let (status, _, message) = ask("POST", volumes, array);
+    assert!(
+        status == 400 && message.contains("at limits") && message.contains("an array"),
+        "{message}"
+    );
+    let namespaces = "/api/v1/subsystems/nqn.2026-01.org.example:shared/namespaces";
+    for source in
+        [json!({"device": "d3", "x": 1}), json!({"volume": ["tank", "a"]}), json!("device")]
+    {
+        assert_eq!(ask("POST", namespaces, json!({"source": source})).0, 400);
+    }
+    let device = json!({"source": {"device": "d3"}, "nsid": null});
+    assert_eq!(rig.ask("POST", namespaces, Some(&device)).status, 201);
     let whole = json!({"name": "whole", "bytes": 4096.0});
     assert_eq!(rig.ask("POST", volumes, Some(&whole)).status, 201, "to JSON Schema it is 4096");
     let (status, kind, _) = ask("POST", volumes, json!({"name": "x", "bytes": 4097}));
