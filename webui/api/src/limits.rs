@@ -25,7 +25,7 @@ pub(crate) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// How long a request waits for the appliance. What was begun goes on after.
 pub(crate) const CALL_TIME: Duration = Duration::from_secs(60);
 /// How long requests under way may take when the server stops.
-pub(crate) const STOP_TIME: Duration = Duration::from_secs(5);
+pub(crate) const STOP_TIME: Duration = Duration::from_secs(10);
 /// How often a stream of events without any says that it is alive.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Events read from the log at once for a stream.

@@ -71,10 +71,16 @@ pub(super) async fn accept(
     let guests = Arc::new(Guests::default());
     loop {
         // Room first: what cannot be served waits in the kernel's queue.
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let place = tokio::select! {
+            biased;
             _ = stopped.wait_for(|stop| *stop) => return,
+            place = Arc::clone(&room).acquire_owned() => place,
+        };
+        let Ok(place) = place else { return };
+        let accepted = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop) => return,
+            accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,

@@ -7,6 +7,7 @@ use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 fn rig() -> Rig {
     Rig::new(Appliance::furnished())
@@ -178,7 +179,7 @@ fn what_is_under_way_ends_before_the_server_stops() {
     let stopping = std::thread::spawn(move || server.stop());
     // Nobody new is let in once it stops; who is in waits for the answer.
     while TcpStream::connect(address).is_ok() {
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(5));
     }
     drop(held);
     assert_eq!(asking.join().unwrap().status, 200);

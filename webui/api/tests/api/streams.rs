@@ -75,6 +75,20 @@ fn changes_are_told_as_they_happen() {
 }
 
 #[test]
+fn a_client_that_stays_gets_each_event_once() {
+    let rig = Rig::new(Appliance::furnished());
+    let (_, mut stream) = Stream::open(&rig, &rig.admin, "", None);
+    let first = rig.appliance.event_log().last_id() + 1;
+    for round in 0..20 {
+        publish(&rig, 3);
+        for n in 0..3 {
+            let (id, kind, _) = stream.next().unwrap();
+            assert_eq!((id, kind.as_str()), (Some(first + 3 * round + n), "notice"));
+        }
+    }
+}
+
+#[test]
 fn a_client_that_comes_back_misses_nothing() {
     let rig = Rig::new(Appliance::furnished());
     let (_, mut stream) = Stream::open(&rig, &rig.admin, "", None);
