@@ -28,7 +28,7 @@ pub enum Command {
     Volume(Box<client::volume::VolumeArgs>),
     /// Take, clone, export and delete snapshots.
     Snapshot(client::snapshot::SnapshotArgs),
-    /// Attach and detach devices.
+    /// Attach and detach devices; take drives from the kernel's driver and give them back.
     Device(client::device::DeviceArgs),
     /// Make and delete subsystems.
     Subsystem(client::subsystem::SubsystemArgs),

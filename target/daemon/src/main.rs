@@ -3,6 +3,7 @@
 
 mod cli;
 mod client;
+mod drives;
 mod failure;
 mod live;
 mod out;

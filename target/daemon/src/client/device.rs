@@ -5,6 +5,7 @@ use super::confirm::Confirm;
 use super::connection::{Columns, Connection};
 use super::fields::Fields;
 use super::show;
+use crate::drives::DrivesAction;
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
 use control::config::Size;
@@ -42,6 +43,8 @@ enum DeviceAction {
         /// Its name.
         name: Name,
     },
+    #[command(flatten)]
+    Drives(DrivesAction),
 }
 
 #[derive(Args)]
@@ -62,9 +65,13 @@ struct AttachArgs {
 
 /// `forebay device`.
 pub fn run(args: DeviceArgs) -> Result<(), Failure> {
+    if let DeviceAction::Drives(action) = &args.action {
+        return crate::drives::run(action);
+    }
     let connection = args.api.open()?;
     let c = &connection;
     match args.action {
+        DeviceAction::Drives(_) => unreachable!("done above"),
         DeviceAction::Attach(args) => attach(c, args),
         DeviceAction::Detach { name, confirm } => {
             confirm.ask(&format!("The appliance lets go of device {name}."))?;
