@@ -208,7 +208,19 @@ impl Pool {
         self.uuid
     }
 
+    /// Has the keeper do something that an operator wants; what has stopped goes on after it.
     fn call<R: Send + 'static>(
+        &self,
+        task: impl FnOnce(&mut Keeper) -> Result<R, PoolError> + Send + 'static,
+    ) -> Result<R, PoolError> {
+        self.ask(|keeper| {
+            keeper.stopped = None;
+            task(keeper)
+        })
+    }
+
+    /// Has the keeper say something.
+    fn ask<R: Send + 'static>(
         &self,
         task: impl FnOnce(&mut Keeper) -> Result<R, PoolError> + Send + 'static,
     ) -> Result<R, PoolError> {
@@ -264,7 +276,7 @@ impl Pool {
     /// # Errors
     /// The pool is on its way down.
     pub fn status(&self) -> Result<PoolStatus, PoolError> {
-        self.call(|keeper| keeper.status())
+        self.ask(|keeper| keeper.status())
     }
 
     /// Makes a volume.
@@ -399,7 +411,7 @@ impl Pool {
     /// It is not there.
     pub fn volume(&self, name: &str) -> Result<Arc<VolumeBdev>, PoolError> {
         let name = name.to_owned();
-        let view = self.call(move |keeper| keeper.volume_view(&name))?;
+        let view = self.ask(move |keeper| keeper.volume_view(&name))?;
         Ok(self.bdev(view))
     }
 
@@ -409,7 +421,7 @@ impl Pool {
     /// It is not there.
     pub fn snapshot_of(&self, volume: &str, name: &str) -> Result<Arc<VolumeBdev>, PoolError> {
         let (volume, name) = (volume.to_owned(), name.to_owned());
-        let view = self.call(move |keeper| keeper.view_snapshot(&volume, &name))?;
+        let view = self.ask(move |keeper| keeper.view_snapshot(&volume, &name))?;
         Ok(self.bdev(view))
     }
 

@@ -244,10 +244,7 @@ impl Keeper {
             Request::Slots { view, wanted } => self.grant(view, wanted),
             Request::Commit { view, updates, gone } => self.batch.push((view, updates, gone)),
             Request::Free(slots) => slots.into_iter().for_each(|slot| self.slots.give(slot)),
-            Request::Call(call) => {
-                self.stopped = None;
-                call(self);
-            }
+            Request::Call(call) => call(self),
             Request::End => self.ended = true,
         }
     }
