@@ -2,6 +2,7 @@
 
 use crate::counters::{IoCounters, IoCounts};
 use crate::io::gate::Gate;
+use crate::latency::Latencies;
 use crate::subsystem::Subsystem;
 use bdev::{Addr, Bdev, Geometry};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -100,6 +101,7 @@ pub struct Namespace {
     /// By reactor: whether its queue pairs remember the namespace or commands are under way.
     held: Box<[AtomicBool]>,
     counters: Arc<[IoCounters]>,
+    latencies: Box<[Latencies]>,
     gate: Gate,
     subsystem: Weak<Subsystem>,
     state: AtomicU8,
@@ -123,6 +125,7 @@ impl Namespace {
             channels: (0..reactors).map(|_| AtomicU32::new(0)).collect(),
             held: (0..reactors).map(|_| AtomicBool::new(false)).collect(),
             counters: (0..reactors).map(|_| IoCounters::default()).collect(),
+            latencies: (0..reactors).map(|_| Latencies::default()).collect(),
             gate: Gate::new(reactors),
             subsystem: Arc::downgrade(subsystem),
             state: AtomicU8::new(State::Opening as u8),
@@ -218,6 +221,12 @@ impl Namespace {
     /// What `reactor` has done here; only it writes.
     pub fn counters(&self, reactor: usize) -> &IoCounters {
         &self.counters[reactor]
+    }
+
+    /// How long commands took that `reactor` has executed; only it writes. Those that were answered
+    /// in the turn that took them in, on devices that are memory, are in the counters alone.
+    pub fn latencies(&self, reactor: usize) -> &Latencies {
+        &self.latencies[reactor]
     }
 
     /// What each reactor has done.

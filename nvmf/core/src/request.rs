@@ -119,6 +119,8 @@ pub(crate) struct Request {
     /// How far a command of several steps is: blocks verified, ranges deallocated, or the last
     /// namespace flushed.
     pub(crate) progress: u32,
+    /// The turn that took it in, in ns of the reactor's clock.
+    pub(crate) began_ns: u64,
     /// It ends with this status as soon as it can.
     pub(crate) doomed: Option<Status>,
     /// The Abort command that waits for its end.
@@ -185,6 +187,7 @@ impl Request {
             space: NONE,
             entered: false,
             progress: 0,
+            began_ns: 0,
             doomed: None,
             aborter: None,
             sqe: Sqe::default(),
@@ -202,7 +205,7 @@ impl Request {
     }
 
     /// Makes the place that of a new command.
-    pub(crate) fn begin(&mut self, qpair: u32, sqe: &Sqe, in_capsule: DmaSlice) {
+    pub(crate) fn begin(&mut self, qpair: u32, sqe: &Sqe, in_capsule: DmaSlice, now_ns: u64) {
         assert_eq!(self.state, State::Free, "the transport used a request's place twice");
         self.state = State::NeedBuffer;
         self.job = Job::Unknown;
@@ -211,6 +214,7 @@ impl Request {
         self.space = NONE;
         self.entered = false;
         self.progress = 0;
+        self.began_ns = now_ns;
         self.doomed = None;
         self.aborter = None;
         self.sqe = *sqe;

@@ -155,7 +155,8 @@ impl<T: Transport> Target<T> {
         }
         let capsule = capsule_data(in_capsule);
         let request = &mut self.requests[req.0 as usize];
-        request.begin(key.unwrap_or(NONE), sqe, capsule.unwrap_or(bdev::DmaSlice::EMPTY));
+        let data = capsule.unwrap_or(bdev::DmaSlice::EMPTY);
+        request.begin(key.unwrap_or(NONE), sqe, data, self.now_ns);
         let Some(qpair) = key.and_then(|key| self.qpairs.get_mut(key)) else {
             return self.finish(req.0, Answer::status(Status::ABORTED_SQ_DELETION), cx);
         };

@@ -3,6 +3,7 @@
 use crate::controller::CommandError;
 use crate::counters::IoCounters;
 use crate::io::command::{Command, Verb};
+use crate::latency::Latencies;
 use crate::qpair::Role;
 use crate::request::{Answer, Job, NONE, Request};
 use crate::target::Target;
@@ -28,6 +29,10 @@ impl<T: Transport> Target<T> {
         let here = space.namespace.counters(self.reactor);
         let block_bytes = space.geometry.block_bytes;
         count([at_queue, here].into_iter(), request, block_bytes, answer.status);
+        if answer.status.is_success() {
+            let took_ns = self.now_ns.saturating_sub(request.began_ns);
+            time(space.namespace.latencies(self.reactor), request, took_ns);
+        }
         self.spaces.leave(request.space);
         request.space = NONE;
     }
@@ -71,6 +76,16 @@ fn count<'a>(
     match request.job {
         Job::Io(command) => counters.for_each(|counters| count_io(counters, command, block_bytes)),
         Job::Flush | Job::FlushAll => counters.for_each(|counters| counters.flushes.add(1)),
+        _ => {}
+    }
+}
+
+/// Notes how long a command took.
+#[inline]
+fn time(latencies: &Latencies, request: &Request, took_ns: u64) {
+    match request.job {
+        Job::Io(Command { verb: Verb::Read, .. }) => latencies.reads.add(took_ns),
+        Job::Io(Command { verb: Verb::Write, .. }) => latencies.writes.add(took_ns),
         _ => {}
     }
 }
