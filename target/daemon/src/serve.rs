@@ -1,7 +1,7 @@
 //! `forebay serve`.
 
 use crate::cli::ServeArgs;
-use crate::client::access::TOKEN_FILE;
+use crate::client::access::{ADDRESS_FILE, CERTIFICATE_FILE, TOKEN_FILE};
 use control::config::{
     ApiAddress, BdevConfig, BdevKind, Config, DEFAULT_NQN, ListenerConfig, NamespaceConfig, Size,
     SubsystemConfig, default_data_dir,
@@ -50,6 +50,8 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
     let signal = signals.forever().next();
     tracing::info!(signal, "stopping: no new connections, commands under way end first");
     drop((socket, api));
+    // Left behind it does no harm: nothing answers there.
+    let _ = std::fs::remove_file(config.data_dir.join(ADDRESS_FILE));
     let stopped = plane.stop();
     tracing::info!("stopped");
     stopped
@@ -68,13 +70,9 @@ fn start_api(
         }
         _ if address.ip().is_loopback() => None,
         _ => {
-            let (certificate, key) = (in_data_dir("api.crt"), in_data_dir("api.key"));
+            let (certificate, key) = (in_data_dir(CERTIFICATE_FILE), in_data_dir("api.key"));
             let files = TlsFiles { certificate, key };
-            let name = match address.ip().is_unspecified() {
-                true => "localhost".to_owned(),
-                false => address.ip().to_string(),
-            };
-            webui_api::self_signed(&files, &[name])?;
+            webui_api::self_signed(&files, &[name_of(address)])?;
             Some(files)
         }
     };
@@ -84,7 +82,15 @@ fn start_api(
     let mut server = Server::start(server, plane, Arc::new(Machine::new())).map_err(|why| {
         format!("{why} Give another address with --api, or --api off for no API.")
     })?;
-    let mut lines = format!("\nAPI: {scheme}://{}/api/v1", server.address());
+    let port = server.address().port();
+    let url = match address.ip().is_unspecified() {
+        true => format!("{scheme}://{}:{port}", name_of(address)),
+        false => format!("{scheme}://{}", server.address()),
+    };
+    let path = in_data_dir(ADDRESS_FILE);
+    std::fs::write(&path, format!("{url}\n"))
+        .map_err(|error| format!("{} cannot be written: {error}.", path.display()))?;
+    let mut lines = format!("\nAPI: {url}/api/v1");
     if let Some(token) = server.take_first_token() {
         lines.push_str(&format!(
             "\nToken of {} ({}), shown this once: {}",
@@ -96,6 +102,14 @@ fn start_api(
             .map_err(|error| format!("The token cannot be kept in {}: {error}.", path.display()))?;
     }
     Ok(Some((server, lines)))
+}
+
+/// The host that a certificate is made for, and that the API is reached by on this machine.
+fn name_of(address: SocketAddr) -> String {
+    match address.ip().is_unspecified() {
+        true => "localhost".to_owned(),
+        false => address.ip().to_string(),
+    }
 }
 
 /// Logs to standard error from a thread of its own, so that a reactor never waits for whoever reads

@@ -6,14 +6,15 @@ use super::watch::{Connected, counts};
 use crate::node::ReactorEntry;
 use crate::state::Source;
 use nvmf::counters::IoCounts;
+use nvmf::latency::{BOUNDS, bounds_ns};
 use nvmf::namespace::Namespace;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use webui_api::Refusal;
 use webui_api::model::{
-    DeviceStatistics, HostNqn, HostStatistics, IoStatistics, PoolStatistics, ReactorStatistics,
-    Statistics, VolumeStatistics,
+    DeviceStatistics, HostNqn, HostStatistics, IoStatistics, LatencyHistogram, PoolStatistics,
+    ReactorStatistics, Statistics, VolumeStatistics,
 };
 
 /// What was done, in the words of the API.
@@ -31,6 +32,24 @@ fn io(counts: &IoCounts) -> IoStatistics {
         errors: counts.errors,
         ..IoStatistics::default()
     }
+}
+
+/// How long reads and writes took.
+fn latencies(namespace: &Namespace) -> (LatencyHistogram, LatencyHistogram) {
+    let (mut reads, mut writes) = ([0; BOUNDS + 1], [0; BOUNDS + 1]);
+    let (mut read_ns, mut write_ns) = (0, 0);
+    for (reactor, _) in namespace.counts().enumerate() {
+        let here = namespace.latencies(reactor);
+        read_ns += here.reads.read_into(&mut reads);
+        write_ns += here.writes.read_into(&mut writes);
+    }
+    let counts = namespace.total();
+    let show = |mut counts: [u64; BOUNDS + 1], all: u64, sum_ns| {
+        // Those that ended in the turn that took them in.
+        counts[0] += all.saturating_sub(counts.iter().sum());
+        LatencyHistogram { bounds_ns: bounds_ns().to_vec(), counts: counts.to_vec(), sum_ns }
+    };
+    (show(reads, counts.reads, read_ns), show(writes, counts.writes, write_ns))
 }
 
 /// Sizes of the buffers that [`bdev::DmaPool::taken`] counts, in bytes.
@@ -95,6 +114,7 @@ impl View<'_> {
             });
             let label = self.node.name_of(namespace.bdev());
             let mut statistics = io(&namespace.total());
+            (statistics.read_latency, statistics.write_latency) = latencies(&namespace);
             // Where it lives it has what other reactors have sent there, too.
             let at = match namespace.bdev().home() {
                 bdev::Home::One(home) => home..home + 1,
@@ -154,6 +174,7 @@ impl View<'_> {
         for namespace in self.served() {
             let Some(device) = self.node.bdevs.name_of(namespace.bdev()) else { continue };
             let mut statistics = io(&namespace.total());
+            (statistics.read_latency, statistics.write_latency) = latencies(&namespace);
             statistics.queue_depth = depths.iter().filter_map(|depths| depths.get(device)).sum();
             devices.push(DeviceStatistics { device: name(device)?, io: statistics });
         }

@@ -1,9 +1,11 @@
 //! A start without everything that was there before.
 
-use crate::appliance::{Appliance, at, config, name, refused};
+use crate::appliance::{Appliance, at, config, name, new_volume, refused};
 use crate::host::Host;
-use control::Node;
-use webui_api::model::{MemberState, Status};
+use control::config::{BdevConfig, BdevKind, ErrorRule, Size};
+use control::{ControlPlane, Node};
+use std::sync::Arc;
+use webui_api::model::{DeviceAdd, JobStatus, Limits, MemberState, PoolCreate, Status};
 use webui_api::{Control, RefusalKind};
 
 const MIB: u64 = 1 << 20;
@@ -50,6 +52,62 @@ fn a_device_that_is_missing_is_named_and_all_is_well_when_it_is_back() {
     host.end();
     other.end();
     node.eventually("no alert is left", |node| node.alerts().unwrap().is_empty());
+}
+
+#[test]
+fn a_job_that_cannot_go_on_says_why_and_goes_on_when_it_can() {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let mut config = config(dir.path(), ([127, 0, 0, 1], 0).into());
+    let size = Size(128 * MIB);
+    let ram =
+        |name: &str| BdevConfig { name: name.into(), kind: BdevKind::Ram { size, block: 4096 } };
+    // Reads of what lies behind the metadata fail, some times.
+    let rule = ErrorRule {
+        ops: vec!["read".into()],
+        lba: 17 * MIB / 4096,
+        blocks: u64::MAX,
+        status: [2, 0x81],
+        count: Some(3),
+    };
+    let kind = BdevKind::Error { base: "below".into(), rules: vec![rule] };
+    let bad = BdevConfig { name: "bad".into(), kind };
+    config.bdevs = vec![ram("below"), bad, ram("good")];
+    let plane = ControlPlane::start(Node::start(config).unwrap()).unwrap();
+    let devices = vec!["bad".parse().unwrap()];
+    let tank = PoolCreate { name: name("tank"), devices, force: false };
+    plane.create_pool(tank).unwrap();
+    let volume = plane.create_volume(&name("tank"), new_volume("v", 16 * MIB)).unwrap();
+    let nqn = volume.into_inner().export.unwrap().subsystem;
+    let address = plane.listeners().unwrap()[0].address.0;
+    let mut host = Host::connect(address, nqn.as_str(), 1);
+    host.write(1, 0, 16 * MIB);
+    let add = DeviceAdd { device: "good".parse().unwrap(), force: false };
+    plane.add_device(&name("tank"), add).unwrap();
+    let job = plane.drain_device(&name("tank"), 0).unwrap();
+    let looks_until = |status: JobStatus| {
+        let until = std::time::Instant::now() + crate::appliance::PATIENCE;
+        while plane.job(job.id).unwrap().status != status {
+            assert!(std::time::Instant::now() < until, "{:?}", plane.job(job.id));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    };
+    looks_until(JobStatus::Waiting);
+    let stopped = plane.job(job.id).unwrap();
+    assert!(
+        stopped.reason.contains("has stopped") && stopped.seconds_left.is_none(),
+        "{stopped:?}"
+    );
+    assert!(plane.alerts().unwrap().iter().any(|alert| alert.id == "job-stopped:tank"));
+    // Looking does not make it go on; an operator does, as often as it takes.
+    for round in 0..4 {
+        let limits = Limits { iops: Some(100_000 + round), ..Limits::default() };
+        plane.set_limits(&at("tank", "v"), limits).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    looks_until(JobStatus::Done);
+    host.verify(1, 0, 16 * MIB);
+    host.end();
+    plane.stop().unwrap();
 }
 
 #[test]

@@ -46,6 +46,11 @@ fn a_full_pool_says_so_and_heals() {
     host.verify(1, 8 * MIB, written - 8 * MIB);
     host.verify(3, written, 32 * MIB);
 
+    let statistics = node.statistics().unwrap();
+    let small = statistics.volumes.iter().find(|v| v.pool == Some(name("small"))).unwrap();
+    assert_eq!(small.io.write_latency.count(), small.io.writes);
+    assert!(small.io.write_latency.quantile_ns(0.5).is_some() && small.io.errors > 0);
+    assert!(statistics.pools.iter().any(|pool| pool.full_errors > 0));
     let used = node.pool(&name("small")).unwrap().space.used_bytes;
     assert_eq!(host.one(Op::Deallocate, 0, 2048, DmaSlice::EMPTY), Status::SUCCESS);
     assert_eq!(host.one(Op::Flush, 0, 0, DmaSlice::EMPTY), Status::SUCCESS);

@@ -82,6 +82,12 @@ impl Appliance {
         forebay(&all)
     }
 
+    /// Asks its API.
+    pub fn ask(&self, args: &[&str]) -> Output {
+        let dir = self.dir.path().to_str().expect("a plain path");
+        forebay(&[args, &["--data-dir", dir]].concat())
+    }
+
     /// `forebay io`, on the first namespace.
     pub fn io(&self, args: &[&str]) -> Output {
         let address = self.address();

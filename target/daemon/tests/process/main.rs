@@ -3,4 +3,5 @@
 mod appliance;
 mod bad_peers;
 mod life;
+mod pools;
 mod sentences;

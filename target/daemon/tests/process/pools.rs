@@ -1,0 +1,138 @@
+//! Pools and volumes of a running `forebay serve`, asked for on the command line, and kill -9.
+
+use crate::appliance::{Appliance, NQN, eventually, forebay};
+use std::process::Output;
+
+const RAM: [&str; 2] = ["--ram", "1MiB"];
+
+fn good(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// A sparse file in the appliance's folder, to be a device.
+fn device(node: &Appliance, name: &str, mib: u64) -> String {
+    let path = node.dir.path().join(name);
+    std::fs::File::create(&path).unwrap().set_len(mib << 20).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn io(address: &str, action: &str, volume: &str, seed: &str) -> Output {
+    let nqn = format!("nqn.2026-01.io.forebay:tank:{volume}");
+    forebay(&["io", action, address, "--nqn", &nqn, "--seed", seed])
+}
+
+/// What a command prints for programs, without what may differ between two looks.
+fn shown(node: &Appliance, args: &[&str]) -> serde_json::Value {
+    let text = good(&node.ask(&[args, &["--json"]].concat()));
+    let mut value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    forget(&mut value);
+    value
+}
+
+fn forget(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for field in ["controllers", "reason", "status", "space", "used_bytes"] {
+                fields.remove(field);
+            }
+            fields.values_mut().for_each(forget);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(forget),
+        _ => {}
+    }
+}
+
+#[test]
+fn killed_and_started_again_everything_is_there() {
+    let node = Appliance::start(&RAM);
+    let (a, b) = (device(&node, "a.img", 128), device(&node, "b.img", 128));
+    good(&node.ask(&["pool", "create", "tank", &a, &b]));
+    good(&node.ask(&["volume", "create", "tank/v", "32MiB", "--allow-any-host"]));
+    let address = node.address();
+    good(&io(&address, "write", "v", "3"));
+    good(&node.ask(&["snapshot", "create", "tank/v@monday"]));
+    good(&io(&address, "write", "v", "4"));
+    good(&node.ask(&["snapshot", "clone", "tank/v@monday", "c", "--allow-any-host"]));
+    let shared = "nqn.2026-01.org.example:shared";
+    good(&node.ask(&["subsystem", "create", shared, "--host", "nqn.2026-01.org.example:h"]));
+    good(&node.ask(&["volume", "create", "tank/w", "8MiB", "--subsystem", shared]));
+    let looks: [&[&str]; 4] =
+        [&["pool", "list"], &["volume", "list"], &["subsystem", "list"], &["device", "list"]];
+    let before = looks.map(|look| shown(&node, look));
+
+    let (dir, address) = node.kill();
+    let node = Appliance::start_in(dir, &address, &RAM);
+    let after = looks.map(|look| shown(&node, look));
+    assert_eq!(before, after);
+    good(&io(&address, "verify", "v", "4"));
+    good(&io(&address, "verify", "c", "3"));
+    good(&node.io(&["write"]));
+    good(&node.ask(&["volume", "rollback", "tank/v@monday", "--yes", "--force"]));
+    good(&io(&address, "verify", "v", "3"));
+    let (ended_well, log, _) = node.terminate();
+    assert!(ended_well, "{log}");
+}
+
+#[test]
+fn killed_again_and_again_while_a_host_writes() {
+    let node = Appliance::start(&RAM);
+    let a = device(&node, "a.img", 256);
+    good(&node.ask(&["pool", "create", "tank", &a]));
+    good(&node.ask(&["volume", "create", "tank/v", "64MiB", "--allow-any-host"]));
+    let address = node.address();
+    let (mut dir, mut at) = node.kill();
+    for round in 0..3 {
+        let node = Appliance::start_in(dir, &at, &RAM);
+        let seed = (round + 5).to_string();
+        let to = address.clone();
+        let writer = std::thread::spawn(move || {
+            let nqn = "nqn.2026-01.io.forebay:tank:v";
+            let args = ["io", "write", &to, "--nqn", nqn, "--seed", &seed, "--size", "16KiB"];
+            let wait =
+                std::process::Command::new(env!("CARGO_BIN_EXE_forebay")).args(args).output();
+            good(&wait.unwrap());
+        });
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        (dir, at) = node.kill();
+        // The host has waited for it, and goes on.
+        let node = Appliance::start_in(dir, &at, &RAM);
+        writer.join().unwrap();
+        good(&io(&address, "verify", "v", &(round + 5).to_string()));
+        (dir, at) = node.kill();
+    }
+}
+
+#[test]
+fn a_device_that_is_gone_does_not_keep_the_rest_from_starting() {
+    let node = Appliance::start(&RAM);
+    let a = device(&node, "a.img", 64);
+    good(&node.ask(&["pool", "create", "tank", &a]));
+    good(&node.ask(&["volume", "create", "tank/v", "8MiB", "--allow-any-host"]));
+    good(&io(&node.address(), "write", "v", "1"));
+    let (dir, address) = node.kill();
+    let away = dir.path().join("away");
+    std::fs::rename(&a, &away).unwrap();
+    let node = Appliance::start_in(dir, &address, &RAM);
+    good(&node.io(&["write"]));
+    let status = String::from_utf8_lossy(&node.ask(&["alerts"]).stdout).into_owned();
+    assert!(status.contains("a.img"), "{status}");
+    assert!(!io(&address, "verify", "v", "1").status.success());
+    std::fs::rename(&away, &a).unwrap();
+    eventually("the volume is back", || io(&address, "verify", "v", "1").status.success());
+}
+
+#[test]
+fn a_damaged_state_file_is_named() {
+    let node = Appliance::start(&RAM);
+    let a = device(&node, "a.img", 64);
+    good(&node.ask(&["pool", "create", "tank", &a]));
+    let (ended_well, log, dir) = node.terminate();
+    assert!(ended_well, "{log}");
+    std::fs::write(dir.path().join("state.json"), "{\"version\": 1, \"pools\": [").unwrap();
+    let data = dir.path().to_str().unwrap();
+    let flags = ["serve", "--data-dir", data, "--ram", "1MiB", "--listen", "127.0.0.1:0"];
+    let why = crate::appliance::refusal(&[&flags[..], &["--api", "off", "--nqn", NQN]].concat());
+    assert!(why.contains("state.json is damaged"), "{why}");
+}
