@@ -112,13 +112,18 @@ checks_itself!(
     VolumeCreate
 );
 
-/// Says of every object with fields that it takes no others: serde refuses them, and the derived
-/// schema does not say so for the variants of an enum.
+/// Makes a derived schema say what serde does. Objects with fields take no others: it is not said
+/// for the variants of an enum.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
             if fields.contains_key("properties") {
                 fields.entry("additionalProperties").or_insert(Value::Bool(false));
+            }
+            // Of unsigned numbers; derived for them too, and too small for half of them.
+            let unsigned = fields.get("minimum").and_then(Value::as_f64).is_some_and(|n| n >= 0.0);
+            if unsigned && fields.get("format").is_some_and(Value::is_string) {
+                fields.remove("format");
             }
             fields.values_mut().for_each(close);
         }

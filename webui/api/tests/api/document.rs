@@ -117,3 +117,13 @@ fn no_object_takes_fields_that_are_not_known() {
     let objects: usize = schemas.iter().map(|(name, schema)| check(schema, name)).sum();
     assert!(objects > 60, "{objects}");
 }
+
+#[test]
+fn numbers_of_events_are_unsigned() {
+    let document = document();
+    let parameters = &document["paths"]["/api/v1/events"]["get"]["parameters"];
+    let after = parameters.as_array().unwrap().iter().find(|p| p["name"] == "after").unwrap();
+    assert_eq!(after["schema"]["maximum"].as_u64(), Some(u64::MAX), "{after}");
+    assert_eq!(after["schema"]["minimum"].as_u64(), Some(0), "{after}");
+    assert!(after["schema"]["format"].is_null(), "{after}");
+}
