@@ -47,6 +47,8 @@ fn what_was_made_and_written_is_there_after_a_restart() {
     clone.write(3, 0, 4 * MIB);
     host.verify(1, 0, 8 * MIB);
     host.verify(2, 8 * MIB, 16 * MIB);
+    // Not flushed: a stop in order keeps it.
+    assert!(host.fill(7, 40 * MIB, 8 * MIB).1.is_success());
     host.end();
     clone.end();
     let lines = node.connect_info(&at("tank", "v")).unwrap().lines;
@@ -65,6 +67,7 @@ fn what_was_made_and_written_is_there_after_a_restart() {
     let mut host = Host::connect(node.address, &own("tank", "v"), 1);
     host.verify(1, 0, 8 * MIB);
     host.verify(2, 8 * MIB, 16 * MIB);
+    host.verify(7, 40 * MIB, 8 * MIB);
     let mut clone = Host::connect(node.address, &own("tank", "c"), 1);
     clone.verify(3, 0, 4 * MIB);
     clone.verify(1, 4 * MIB, 12 * MIB);

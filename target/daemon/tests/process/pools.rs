@@ -69,38 +69,51 @@ fn killed_and_started_again_everything_is_there() {
     good(&io(&address, "verify", "v", "4"));
     good(&io(&address, "verify", "c", "3"));
     good(&node.io(&["write"]));
-    good(&node.ask(&["volume", "rollback", "tank/v@monday", "--yes", "--force"]));
+    good(&node.ask(&["volume", "rollback", "tank/v", "monday", "--yes", "--force"]));
     good(&io(&address, "verify", "v", "3"));
     let (ended_well, log, _) = node.terminate();
     assert!(ended_well, "{log}");
 }
 
+/// Writes all of volume `w` in the background.
+fn writer(address: &str, seed: &str) -> std::thread::JoinHandle<Output> {
+    let (address, seed) = (address.to_owned(), seed.to_owned());
+    let writer = std::thread::spawn(move || {
+        let nqn = "nqn.2026-01.io.forebay:tank:w";
+        forebay(&["io", "write", &address, "--nqn", nqn, "--seed", &seed, "--size", "16KiB"])
+    });
+    std::thread::sleep(std::time::Duration::from_millis(150));
+    writer
+}
+
 #[test]
-fn killed_again_and_again_while_a_host_writes() {
-    let node = Appliance::start(&RAM);
+fn ended_again_and_again_while_a_host_writes() {
+    let mut node = Appliance::start(&RAM);
     let a = device(&node, "a.img", 256);
     good(&node.ask(&["pool", "create", "tank", &a]));
-    good(&node.ask(&["volume", "create", "tank/v", "64MiB", "--allow-any-host"]));
+    for volume in ["tank/v", "tank/w"] {
+        good(&node.ask(&["volume", "create", volume, "64MiB", "--allow-any-host"]));
+    }
     let address = node.address();
-    let (mut dir, mut at) = node.kill();
+    good(&io(&address, "write", "v", "2"));
     for round in 0..3 {
-        let node = Appliance::start_in(dir, &at, &RAM);
         let seed = (round + 5).to_string();
-        let to = address.clone();
-        let writer = std::thread::spawn(move || {
-            let nqn = "nqn.2026-01.io.forebay:tank:v";
-            let args = ["io", "write", &to, "--nqn", nqn, "--seed", &seed, "--size", "16KiB"];
-            let wait =
-                std::process::Command::new(env!("CARGO_BIN_EXE_forebay")).args(args).output();
-            good(&wait.unwrap());
-        });
-        std::thread::sleep(std::time::Duration::from_millis(150));
-        (dir, at) = node.kill();
-        // The host has waited for it, and goes on.
-        let node = Appliance::start_in(dir, &at, &RAM);
-        writer.join().unwrap();
-        good(&io(&address, "verify", "v", &(round + 5).to_string()));
-        (dir, at) = node.kill();
+        // Killed, it has what was flushed; the host has waited for it, and goes on.
+        let host = writer(&address, &seed);
+        let (dir, _) = node.kill();
+        node = Appliance::start_in(dir, &address, &RAM);
+        good(&host.join().unwrap());
+        good(&io(&address, "verify", "v", "2"));
+        // Stopped, it ends well; what it did not do any more it has said it did not.
+        let host = writer(&address, &seed);
+        let (ended_well, log, dir) = node.terminate();
+        assert!(ended_well, "{log}");
+        node = Appliance::start_in(dir, &address, &RAM);
+        let said = String::from_utf8_lossy(&host.join().unwrap().stderr).into_owned();
+        assert!(said.is_empty() || said.contains("Aborted due to SQ Deletion"), "{said}");
+        good(&io(&address, "write", "w", &seed));
+        good(&io(&address, "verify", "w", &seed));
+        good(&io(&address, "verify", "v", "2"));
     }
 }
 
