@@ -183,6 +183,27 @@ impl Lab {
         }
     }
 
+    /// The longest time, in ms, in which nothing ended of 4 KiB writes at depth 32.
+    fn longest_gap(&mut self, to: Addr, places: u64, span: Duration) -> Result<f64, String> {
+        let (start, mut last, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
+        let mut idle: Vec<usize> = (0..32).collect();
+        while start.elapsed() < span || idle.len() < 32 {
+            while start.elapsed() < span
+                && let Some(buffer) = idle.pop()
+            {
+                let place = self.random.below(places);
+                self.submit(to, Op::Write, place, 4096, buffer);
+            }
+            let done = self.turn()?;
+            if !done.is_empty() {
+                longest = longest.max(last.elapsed());
+                last = Instant::now();
+            }
+            idle.extend(done);
+        }
+        Ok(longest.as_secs_f64() * 1000.0)
+    }
+
     fn one(&mut self, to: Addr, op: Op) -> Result<(), String> {
         self.submit(to, op, 0, 4096, 0);
         while self.turn()?.is_empty() {}
@@ -265,7 +286,7 @@ impl Bench {
     }
 
     /// Fills an empty volume and the bare device by turns. Returns the last volume.
-    fn fill(&mut self, bare: Addr) -> Result<Addr, String> {
+    fn fill(&mut self, bare: Addr) -> Result<(String, Addr), String> {
         let load = Load { op: Op::Write, payload: 128 << 10, depth: 16, sequential: true };
         let mut pairs = Vec::new();
         let mut last: Option<(String, Addr)> = None;
@@ -283,7 +304,7 @@ impl Bench {
             last = Some((name, addr));
         }
         report("sequential fill, 128 KiB QD 16", &pairs);
-        last.map(|(_, addr)| addr).ok_or_else(|| "no pairs were asked for".into())
+        last.ok_or_else(|| "no pairs were asked for".into())
     }
 
     fn delete(&mut self, name: &str) -> Result<(), String> {
@@ -345,6 +366,36 @@ impl Bench {
         Ok(())
     }
 
+    /// The longest that no write ended, in ms: undisturbed, and while a snapshot is taken.
+    fn pauses(&mut self, name: &str, thin: Addr) -> Result<(), String> {
+        let span = Duration::from_millis(300);
+        let places = self.options.mib * MIB / 4096;
+        let (mut calm, mut disturbed) = (Vec::new(), Vec::new());
+        for pair in 0..self.options.pairs {
+            calm.push(self.lab.longest_gap(thin, places, span)?);
+            let (pool, lab, volumes) = (&self.pool, &mut self.lab, [name.to_owned()]);
+            let gap = std::thread::scope(|scope| {
+                let taken = scope.spawn(move || {
+                    std::thread::sleep(span / 2);
+                    pool.snapshot(&volumes, &format!("pause-{pair}"), 0)
+                });
+                let gap = lab.longest_gap(thin, places, span);
+                while !taken.is_finished() {
+                    lab.turn()?;
+                }
+                taken.join().expect("does not panic").map_err(|error| error.message)?;
+                gap
+            });
+            disturbed.push(gap?);
+        }
+        let ((calm, ..), (pause, low, high)) = (median(calm), median(disturbed));
+        println!(
+            "longest gap between ends of 4 KiB writes QD 32: {pause:.2} ms ({low:.2} to \
+             {high:.2}) while a snapshot is taken, {calm:.2} ms without"
+        );
+        Ok(())
+    }
+
     fn write(&mut self, to: Addr, place: u64) -> Result<(), String> {
         self.lab.submit(to, Op::Write, place, 4096, 0);
         while self.lab.turn()?.is_empty() {}
@@ -378,12 +429,14 @@ fn speed(options: &Options, folder: &Path) -> Result<(), String> {
     let bytes = options.mib * MIB;
     let (bare, below) = (folder.join("bare"), folder.join("below"));
     device(&bare, bytes)?;
-    let below_bytes = bytes + bytes / 8 + 64 * MIB;
+    // Beside the volume, what is written after the snapshots.
+    let below_bytes = 2 * bytes + bytes / 8 + 64 * MIB;
     let file = device(&below, below_bytes)?;
     let mut bench = Bench::new(options, bdev(&below)?, file, below_bytes)?;
     let bare = bench.lab.stack.open(&bdev(&bare)?, 0).map_err(|error| error.0)?;
-    let thin = bench.fill(bare)?;
-    bench.compare(bare, thin)
+    let (name, thin) = bench.fill(bare)?;
+    bench.compare(bare, thin)?;
+    bench.pauses(&name, thin)
 }
 
 /// A file of `bytes` with nothing in it.

@@ -16,6 +16,7 @@ pub struct Appliance {
     binary: PathBuf,
     folder: TempDir,
     port: u16,
+    api: bool,
     child: Option<Child>,
 }
 
@@ -51,6 +52,18 @@ impl Appliance {
     /// # Errors
     /// When it does not come up, with the end of its log.
     pub fn start(configuration: &str) -> Result<Self, String> {
+        Appliance::start_as(configuration, false)
+    }
+
+    /// [`Appliance::start`] with the API, for [`Appliance::operate`].
+    ///
+    /// # Errors
+    /// As [`Appliance::start`].
+    pub fn start_with_api(configuration: &str) -> Result<Self, String> {
+        Appliance::start_as(configuration, true)
+    }
+
+    fn start_as(configuration: &str, api: bool) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| format!("temporary folder: {error}"))?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .and_then(|listener| listener.local_addr())
@@ -61,7 +74,7 @@ impl Appliance {
             .replace("{PORT}", &port.to_string());
         std::fs::write(folder.path().join("forebay.toml"), text)
             .map_err(|error| format!("configuration: {error}"))?;
-        let mut appliance = Self { binary: binary()?, folder, port, child: None };
+        let mut appliance = Self { binary: binary()?, folder, port, api, child: None };
         appliance.restart()?;
         Ok(appliance)
     }
@@ -79,7 +92,7 @@ impl Appliance {
                 .map_err(|error| format!("log: {error}"))
         };
         let child = Command::new(&self.binary)
-            .args(["serve", "--api", "off"])
+            .args(["serve", "--api", if self.api { "127.0.0.1:0" } else { "off" }])
             .arg("--config")
             .arg(self.folder.path().join("forebay.toml"))
             .stdin(Stdio::null())
@@ -164,6 +177,25 @@ impl Appliance {
             .args(words)
             .arg("--control")
             .arg(self.folder.path().join("control.sock"))
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("{}: {error}", self.binary.display()))?;
+        if out.status.success() {
+            return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&out.stderr);
+        Err(format!("forebay {}: {}", words.join(" "), said.trim()))
+    }
+
+    /// Runs a command that asks the API of this appliance; its standard output.
+    ///
+    /// # Errors
+    /// What it said when it failed.
+    pub fn operate(&self, words: &[&str]) -> Result<String, String> {
+        let out = Command::new(&self.binary)
+            .args(words)
+            .arg("--data-dir")
+            .arg(self.folder.path())
             .stdin(Stdio::null())
             .output()
             .map_err(|error| format!("{}: {error}", self.binary.display()))?;

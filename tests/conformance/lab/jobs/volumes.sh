@@ -1,0 +1,142 @@
+# Volumes of a pool, as a host sees them: resized while mounted, snapshots and clones beside their
+# origin, space that comes back, limits, a full pool, and a restart in the middle of fio's verify.
+at="-t tcp -a $ADDRESS -s $PORT"
+modprobe xfs
+
+# asks NAME WORDS...: the command line of the appliance does it.
+asks() {
+    name=$1
+    shift
+    if call "$@"; then ok "$name"; else fail "$name" "$reply"; fi
+}
+
+# attach NAME WHAT: connects to the subsystem of a volume or snapshot; its device is in $disk.
+attach() {
+    call nqn "$2" || { fail "$1" "$reply"; return 1; }
+    nqn=$reply
+    check "$1" nvme connect $at -n "$nqn" --reconnect-delay=1 --keep-alive-tmo=5 --ctrl-loss-tmo=300
+    disk=$(device_of "$nqn" 1)
+}
+
+sums() { (cd "$1" && find . -type f | sort | xargs sha256sum); }
+same() { # same NAME FOLDER SUMS
+    sums "$2" >/tmp/now
+    if cmp -s /tmp/now "$3"; then ok "$1"; else fail "$1" "$(diff /tmp/now "$3" | head -n 3)"; fi
+}
+
+asks create cli volume create tank/data 320MiB --host "$HOSTNQN"
+attach connect tank/data
+data=$disk
+check mkfs mkfs.xfs -q "$data"
+mkdir -p /mnt/data /mnt/past /mnt/copy
+check mount mount -t xfs "$data" /mnt/data
+cp -r /lib/modules /usr/sbin /mnt/data/
+sync
+sums /mnt/data >/tmp/first
+
+# Resized while mounted.
+asks resize cli volume resize tank/data 448MiB
+larger() { [ "$(blockdev --getsize64 "$data")" = $((448 << 20)) ]; }
+if until_true 20 larger; then ok resize-seen; else fail resize-seen "$(blockdev --getsize64 "$data")"; fi
+check growfs xfs_growfs /mnt/data
+blocks=$(df -k /mnt/data | awk 'NR == 2 { print $2 }')
+# Without its log, which is 64 MiB: it had 256 MiB before.
+check growfs-larger test "$blocks" -gt $((340 << 10))
+same tree-after-resize /mnt/data /tmp/first
+
+# A snapshot, mounted read only beside its origin, which goes on.
+sync
+asks snapshot cli snapshot create tank/data@one
+dd if=/dev/urandom of=/mnt/data/later bs=1M count=8 conv=fsync 2>/dev/null
+rm -r /mnt/data/sbin
+sync
+asks snapshot-export cli snapshot export tank/data@one --host "$HOSTNQN"
+attach snapshot-connect tank/data@one
+past=$disk
+check snapshot-read-only test "$(blockdev --getro "$past")" = 1
+check snapshot-mount mount -t xfs -o ro,norecovery,nouuid "$past" /mnt/past
+same snapshot-tree /mnt/past /tmp/first
+refuse snapshot-write "read-only\|permitted\|protected\|readonly" dd if=/dev/zero of="$past" bs=4096 count=1 oflag=direct
+
+# A clone, written without touching its origin.
+sums /mnt/data >/tmp/second
+asks clone cli snapshot clone tank/data@one copy --host "$HOSTNQN"
+attach clone-connect tank/copy
+copy=$disk
+check clone-mount mount -t xfs -o nouuid "$copy" /mnt/copy
+same clone-tree /mnt/copy /tmp/first
+dd if=/dev/urandom of=/mnt/copy/own bs=1M count=8 conv=fsync 2>/dev/null
+rm -r /mnt/copy/modules
+sync
+echo 3 >/proc/sys/vm/drop_caches
+same clone-apart /mnt/data /tmp/second
+same snapshot-apart /mnt/past /tmp/first
+check clone-umount umount /mnt/copy
+check clone-repair xfs_repair -n "$copy"
+check snapshot-umount umount /mnt/past
+
+# Discard gives space back.
+asks raw-create cli volume create tank/raw 64MiB --host "$HOSTNQN"
+attach raw-connect tank/raw
+raw=$disk
+call used
+before=$reply
+check raw-fill dd if=/dev/urandom of="$raw" bs=1M count=32 oflag=direct
+call used
+filled=$reply
+check raw-takes-space test "$filled" -ge $((before + (32 << 20)))
+check raw-discard blkdiscard "$raw"
+given_back() { call used && [ "$reply" -le $((filled - (32 << 20))) ]; }
+if until_true 30 given_back; then ok discard-gives-back; else fail discard-gives-back "$before $filled $reply"; fi
+check raw-zeros sh -c "head -c 33554432 $raw | cmp -n 33554432 - /dev/zero"
+
+# Limits hold, and change while it runs.
+check limit-fill dd if=/dev/zero of="$raw" bs=1M count=64 oflag=direct
+rate() { # rate BS: reads a second, for 6 s
+    fio --name=rate --filename="$raw" --rw=randread --bs="$1" --iodepth=8 --ioengine=libaio --direct=1 \
+        --time_based --runtime=6 --minimal 2>/dev/null | cut -d';' -f8
+}
+within() { # within NAME RATE LIMIT: within 10%
+    rate=${2%.*}
+    if [ "${rate:-0}" -ge $(($3 * 9 / 10)) ] && [ "${rate:-0}" -le $(($3 * 11 / 10)) ]; then ok "$1"; else
+        fail "$1" "$2 a second, not $3"
+    fi
+}
+asks limit-iops cli volume limits tank/raw --iops 150
+within iops-hold "$(rate 4k)" 150
+asks limit-bandwidth cli volume limits tank/raw --iops none --bandwidth 4MiB
+within bandwidth-holds "$(rate 64k)" 64
+asks limit-none cli volume limits tank/raw --bandwidth none
+unlimited=$(rate 4k)
+check limit-gone test "${unlimited%.*}" -gt 300
+
+# A full pool fails what needs space, and nothing else, and heals.
+asks big-create cli volume create tank/big 2GiB --host "$HOSTNQN"
+attach big-connect tank/big
+big=$disk
+refuse full-is-said "No space left" dd if=/dev/zero of="$big" bs=1M count=2000 oflag=direct
+asks full-alert alert
+check full-read dd if="$big" of=/dev/null bs=1M count=16 iflag=direct
+check full-overwrite dd if=/dev/urandom of="$big" bs=1M count=4 oflag=direct conv=notrunc
+check full-elsewhere dd if=/dev/urandom of="$raw" bs=1M count=8 oflag=direct conv=notrunc
+asks add-device cli pool add-device tank "$MORE"
+check full-heals dd if=/dev/zero of="$big" bs=1M seek=1900 count=16 oflag=direct
+asks big-unexport cli volume unexport tank/big --yes
+asks big-delete cli volume delete tank/big --yes
+
+# A restart in the middle of fio's verify.
+fio --name=verify --filename="$raw" --rw=randwrite --bs=16k --iodepth=16 --ioengine=libaio --direct=1 \
+    --size=64m --verify=crc32c --verify_fatal=1 --loops=3 --output=/out/fio-verify &
+verifying=$!
+for round in 1 2; do
+    sleep 3
+    if call kill && call restart; then ok "restart-$round"; else fail "restart-$round" "$reply"; fi
+done
+if wait $verifying; then ok verify-through-restarts; else fail verify-through-restarts "$(tail -n 5 /out/fio-verify)"; fi
+same restart-tree /mnt/data /tmp/second
+
+check umount umount /mnt/data
+check repair xfs_repair -n "$data"
+check disconnect nvme disconnect-all
+dmesg | grep -iE 'xfs.*corrupt|bug:|call trace' >/tmp/splat
+check kernel-is-calm test ! -s /tmp/splat
