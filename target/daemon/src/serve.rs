@@ -97,9 +97,10 @@ fn start_api(
             token.name, token.role, token.secret
         ));
         let path = in_data_dir(TOKEN_FILE);
-        token
-            .save(&path)
-            .map_err(|error| format!("The token cannot be kept in {}: {error}.", path.display()))?;
+        if let Err(error) = token.save(&path) {
+            // It is not made again: whoever reads the greeting still has it.
+            lines.push_str(&format!("\nIt cannot be kept in {}: {error}.", path.display()));
+        }
     }
     Ok(Some((server, lines)))
 }

@@ -3,5 +3,6 @@
 mod appliance;
 mod bad_peers;
 mod life;
+mod operator;
 mod pools;
 mod sentences;
