@@ -6,7 +6,7 @@ use super::confirm::Confirm;
 use super::connection::{Columns, Connection};
 use super::fields::Fields;
 use super::limits::{self, LimitFlags};
-use super::place::VolumePlace;
+use super::place::{SnapshotPlace, VolumePlace};
 use super::{connect_info, path, show, wait};
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
@@ -14,7 +14,8 @@ use control::config::Size;
 use ureq::http::Method;
 use webui_api::RefusalKind;
 use webui_api::model::{
-    Name, ObjectKind, PromoteOutcome, Rename, Resize, RollBack, Volume, VolumeCreate, VolumeRef,
+    Name, ObjectKind, PromoteOutcome, Rename, Resize, RollBack, SnapshotRef, Volume, VolumeCreate,
+    VolumeRef,
 };
 
 /// What to do with volumes.
@@ -120,10 +121,8 @@ struct ResizeArgs {
 
 #[derive(Args)]
 struct RollbackArgs {
-    /// POOL/VOLUME.
-    volume: VolumePlace,
-    /// The snapshot's name.
-    snapshot: Name,
+    /// POOL/VOLUME@SNAPSHOT.
+    snapshot: SnapshotPlace,
     /// Do it though hosts are connected: they see the content change below them.
     #[arg(long)]
     force: bool,
@@ -250,16 +249,15 @@ fn set_limits(c: &Connection, at: &VolumeRef, flags: LimitFlags) -> Result<(), F
 }
 
 fn roll_back(c: &Connection, args: RollbackArgs) -> Result<(), Failure> {
-    let at = args.volume.find(c)?;
-    args.confirm.ask(&format!(
-        "What was written to volume {at} since snapshot {} is lost.",
-        args.snapshot
-    ))?;
-    let request = RollBack { snapshot: args.snapshot.clone(), force: args.force };
+    let SnapshotRef { pool, volume, snapshot } = args.snapshot.find(c)?;
+    let at = VolumeRef { pool, volume };
+    args.confirm
+        .ask(&format!("What was written to volume {at} since snapshot {snapshot} is lost."))?;
+    let request = RollBack { snapshot: snapshot.clone(), force: args.force };
     let answer = c.create(&path::volume(&at, &[&"roll-back"]), &request);
     let answer = answer.map_err(|f| f.hint(RefusalKind::InUse, "(--force goes on.)"))?;
     c.print(&answer, |_: &Volume| {
-        crate::out::line!("Volume {at} is as it was at {}.", args.snapshot);
+        crate::out::line!("Volume {at} is as it was at {snapshot}.");
     })?;
     if args.wait {
         wait::for_object(c, ObjectKind::Volume, &at.to_string())?;

@@ -6,7 +6,7 @@ use webui_api::Control;
 /// Every command that asks, on the furnished appliance.
 const DANGEROUS: [&[&str]; 16] = [
     &["volume", "delete", "tank/b"],
-    &["volume", "rollback", "tank/a", "s"],
+    &["volume", "rollback", "tank/a@s"],
     &["volume", "resize", "tank/b", "16MiB", "--shrink"],
     &["volume", "unexport", "tank/a"],
     &["snapshot", "delete", "tank/a@s"],

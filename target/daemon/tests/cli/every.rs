@@ -66,7 +66,7 @@ fn commands(declaration: &str) -> Vec<Vec<&str>> {
         &["snapshot", "list", "--pool", "tank"],
         &["snapshot", "list", "tank/newer"],
         &["snapshot", "show", "tank/newer@one"],
-        &["volume", "rollback", "tank/newer", "two", "--yes"],
+        &["volume", "rollback", "tank/newer@two", "--yes"],
         &["snapshot", "export", "tank/newer@one", "--host", HOST],
         &["connect-info", "tank/newer@one"],
         &["snapshot", "unexport", "tank/newer@one"],

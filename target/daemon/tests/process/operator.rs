@@ -48,7 +48,7 @@ fn snapshots_clones_and_rollbacks_show_a_host_what_they_should() {
     good(&node, &["snapshot", "export", "a@one", "--allow-any-host"]);
     assert!(io(&node, "verify", "a@one", "1") && !io(&node, "write", "a@one", "4"));
     good(&node, &["snapshot", "unexport", "a@one"]);
-    good(&node, &["volume", "rollback", "a", "one", "--yes"]);
+    good(&node, &["volume", "rollback", "a@one", "--yes"]);
     assert!(io(&node, "verify", "a", "1"));
     good(&node, &["volume", "promote", "b"]);
     assert!(io(&node, "verify", "b", "3"));

@@ -69,7 +69,7 @@ fn killed_and_started_again_everything_is_there() {
     good(&io(&address, "verify", "v", "4"));
     good(&io(&address, "verify", "c", "3"));
     good(&node.io(&["write"]));
-    good(&node.ask(&["volume", "rollback", "tank/v", "monday", "--yes", "--force"]));
+    good(&node.ask(&["volume", "rollback", "tank/v@monday", "--yes", "--force"]));
     good(&io(&address, "verify", "v", "3"));
     let (ended_well, log, _) = node.terminate();
     assert!(ended_well, "{log}");
