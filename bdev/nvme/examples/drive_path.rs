@@ -2,7 +2,7 @@
 //! made of software whose own work is not counted.
 //!
 //! ```text
-//! valgrind --tool=callgrind --toggle-collect='*read_path::measured*' read_path 2000
+//! valgrind --tool=callgrind --toggle-collect='*drive_path::measured*' drive_path 2000
 //! ```
 //!
 //! Counted: submitting to the stack, the channel's polls with their doorbells, and the delivery of
