@@ -7,14 +7,18 @@ use nvme_spec::Status;
 
 impl VolumeChannel {
     pub(super) fn flush(&mut self, io: Io, cx: &mut Cx<'_>) {
-        if self.state().failed {
-            return self.refuse(io, Status::INTERNAL_ERROR, cx);
-        }
-        let (to, host_tag) = io.into_parts();
-        if self.state().wanted_commit().is_some() {
+        let (to, tag) = io.into_parts();
+        self.make_durable(to, tag, cx);
+    }
+
+    /// Ends an operation when everything that was written by now is durable, data and map. A commit
+    /// that is still to come flushes the devices; one that is under way may have done so before
+    /// the last write ended.
+    pub(super) fn make_durable(&mut self, to: Addr, host_tag: Tag, cx: &mut Cx<'_>) {
+        if self.state().failed || self.state().map.is_dirty() {
             return self.complete_durable(to, host_tag, cx);
         }
-        let running = self.begin(Owner::Host(to, host_tag), false, [None, None]);
+        let running = self.begin(Owner::Host(to, host_tag), true, [None, None]);
         let piece = Piece {
             op: Op::Flush,
             flags: IoFlags::NONE,
@@ -27,7 +31,7 @@ impl VolumeChannel {
         self.step(running, Status::SUCCESS, cx);
     }
 
-    /// Ends an operation when the map is durable as it is now.
+    /// Ends an operation whose data is durable when the map is, as it is now.
     pub(super) fn complete_durable(&mut self, to: Addr, tag: Tag, cx: &mut Cx<'_>) {
         match self.state().wanted_commit() {
             _ if self.state().failed => self.finish(to, tag, Status::INTERNAL_ERROR, cx),

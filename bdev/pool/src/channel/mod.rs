@@ -254,7 +254,11 @@ impl VolumeChannel {
         match running.owner {
             Owner::Sweep => self.sweep_wrote(running.status),
             Owner::Host(to, tag) if running.status.is_success() && running.fua => {
-                self.complete_durable(to, tag, cx);
+                // Of what was there before, the device has made the data durable.
+                match running.parts().all(|part| part.present) {
+                    true => self.complete_durable(to, tag, cx),
+                    false => self.make_durable(to, tag, cx),
+                }
             }
             Owner::Host(to, tag) => self.finish(to, tag, running.status, cx),
         }

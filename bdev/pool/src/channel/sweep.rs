@@ -65,7 +65,7 @@ impl VolumeChannel {
         let Sweep { owner: (to, tag), fua, status, .. } =
             self.sweeps.pop_front().expect("just looked at");
         match fua && status.is_success() {
-            true => self.complete_durable(to, tag, cx),
+            true => self.make_durable(to, tag, cx),
             false => self.finish(to, tag, status, cx),
         }
     }
