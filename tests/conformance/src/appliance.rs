@@ -91,6 +91,11 @@ impl Appliance {
                 .open(self.folder.path().join(name))
                 .map_err(|error| format!("log: {error}"))
         };
+        // It says where its API is once that is served.
+        let url = self.folder.path().join("api.url");
+        if url.exists() {
+            std::fs::remove_file(&url).map_err(|error| format!("api.url: {error}"))?;
+        }
         let child = Command::new(&self.binary)
             .args(["serve", "--api", if self.api { "127.0.0.1:0" } else { "off" }])
             .arg("--config")
@@ -102,7 +107,9 @@ impl Appliance {
             .map_err(|error| format!("{}: {error}", self.binary.display()))?;
         self.child = Some(child);
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err()
+            || (self.api && !url.exists())
+        {
             if !self.running() {
                 return Err(format!("the appliance ended:\n{}", self.log_tail()));
             }
