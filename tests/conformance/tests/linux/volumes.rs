@@ -7,7 +7,7 @@ use conformance::report;
 use serde_json::Value;
 use std::fs::File;
 
-const CHECKS: [&str; 60] = [
+const CHECKS: [&str; 61] = [
     "create",
     "connect",
     "mkfs",
@@ -17,6 +17,8 @@ const CHECKS: [&str; 60] = [
     "growfs",
     "growfs-larger",
     "tree-after-resize",
+    "settle",
+    "settled",
     "snapshot",
     "snapshot-export",
     "snapshot-connect",
@@ -60,7 +62,6 @@ const CHECKS: [&str; 60] = [
     "big-delete",
     "restart-1",
     "restart-2",
-    "verify-through-restarts",
     "restart-tree",
     "umount",
     "repair",
