@@ -9,7 +9,6 @@ mod drive;
 mod faults;
 mod recovery;
 mod verify;
-mod volumes;
 
 use conformance::appliance::Appliance;
 use conformance::guest::{self, Answer, Extras, Job};
@@ -63,15 +62,6 @@ fn run(
 /// Starts the binary. Fails the test where it does not come up.
 fn start(configuration: &str) -> Appliance {
     match Appliance::start(&format!("{BASE}{configuration}")) {
-        Ok(appliance) => appliance,
-        Err(why) => panic!("{why}"),
-    }
-}
-
-/// Starts the binary with its API, and nothing that is declared in a file. Fails the test where it
-/// does not come up.
-fn start_with_api() -> Appliance {
-    match Appliance::start_with_api(BASE) {
         Ok(appliance) => appliance,
         Err(why) => panic!("{why}"),
     }
