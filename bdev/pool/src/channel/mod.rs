@@ -125,6 +125,8 @@ pub(crate) struct VolumeChannel {
     /// Writes that wait for a hold to end, for a slot, or for part of a block; and what waits for
     /// memory for part of a block.
     waiting: VecDeque<Io>,
+    /// Something of it waits for memory, which another volume may give back.
+    lacks_bounce: bool,
     /// What waits for leave to use the devices.
     stalled: VecDeque<Piece>,
     sweeps: VecDeque<Sweep>,
@@ -177,6 +179,7 @@ impl VolumeChannel {
             pace,
             paced: VecDeque::new(),
             waiting: VecDeque::new(),
+            lacks_bounce: false,
             stalled: VecDeque::new(),
             sweeps: VecDeque::new(),
             holds: Vec::new(),
@@ -355,6 +358,9 @@ impl Channel for VolumeChannel {
         }
         if !self.stalled.is_empty() {
             work += self.go_on_stalled(cx);
+        }
+        if std::mem::take(&mut self.lacks_bounce) {
+            self.retry_waiting(cx);
         }
         if !self.sweeps.is_empty() {
             work += self.sweep(cx);

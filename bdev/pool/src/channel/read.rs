@@ -10,6 +10,7 @@ impl VolumeChannel {
     pub(super) fn read(&mut self, io: Io, cx: &mut Cx<'_>) {
         let (at, bytes) = self.span(&io);
         if !self.may_read(at, bytes) {
+            self.lacks_bounce = true;
             return self.waiting.push_back(io);
         }
         let (flags, data) = (io.flags, io.data);

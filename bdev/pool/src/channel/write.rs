@@ -33,7 +33,10 @@ impl VolumeChannel {
                 let running = self.begin(Owner::Host(to, tag), fua, parts);
                 self.send_parts(running, at, bytes, Some(data), cx);
             }
-            Err(_) => self.waiting.push_back(io),
+            Err(wait) => {
+                self.lacks_bounce |= wait == Wait::Bounce;
+                self.waiting.push_back(io);
+            }
         }
     }
 

@@ -39,7 +39,7 @@ impl Keeper {
         if record.state == DeviceState::Draining {
             return Ok(());
         }
-        self.collect_stocks_on(number)?;
+        self.collect_stocks(None);
         let used = self.slots.taken_on(number);
         let free_there = self.members[&number].superblock.slots - used;
         let left = self.available().saturating_sub(free_there);
@@ -59,17 +59,6 @@ impl Keeper {
         let record = DeviceRecord { state: DeviceState::Draining, ..record };
         self.commit(vec![Update::Device(number.into(), Some(record))])?;
         self.next_drain();
-        Ok(())
-    }
-
-    /// Volumes give back what they have in stock.
-    fn collect_stocks_on(&mut self, _device: u16) -> Result<(), PoolError> {
-        let volumes: Vec<ViewId> = self.records.volumes.keys().copied().collect();
-        for volume in volumes {
-            let stock = self.with(volume, |state| state.give_stock())?;
-            self.views.get_mut(&volume).expect("just asked").lose(stock.len() as u64);
-            stock.into_iter().for_each(|slot| self.slots.give(slot));
-        }
         Ok(())
     }
 
@@ -207,7 +196,7 @@ impl Keeper {
             // was told: once more from the beginning.
             let drain = self.drain.as_mut().expect("as before");
             (drain.node, drain.extent) = (0, 0);
-            self.collect_stocks_on(device)?;
+            self.collect_stocks(None);
             if self.pump.is_none() {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }

@@ -96,7 +96,7 @@ impl Keeper {
         let kept_for_it = if record.thick { self.lacking(view) } else { 0 };
         let mut available = self.available();
         if available + kept_for_it == 0 {
-            self.collect_stocks(view);
+            self.collect_stocks(Some(view));
             available = self.available();
         }
         let share = (available / SHARE).clamp(available.min(1), wanted as u64);
@@ -114,11 +114,11 @@ impl Keeper {
         kept.view.post(Mail::Granted(slots));
     }
 
-    /// Takes back what other volumes have in stock.
-    fn collect_stocks(&mut self, but: ViewId) {
+    /// Takes back what volumes have in stock, all or all but one.
+    pub(super) fn collect_stocks(&mut self, but: Option<ViewId>) {
         let others: Vec<ViewId> = self.records.volumes.keys().copied().collect();
         let mut asked = Vec::new();
-        for id in others.into_iter().filter(|id| *id != but) {
+        for id in others.into_iter().filter(|id| Some(*id) != but) {
             asked.push((id, self.begin_with(id, |state| state.give_stock())));
         }
         for (id, answer) in asked {
