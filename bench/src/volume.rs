@@ -6,7 +6,8 @@ use bdev::dma::PoolPlan;
 use bdev::{Addr, Bdev, DmaPool, DmaSlice, Done, Io, IoFlags, Memory, Op, Stack, Tag};
 use bdev_mem::Null;
 use bdev_pool::{
-    FileMedium, Host, Limits, MEMORY_BYTES, Medium, NewMember, NewVolume, Pool, Reactors,
+    FileMedium, Host, Journals, Limits, MEMORY_BYTES, Medium, NewMember, NewVolume, Pool, Reactors,
+    SharedJournals,
 };
 use bdev_uring::{Options as FileOptions, UringBdev};
 use clap::Args;
@@ -244,15 +245,18 @@ impl Bench {
     /// A pool on `below`, whose metadata goes to `file`, of `bytes` bytes.
     fn new(
         options: &Options,
+        folder: &Path,
         below: Arc<dyn Bdev>,
-        file: File,
-        bytes: u64,
+        (file, bytes): (File, u64),
     ) -> Result<Bench, String> {
         let (lab, bounces) = Lab::new()?;
         let inner = FileMedium::new(file, bytes);
         let medium = Arc::new(Counted { inner, written: AtomicU64::new(0) });
         let member = NewMember { name: "below".into(), bdev: below, medium: medium.clone() };
-        let host = Host { reactors: Arc::new(Polled), memory: vec![bounces], stepped: None };
+        // As `forebay serve` has them.
+        let journals = Arc::new(SharedJournals::new(folder.join("journals")));
+        let (memory, journals) = (vec![bounces], Some(journals as Arc<dyn Journals>));
+        let host = Host { reactors: Arc::new(Polled), memory, journals, stepped: None };
         let mut number = 0;
         let uuid = || {
             number += 1;
@@ -432,7 +436,7 @@ fn speed(options: &Options, folder: &Path) -> Result<(), String> {
     // Beside the volume, what is written after the snapshots.
     let below_bytes = 2 * bytes + bytes / 8 + 64 * MIB;
     let file = device(&below, below_bytes)?;
-    let mut bench = Bench::new(options, bdev(&below)?, file, below_bytes)?;
+    let mut bench = Bench::new(options, folder, bdev(&below)?, (file, below_bytes))?;
     let bare = bench.lab.stack.open(&bdev(&bare)?, 0).map_err(|error| error.0)?;
     let (name, thin) = bench.fill(bare)?;
     bench.compare(bare, thin)?;
@@ -457,7 +461,7 @@ fn cost(options: &Options, folder: &Path) -> Result<(), String> {
         Err(error) => Err(error.0),
     };
     let file = sparse(&folder.join("metadata"), below_bytes)?;
-    let mut bench = Bench::new(options, null(below_bytes)?, file, below_bytes)?;
+    let mut bench = Bench::new(options, folder, null(below_bytes)?, (file, below_bytes))?;
     let bare = bench.lab.stack.open(&null(bytes)?, 0).map_err(|error| error.0)?;
     let (_, thin) = bench.open_new(0, bytes)?;
     let fill = Load { op: Op::Write, payload: 128 << 10, depth: 16, sequential: true };
@@ -481,7 +485,7 @@ fn amplification(options: &Options, folder: &Path) -> Result<(), String> {
     let below = folder.join("sparse");
     let bytes = 2 * SPARSE_BYTES;
     let file = sparse(&below, bytes)?;
-    Bench::new(options, bdev(&below)?, file, bytes)?.amplification()
+    Bench::new(options, folder, bdev(&below)?, (file, bytes))?.amplification()
 }
 
 /// Runs it.

@@ -102,7 +102,12 @@ fn open(path: &Path) {
     let start = Instant::now();
     let bdev = Arc::new(Null::new(DEVICE_BYTES, 4096).expect("a device"));
     let member = NewMember { name: "device".into(), bdev, medium: medium(path) };
-    let host = Host { reactors: Arc::new(Nobody), memory: vec![DmaSlice::EMPTY], stepped: None };
+    let host = Host {
+        reactors: Arc::new(Nobody),
+        memory: vec![DmaSlice::EMPTY],
+        journals: None,
+        stepped: None,
+    };
     let pool = Pool::import(vec![member], host).expect("a pool");
     let imported = start.elapsed().as_secs_f64();
     let status = pool.status().expect("a status");

@@ -74,7 +74,14 @@ fn main() {
     let stepped: Box<dyn FnMut() + Send> = Box::new(move || {
         pumped.lock().expect("not held").turn();
     });
-    let host = Host { reactors: Arc::new(One), memory: vec![bounces], stepped: Some(stepped) };
+    let journals: Arc<dyn bdev_pool::Journals> =
+        Arc::new(bdev_pool::SharedJournals::new("/dev/shm/forebay-volume-path"));
+    let host = Host {
+        reactors: Arc::new(One),
+        memory: vec![bounces],
+        journals: Some(journals),
+        stepped: Some(stepped),
+    };
     let pool =
         Pool::create("path", vec![member], true, host, || Uuid::from_u128(1)).expect("a pool");
     let new = NewVolume {

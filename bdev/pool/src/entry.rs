@@ -184,6 +184,35 @@ impl Entry {
         }
     }
 
+    /// Words that say it: as in a row, and its bitmap.
+    pub(crate) const WORDS: usize = 1 + BLOCKS_PER_EXTENT / 64;
+
+    /// See [`Entry::WORDS`]. The bitmap of what is no part is zeros.
+    pub(crate) fn words(&self) -> [u64; Entry::WORDS] {
+        let bitmap = match self {
+            Entry::Part { blocks, .. } => blocks.0,
+            _ => Blocks::NONE.0,
+        };
+        let mut words = [self.word(); Entry::WORDS];
+        words[1..].copy_from_slice(&bitmap);
+        words
+    }
+
+    /// What [`Entry::words`] say. The bitmap of what is no part is not looked at.
+    pub(crate) fn from_words(words: &[u64]) -> Result<Entry, NotARow> {
+        let (word, bitmap) = words.split_first().ok_or(NotARow)?;
+        if !is_plain(*word) {
+            return Err(NotARow);
+        }
+        let blocks = Blocks(bitmap.try_into().map_err(|_| NotARow)?);
+        Ok(match word >> KIND_SHIFT {
+            WHOLE => Entry::Whole(slot_of(*word)),
+            PART => Entry::Part { slot: slot_of(*word), blocks, rest: rest_of(*word) },
+            ZEROS => Entry::Zeros,
+            _ => Entry::Nothing,
+        })
+    }
+
     fn word(&self) -> u64 {
         let (kind, rest, slot) = match self {
             Entry::Nothing => return NOTHING << KIND_SHIFT,
@@ -230,9 +259,8 @@ impl Row {
         match word >> KIND_SHIFT {
             WHOLE => Entry::Whole(slot_of(word)),
             PART => {
-                let over_zeros = word >> REST_SHIFT & 1 != 0;
-                let rest = if over_zeros { Rest::Zeros } else { Rest::Parent };
-                Entry::Part { slot: slot_of(word), blocks: self.parts[self.part(at)], rest }
+                let blocks = self.parts[self.part(at)];
+                Entry::Part { slot: slot_of(word), blocks, rest: rest_of(word) }
             }
             ZEROS => Entry::Zeros,
             _ => Entry::Nothing,
@@ -286,18 +314,26 @@ impl Row {
         let mut row = Row::default();
         for (word, bytes) in row.words.iter_mut().zip(words.chunks(WORD_BYTES)) {
             *word = u64_of(bytes)?;
-            let plain = match *word >> KIND_SHIFT {
-                PART => true,
-                WHOLE => *word >> REST_SHIFT & 1 == 0,
-                _ => *word << 2 == 0,
-            };
-            if !plain {
+            if !is_plain(*word) {
                 return Err(NotARow);
             }
         }
         row.parts = bitmaps.chunks(BITMAP_BYTES).map(blocks_of).collect::<Result<_, _>>()?;
         if row.parts.len() == row.part(EXTENTS_PER_ROW) { Ok(row) } else { Err(NotARow) }
     }
+}
+
+/// Whether a word has nothing in it that its kind does not have.
+fn is_plain(word: u64) -> bool {
+    match word >> KIND_SHIFT {
+        PART => true,
+        WHOLE => word >> REST_SHIFT & 1 == 0,
+        _ => word << 2 == 0,
+    }
+}
+
+fn rest_of(word: u64) -> Rest {
+    if word >> REST_SHIFT & 1 != 0 { Rest::Zeros } else { Rest::Parent }
 }
 
 fn slot_of(word: u64) -> Slot {

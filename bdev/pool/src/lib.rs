@@ -9,6 +9,7 @@ mod channel;
 mod devices;
 mod entry;
 mod error;
+mod journal;
 mod keeper;
 mod limits;
 mod medium;
@@ -25,6 +26,7 @@ mod volume_bdev;
 pub use devices::DEVICES;
 pub use entry::{BLOCKS_PER_EXTENT, Blocks, EXTENTS_PER_ROW, Entry, NotARow, Rest, Row, Slot};
 pub use error::{Kind, PoolError};
+pub use journal::{JournalMemory, Journals, SharedJournals};
 pub use keeper::{
     DeviceStatus, NewMember, NewVolume, PoolStatus, Progress, Reactors, SnapshotStatus, Space,
     Usage, VolumeStatus, is_name,

@@ -3,6 +3,7 @@
 use crate::devices::{BOUNCE_BLOCKS, Devices};
 use crate::entry::BLOCKS_PER_EXTENT;
 use crate::error::{Kind, PoolError};
+use crate::journal::{Journals, Source, replay};
 use crate::keeper::{
     Keeper, Member, NewMember, NewVolume, Opened, PoolStatus, Reactors, Request, may_take,
     new_superblock,
@@ -28,6 +29,9 @@ pub struct Host {
     pub reactors: Arc<dyn Reactors>,
     /// [`MEMORY_BYTES`] of each reactor, in their order.
     pub memory: Vec<DmaSlice>,
+    /// Where what is not committed outlives the process. Without, first writes are answered when
+    /// they are committed.
+    pub journals: Option<Arc<dyn Journals>>,
     /// Without a thread of its own: what goes on while the pool waits for a reactor. For
     /// simulations, which call [`Pool::step`].
     pub stepped: Option<Box<dyn FnMut() + Send>>,
@@ -106,7 +110,7 @@ impl Pool {
             let superblock = new_superblock(&new, (pool, name), number, uuid())?;
             members.insert(number, Member::new(new, superblock));
         }
-        let mut first = Vec::new();
+        let mut first = vec![Update::Session(1)];
         for (number, member) in &mut members {
             member.superblock.write_next(&*member.medium).map_err(|error| {
                 let why = format!("Device {} cannot be written: {error}.", member.name);
@@ -165,8 +169,9 @@ impl Pool {
             ),
             error => store_error(&error),
         })?;
-        let contents = store.load().map_err(|error| store_error(&error))?;
+        let mut contents = store.load().map_err(|error| store_error(&error))?;
         complete(&mut members, &contents)?;
+        begin_session(&members, &store, &mut contents, host.journals.as_deref())?;
         Pool::start(store, members, contents, host)
     }
 
@@ -176,14 +181,18 @@ impl Pool {
         contents: Contents,
         host: Host,
     ) -> Result<Pool, PoolError> {
-        let Host { reactors, memory, stepped } = host;
+        let Host { reactors, memory, journals, stepped } = host;
         let first = members.values().next().expect("there is one at least");
         let (name, uuid) = (first.superblock.name.clone(), first.superblock.pool);
         let children = members.values().map(Member::child).collect();
         let devices = Arc::new(Devices::new(children, &memory));
         let pump = stepped;
         let is_stepped = pump.is_some();
-        let opened = Opened { store, members, devices: devices.clone(), reactors, contents, pump };
+        let session = contents.session;
+        let journals = journals.map(|journals| Source { journals, pool: uuid, session });
+        let devices_of = devices.clone();
+        let opened =
+            Opened { store, members, devices: devices_of, reactors, contents, journals, pump };
         let (keeper, requests) = Keeper::new(opened)?;
         let devices_bdev = keeper.devices_bdev.clone();
         let runner = if is_stepped {
@@ -463,4 +472,37 @@ fn complete(members: &mut BTreeMap<u16, Member>, contents: &Contents) -> Result<
     // A device whose adding was interrupted has a superblock and no row: it is empty.
     members.retain(|number, _| contents.devices.contains_key(&u32::from(*number)));
     Ok(())
+}
+
+/// What a process that was killed knew becomes durable, and its journals are no one's any more.
+fn begin_session(
+    members: &BTreeMap<u16, Member>,
+    store: &Store,
+    contents: &mut Contents,
+    journals: Option<&dyn Journals>,
+) -> Result<(), PoolError> {
+    let pool = members.values().next().expect("there is one at least").superblock.pool;
+    let failed = |error: std::io::Error| {
+        let why = format!("What the process before left in memory cannot be used: {error}.");
+        PoolError::new(Kind::Device, why)
+    };
+    let left = journals.map_or(Ok(Vec::new()), |journals| journals.left(pool)).map_err(failed)?;
+    let mut updates = replay(contents, &left).map_err(|error| store_error(&error))?;
+    if !updates.is_empty() {
+        tracing::info!(
+            records = updates.len(),
+            "the process before was killed: its journals count"
+        );
+        // What the journals speak of may be in the devices' caches.
+        for member in members.values() {
+            member.medium.flush().map_err(|error| {
+                let why = format!("Device {} cannot be flushed: {error}.", member.name);
+                PoolError::new(Kind::Device, why)
+            })?;
+        }
+    }
+    updates.push(Update::Session(contents.session + 1));
+    store.commit(&updates).map_err(|error| store_error(&error))?;
+    updates.iter().for_each(|update| contents.apply(update));
+    journals.map_or(Ok(()), |journals| journals.discard(pool)).map_err(failed)
 }

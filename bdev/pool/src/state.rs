@@ -114,6 +114,7 @@ impl VolumeState {
     pub(crate) fn committed(&mut self, ok: bool) -> Vec<Slot> {
         self.ended += 1;
         self.failed |= !ok;
+        self.map.committed(ok);
         let given_up = self.limbo.pop_front().expect("one for each commit");
         if ok { given_up } else { Vec::new() }
     }

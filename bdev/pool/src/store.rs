@@ -15,6 +15,7 @@ use std::sync::Arc;
 const DEVICES: TableDefinition<u32, &[u8]> = TableDefinition::new("devices");
 const VOLUMES: TableDefinition<u64, &[u8]> = TableDefinition::new("volumes");
 const NODES: TableDefinition<u64, &[u8]> = TableDefinition::new("nodes");
+const SESSION: TableDefinition<u32, u64> = TableDefinition::new("session");
 const MAP: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("map");
 
 /// What redb keeps in memory of the store, in bytes: the branches of the map of a large pool. The
@@ -61,6 +62,8 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 /// One change; `None` takes the record away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Update {
+    /// The pool is open for the so-manieth time.
+    Session(u64),
     /// Of a device.
     Device(u32, Option<DeviceRecord>),
     /// Of a volume.
@@ -74,6 +77,8 @@ pub enum Update {
 /// Everything that is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
+    /// How often the pool was opened.
+    pub session: u64,
     /// By number.
     pub devices: BTreeMap<u32, DeviceRecord>,
     /// By number.
@@ -160,6 +165,9 @@ impl Store {
             let mut map = transaction.open_table(MAP)?;
             for update in updates {
                 match update {
+                    Update::Session(session) => {
+                        drop(transaction.open_table(SESSION)?.insert(0, session)?)
+                    }
                     Update::Device(number, record) => put(&mut devices, *number, record)?,
                     Update::Volume(number, record) => put(&mut volumes, *number, record)?,
                     Update::Node(number, record) => put(&mut nodes, *number, record)?,
@@ -179,6 +187,11 @@ impl Store {
     pub fn load(&self) -> Result<Contents, StoreError> {
         let transaction = self.db.begin_read()?;
         let mut contents = Contents {
+            session: match transaction.open_table(SESSION) {
+                // Pools made before there were journals have none.
+                Err(redb::TableError::TableDoesNotExist(_)) => 0,
+                table => table?.get(0)?.map_or(0, |session| session.value()),
+            },
             devices: records(&transaction.open_table(DEVICES)?, "devices")?,
             volumes: records(&transaction.open_table(VOLUMES)?, "volumes")?,
             nodes: records(&transaction.open_table(NODES)?, "nodes")?,
@@ -239,6 +252,7 @@ impl Contents {
             }
         }
         match update {
+            Update::Session(session) => self.session = *session,
             Update::Device(number, record) => put(&mut self.devices, *number, record),
             Update::Volume(number, record) => put(&mut self.volumes, *number, record),
             Update::Node(number, record) => put(&mut self.nodes, *number, record),

@@ -2,6 +2,7 @@
 //! it says where blocks are, and is told what has been written.
 
 use crate::entry::{Blocks, EXTENTS_PER_ROW, Entry, Rest, Row, Slot};
+use crate::journal::Journal;
 use crate::merge::Merge;
 use crate::store::Update;
 use std::collections::BTreeSet;
@@ -180,13 +181,52 @@ pub struct Volume {
     chain: Vec<(u64, Arc<NodeMap>)>,
     dirty: BTreeSet<u32>,
     given_up: Vec<Slot>,
+    journal: Option<Journal>,
+    /// Something changed that only a commit keeps.
+    unkept: bool,
 }
 
 impl Volume {
     /// The volume whose live node is `node`, with what it says and what the nodes behind it say,
     /// its parent first.
     pub fn new(node: u64, own: NodeMap, chain: Vec<(u64, Arc<NodeMap>)>) -> Volume {
-        Volume { node, own, chain, dirty: BTreeSet::new(), given_up: Vec::new() }
+        let (dirty, given_up) = (BTreeSet::new(), Vec::new());
+        Volume { node, own, chain, dirty, given_up, journal: None, unkept: false }
+    }
+
+    /// The same, with a journal of what it changes.
+    pub(crate) fn with_journal(self, journal: Option<Journal>) -> Volume {
+        Volume { journal, ..self }
+    }
+
+    /// Its journal, for what takes its place.
+    pub(crate) fn take_journal(&mut self) -> Option<Journal> {
+        self.journal.take()
+    }
+
+    /// Whether something has changed since this was last asked that is lost with the process until
+    /// a commit is durable: whoever is told of it has to wait for that.
+    pub fn take_unkept(&mut self) -> bool {
+        std::mem::take(&mut self.unkept)
+    }
+
+    /// Whether it is time for a commit, so that changes stay kept.
+    pub(crate) fn is_filling(&self) -> bool {
+        self.journal.as_ref().is_some_and(Journal::is_filling)
+    }
+
+    /// The oldest commit has ended, well or not.
+    pub(crate) fn committed(&mut self, ok: bool) {
+        if let Some(journal) = &mut self.journal {
+            journal.committed(ok);
+        }
+    }
+
+    /// Nothing of it is to be kept any more, or all of it is durable.
+    pub(crate) fn discard_journal(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.discard();
+        }
     }
 
     /// Its live node.
@@ -329,16 +369,28 @@ impl Volume {
     }
 
     fn change(&mut self, extent: u64, entry: Entry) {
-        if self.own.get(extent) != entry {
-            self.own.set(extent, entry);
-            self.dirty.insert(place(extent).0);
+        let before = self.own.get(extent);
+        if before == entry {
+            return;
         }
+        let (chunk, at) = place(extent);
+        self.own.set(extent, entry);
+        self.dirty.insert(chunk);
+        let parent = self.chain.first().map(|(parent, _)| *parent);
+        let kept = self.journal.as_mut().is_some_and(|journal| {
+            let row = self.own.row_at(chunk).expect("just set");
+            journal.note((self.node, chunk), parent, (at, &before), row)
+        });
+        self.unkept |= !kept;
     }
 
-    /// What a commit has to say. Called when the writes that have ended are told of, and before the
+    /// What a commit has to say, which ends with [`Volume::committed`]. Called when the writes that have ended are told of, and before the
     /// devices are flushed.
     pub fn take_dirty(&mut self) -> Dirty {
         let dirty = std::mem::take(&mut self.dirty);
+        if let Some(journal) = &mut self.journal {
+            journal.say(self.node, dirty.iter().copied());
+        }
         let row = |chunk| Update::Row((self.node, chunk), Box::new(self.own.row(chunk)));
         Dirty {
             updates: dirty.into_iter().map(row).collect(),

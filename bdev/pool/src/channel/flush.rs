@@ -79,8 +79,9 @@ impl VolumeChannel {
             self.dirty_since_ns = None;
             return 0;
         }
+        let is_filling = state.map.is_filling();
         let since = *self.dirty_since_ns.get_or_insert(now_ns);
-        if now_ns < since + COMMIT_NS {
+        if now_ns < since + COMMIT_NS && !is_filling {
             return 0;
         }
         self.state().commit();

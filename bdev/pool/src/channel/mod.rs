@@ -247,21 +247,22 @@ impl VolumeChannel {
             return;
         }
         let running = self.running.remove(place).expect("just looked at");
-        if running.is_write() {
-            self.end_write(&running);
-        }
+        let kept = !running.is_write() || self.end_write(&running);
         for bounce in &running.bounces {
             self.devices.give_bounce(self.reactor, bounce.memory());
         }
         self.pass_barriers(&running);
         match running.owner {
-            Owner::Sweep => self.sweep_wrote(running.status),
+            Owner::Sweep => self.sweep_wrote(running.status, kept),
             Owner::Host(to, tag) if running.status.is_success() && running.fua => {
                 // Of what was there before, the device has made the data durable.
                 match running.parts().all(|part| part.present) {
                     true => self.complete_durable(to, tag, cx),
                     false => self.make_durable(to, tag, cx),
                 }
+            }
+            Owner::Host(to, tag) if running.status.is_success() && !kept => {
+                self.complete_durable(to, tag, cx);
             }
             Owner::Host(to, tag) => self.finish(to, tag, running.status, cx),
         }

@@ -24,6 +24,8 @@ pub(super) struct Sweep {
     left: Range<u64>,
     /// Zeros are being written.
     writing: bool,
+    /// What was done outlives the process.
+    kept: bool,
     status: Status,
 }
 
@@ -40,7 +42,8 @@ impl VolumeChannel {
         let (zeroes, fua) = (io.op == Op::WriteZeroes, io.flags.has(IoFlags::FUA));
         let (owner, status) = (io.into_parts(), Status::SUCCESS);
         let left = at..at + bytes;
-        self.sweeps.push_back(Sweep { owner, zeroes, fua, left, writing: false, status });
+        let (writing, kept) = (false, true);
+        self.sweeps.push_back(Sweep { owner, zeroes, fua, left, writing, kept, status });
     }
 
     /// Goes on with the sweep that is in front.
@@ -62,11 +65,12 @@ impl VolumeChannel {
     }
 
     fn end_sweep(&mut self, cx: &mut Cx<'_>) {
-        let Sweep { owner: (to, tag), fua, status, .. } =
+        let Sweep { owner: (to, tag), fua, kept, status, .. } =
             self.sweeps.pop_front().expect("just looked at");
-        match fua && status.is_success() {
-            true => self.make_durable(to, tag, cx),
-            false => self.finish(to, tag, status, cx),
+        match status.is_success() {
+            true if fua => self.make_durable(to, tag, cx),
+            true if !kept => self.complete_durable(to, tag, cx),
+            _ => self.finish(to, tag, status, cx),
         }
     }
 
@@ -92,6 +96,7 @@ impl VolumeChannel {
         let is_rest = end == self.view.bytes();
         if start == extent * EXTENT_BYTES && (end == start + EXTENT_BYTES || is_rest) {
             self.state().map.clear(extent);
+            self.sweeps[0].kept &= !self.state().map.take_unkept();
             self.sweeps[0].left = end..left.end;
             return Swept::Done;
         }
@@ -108,6 +113,7 @@ impl VolumeChannel {
             let blocks = ((from - first) / BLOCK) as usize..((to - first) / BLOCK) as usize;
             self.state().map.clear_blocks(extent, blocks, writing)
         };
+        self.sweeps[0].kept &= !self.state().map.take_unkept();
         let end = self.sweeps[0].left.end;
         let covers = from == bytes.start && to == bytes.end;
         if !self.sweeps[0].zeroes || (said && covers) {
@@ -130,9 +136,10 @@ impl VolumeChannel {
     }
 
     /// Zeros that a sweep wrote have ended.
-    pub(super) fn sweep_wrote(&mut self, status: Status) {
+    pub(super) fn sweep_wrote(&mut self, status: Status, kept: bool) {
         let front = self.sweeps.front_mut().expect("it waits for this");
         front.writing = false;
+        front.kept &= kept;
         if !status.is_success() {
             front.status = status;
         }

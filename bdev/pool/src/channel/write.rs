@@ -119,12 +119,14 @@ impl VolumeChannel {
     }
 
     /// What a write has done counts. Of one that failed nothing does that was not there before.
-    pub(super) fn end_write(&mut self, running: &Running) {
+    /// Returns whether it outlives the process as it is.
+    pub(super) fn end_write(&mut self, running: &Running) -> bool {
         if running.status.is_success() {
             for part in running.parts().filter(|part| !part.present) {
                 self.state().map.written(part.extent, part.slot, part.blocks.clone());
             }
         }
+        !self.state().map.take_unkept()
     }
 
     /// Whether a write to `extent` is under way.

@@ -12,6 +12,7 @@ mod volumes;
 use crate::devices::Devices;
 use crate::entry::Slot;
 use crate::error::{Kind, PoolError};
+use crate::journal::Source;
 use crate::medium::Medium;
 use crate::record::NodeRecord;
 use crate::slots::Slots;
@@ -131,6 +132,7 @@ pub(crate) struct Keeper {
     reclaimed: reclaim::Reclaimed,
     /// In a test: what goes on while an answer is waited for.
     pump: Option<Box<dyn FnMut() + Send>>,
+    journals: Option<Source>,
     ended: bool,
 }
 
@@ -141,6 +143,7 @@ pub(crate) struct Opened {
     pub devices: Arc<Devices>,
     pub reactors: Arc<dyn Reactors>,
     pub contents: Contents,
+    pub journals: Option<Source>,
     pub pump: Option<Box<dyn FnMut() + Send>>,
 }
 
@@ -150,7 +153,7 @@ impl Keeper {
     /// # Errors
     /// What is stored cannot be.
     pub(crate) fn new(opened: Opened) -> Result<(Keeper, Sender<Request>), PoolError> {
-        let Opened { store, members, devices, reactors, mut contents, pump } = opened;
+        let Opened { store, members, devices, reactors, mut contents, journals, pump } = opened;
         let (own, requests) = mpsc::channel();
         let rows = std::mem::take(&mut contents.rows);
         let numbers = contents.volumes.keys().chain(contents.nodes.keys());
@@ -178,6 +181,7 @@ impl Keeper {
             stopped: None,
             reclaimed: reclaim::Reclaimed::default(),
             pump,
+            journals,
             ended: false,
         };
         keeper.claim(&rows)?;
@@ -421,6 +425,9 @@ impl Keeper {
             stock.into_iter().for_each(|slot| self.slots.give(slot));
         }
         self.commit(Vec::new())?;
+        for id in self.views.keys().copied().collect::<Vec<_>>() {
+            self.with(id, |state| state.map.discard_journal())?;
+        }
         self.store = None;
         self.failed = Some("The pool is closed.".to_owned());
         self.ended = true;

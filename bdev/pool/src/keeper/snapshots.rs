@@ -179,7 +179,8 @@ impl Keeper {
         self.hold(&[number], Scope::Volume)?;
         let swapped = self.with(number, move |state| {
             state.commit();
-            let map = Volume::new(next, NodeMap::default(), chain);
+            let journal = state.map.take_journal();
+            let map = Volume::new(next, NodeMap::default(), chain).with_journal(journal);
             std::mem::replace(&mut state.map, map).into_own()
         });
         self.view(number).resize(bytes);

@@ -3,6 +3,7 @@
 use super::{Keeper, Kept};
 use crate::entry::BLOCKS_PER_EXTENT;
 use crate::error::{Kind, PoolError};
+use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::medium::BLOCK_BYTES;
 use crate::record::{NodeRecord, NodeState, VolumeRecord};
@@ -102,7 +103,8 @@ impl Keeper {
         let own = self.maps.remove(&record.node).unwrap_or_default();
         let own = Arc::unwrap_or_clone(own);
         let held = own.slots();
-        let map = Volume::new(record.node, own, self.chain(record.node));
+        let journal = self.journals.clone().map(|source| Journal::new(source, volume));
+        let map = Volume::new(record.node, own, self.chain(record.node)).with_journal(journal);
         let state = VolumeState::new(volume, map, record.limits, self.own.clone());
         let new = NewView {
             block_bytes: record.block_bytes,
@@ -304,6 +306,7 @@ impl Keeper {
         stock.into_iter().for_each(|slot| self.slots.give(slot));
         // What it gave up before, and nobody could be told of any more.
         state.all_committed().into_iter().for_each(|slot| self.slots.give(slot));
+        state.map.discard_journal();
         self.maps.insert(live, Arc::new(state.map.into_own()));
         self.views.remove(&volume);
         Ok(())

@@ -1,7 +1,8 @@
-//! The power goes at every moment of a world's life.
+//! The power goes, or the process is killed, at every moment of a world's life.
 
-use crate::disk::{Disk, Image, Left, PowerCuts, Rack, SECTOR};
-use crate::machine::{member, new_reactor, values};
+use crate::disk::{Action, Disk, Image, Kills, Left, PowerCuts, Rack, SECTOR};
+use crate::journals::TapeJournals;
+use crate::machine::{host_without_reactors, member, new_reactor, values};
 use crate::model::Span;
 use crate::support::chance::Chance;
 use crate::world::{DEVICES, Tally, World};
@@ -12,6 +13,9 @@ use std::sync::{Arc, Mutex};
 
 /// One image in so many is opened as a pool.
 const REOPEN: u64 = 150;
+
+/// After one action to a device in so many, and after each to a journal, the process is killed.
+const KILL: u64 = 4;
 
 fn node_map(contents: &Contents, node: u64) -> NodeMap {
     let rows = contents.rows.range((node, 0)..=(node, u32::MAX));
@@ -24,6 +28,15 @@ fn open(contents: &Contents, node: u64) -> Volume {
     let chain = std::iter::successors(parent(&node), parent);
     let chain = chain.map(|node| (node, Arc::new(node_map(contents, node))));
     Volume::new(node, node_map(contents, node), chain.collect())
+}
+
+/// What has ended the world.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The power went: what was flushed has to be there.
+    PowerCut,
+    /// The process was killed: whatever has ended has to be there.
+    Kill,
 }
 
 /// Devices after a power cut.
@@ -75,7 +88,7 @@ fn presence(made: Span, deleted: Option<Span>, tick: u64) -> (bool, bool) {
 }
 
 /// Everything that is durable is there, and nothing else.
-fn check(world: &World, wreck: &Wreck, tick: u64) {
+fn check(world: &World, wreck: &Wreck, tick: u64, end: End) {
     let contents = &wreck.contents;
     for volume in &world.volumes {
         let found = contents.volumes.values().find(|r| r.uuid.as_u128() == volume.uuid);
@@ -85,7 +98,11 @@ fn check(world: &World, wreck: &Wreck, tick: u64) {
         assert!(may, "{} came back", volume.name);
         let bytes = contents.nodes[&record.node].bytes;
         assert!(volume.may_have(bytes, tick), "{} has {bytes} bytes", volume.name);
-        let (map, flushed) = (open(contents, record.node), volume.flushed(tick));
+        let map = open(contents, record.node);
+        let flushed = match end {
+            End::PowerCut => volume.flushed(tick),
+            End::Kill => tick + 1,
+        };
         for (number, sector) in volume.sectors.range(..bytes / SECTOR as u64) {
             let value = wreck.value(&map, *number);
             assert!(
@@ -119,7 +136,7 @@ fn reopen(images: Vec<Image>, wreck: &Wreck) {
     let disks: Vec<Arc<Disk>> =
         DEVICES.iter().map(|(bytes, block)| Rack::add(&rack, *bytes, *block)).collect();
     rack.lock().unwrap().put(images);
-    let (reactor, host) = new_reactor(&rack);
+    let (reactor, host) = new_reactor(&rack, TapeJournals::default());
     let members = wreck.places.values().map(|(_, device)| member(&disks[*device])).collect();
     let pool = Pool::import(members, host).unwrap();
     let named = wreck.contents.rows.values().flat_map(|row| row.entries());
@@ -158,6 +175,50 @@ fn reopen(images: Vec<Image>, wreck: &Wreck) {
     pool.close().unwrap();
 }
 
+/// The pool is imported after the process was killed. Returns what is on the devices then, and what
+/// was done to them.
+fn import_killed(
+    world: &World,
+    images: Vec<Image>,
+    journals: Vec<Vec<u64>>,
+) -> (Vec<Image>, Vec<(u64, usize, Action)>) {
+    let rack = Arc::new(Mutex::new(Rack::default()));
+    let disks: Vec<Arc<Disk>> =
+        DEVICES.iter().map(|(bytes, block)| Rack::add(&rack, *bytes, *block)).collect();
+    let ours = world.machine.disks.iter().zip(&disks);
+    let is_ours = |image: &Image| Superblock::read(&Left::new(image.clone(), 1 << 20)).is_ok();
+    let members = ours.zip(&images).filter(|(_, image)| is_ours(image));
+    let members: Vec<_> = members.map(|((_, disk), _)| member(disk)).collect();
+    rack.lock().unwrap().put(images);
+    let host = host_without_reactors(TapeJournals::new(rack.clone(), journals));
+    drop(Pool::import(members, host).unwrap());
+    let mut rack = rack.lock().unwrap();
+    (rack.images(), std::mem::take(&mut rack.log))
+}
+
+/// The process is killed after the first `done` actions; now and then the power goes while the pool
+/// is imported after that.
+fn kill(
+    world: &World,
+    log: &[(u64, usize, Action)],
+    (done, kills): (usize, &mut Kills<'_>),
+    chance: &mut Chance,
+) {
+    // All that was asked for before the next action may have happened.
+    let tick = log.get(done).map_or(log[done - 1].0, |next| next.0 - 1);
+    let (images, journals) = kills.at(done, chance);
+    let (after, imported) = import_killed(world, images, journals);
+    check(world, &Wreck::new(&after), tick, End::Kill);
+    if chance.below(REOPEN) == 0 {
+        let both: Vec<_> = log[..done].iter().chain(&imported).cloned().collect();
+        let mut cuts = PowerCuts::new(&both, DEVICES.len());
+        for cut in done..=both.len() {
+            let wreck = Wreck::new(&cuts.images(cut, chance));
+            check(world, &wreck, tick, End::PowerCut);
+        }
+    }
+}
+
 pub fn run(seed: u64, steps: u64, prepare: impl FnOnce(&World)) -> Tally {
     let mut world = World::new(seed);
     let from = world.machine.rack.lock().unwrap().log.len();
@@ -167,11 +228,20 @@ pub fn run(seed: u64, steps: u64, prepare: impl FnOnce(&World)) -> Tally {
     let log = std::mem::take(&mut world.machine.rack.lock().unwrap().log);
     let mut chance = Chance::new(seed ^ 0xdead);
     let mut cuts = PowerCuts::new(&log, DEVICES.len());
+    let mut kills = Kills::new(&log, DEVICES.len());
     for done in from..=log.len() {
+        let is_journal = matches!(log[done - 1].2, Action::Journal(..));
+        if is_journal || chance.below(KILL) == 0 {
+            kill(&world, &log, (done, &mut kills), &mut chance);
+            world.tally.kills += 1;
+        }
+        if is_journal {
+            continue;
+        }
         let images = cuts.images(done, &mut chance);
         let tick = log[done - 1].0;
         let wreck = Wreck::new(&images);
-        check(&world, &wreck, tick);
+        check(&world, &wreck, tick, End::PowerCut);
         world.tally.images += 1;
         if chance.below(REOPEN) == 0 {
             reopen(images, &wreck);

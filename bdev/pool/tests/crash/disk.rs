@@ -5,7 +5,7 @@ use crate::support::chance::Chance;
 use bdev::{Addr, Bdev, Channel, Cx, DmaSlice, Geometry, Io, IoFlags, Op, OpenCx, OpenError, Tag};
 use bdev_pool::Medium;
 use nvme_spec::Status;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -48,6 +48,18 @@ pub enum Action {
     /// Where, what, and whether it is durable at once.
     Write(u64, Vec<u8>, bool),
     Flush,
+    /// Nothing was done to the device, but to the journal of a volume.
+    Journal(u64, Entry),
+}
+
+/// Something that was done to a journal.
+#[derive(Clone)]
+pub enum Entry {
+    /// It has so many words from now on.
+    Sized(usize),
+    /// Where, and what.
+    Stored(usize, Vec<u64>),
+    Discarded,
 }
 
 /// All devices, and what was done to them, with the time of each.
@@ -68,10 +80,10 @@ impl Rack {
         self.tick
     }
 
-    fn act(&mut self, device: usize, action: Action) {
+    pub fn act(&mut self, device: usize, action: Action) {
         if let Action::Write(at, bytes, _) = &action {
             self.images[device].write(*at, bytes);
-        } else if self.lies {
+        } else if self.lies && matches!(action, Action::Flush) {
             return;
         }
         let tick = self.tick();
@@ -85,6 +97,11 @@ impl Rack {
             let (write, flush) = (self.log[last - 1].2.clone(), self.log[last].2.clone());
             (self.log[last - 1].2, self.log[last].2) = (flush, write);
         }
+    }
+
+    /// What is on the devices.
+    pub fn images(&self) -> Vec<Image> {
+        self.images.clone()
     }
 
     /// Puts something else on the devices.
@@ -262,6 +279,7 @@ impl<'a> PowerCuts<'a> {
         for (_, device, action) in &self.log[self.next..done] {
             match action {
                 Action::Write(..) => self.pending[*device].push(action),
+                Action::Journal(..) => {}
                 Action::Flush => {
                     for action in self.pending[*device].drain(..) {
                         let Action::Write(at, bytes, _) = action else { unreachable!() };
@@ -285,6 +303,49 @@ impl<'a> PowerCuts<'a> {
             }
         }
         images
+    }
+}
+
+/// The ends of a process, one after the other along a log: what it had done to the devices and to
+/// its journals stays.
+pub struct Kills<'a> {
+    log: &'a [(u64, usize, Action)],
+    images: Vec<Image>,
+    journals: BTreeMap<u64, Vec<u64>>,
+    next: usize,
+}
+
+impl<'a> Kills<'a> {
+    pub fn new(log: &'a [(u64, usize, Action)], devices: usize) -> Kills<'a> {
+        Kills { log, images: vec![Image::default(); devices], journals: BTreeMap::new(), next: 0 }
+    }
+
+    /// What is left when the process ends after the first `done` actions, and in the midst of the
+    /// next one if that is to a journal. `done` never goes back.
+    pub fn at(&mut self, done: usize, chance: &mut Chance) -> (Vec<Image>, Vec<Vec<u64>>) {
+        for (_, device, action) in &self.log[self.next..done] {
+            match action {
+                Action::Write(at, bytes, _) => self.images[*device].write(*at, bytes),
+                Action::Flush => {}
+                Action::Journal(volume, Entry::Discarded) => drop(self.journals.remove(volume)),
+                Action::Journal(volume, Entry::Sized(words)) => {
+                    self.journals.entry(*volume).or_default().resize(*words, 0);
+                }
+                Action::Journal(volume, Entry::Stored(at, words)) => {
+                    let journal = self.journals.get_mut(volume).expect("it was made");
+                    journal[*at..*at + words.len()].copy_from_slice(words);
+                }
+            }
+        }
+        self.next = done;
+        let mut journals = self.journals.clone();
+        if let Some((_, _, Action::Journal(volume, Entry::Stored(at, words)))) = self.log.get(done)
+        {
+            let some = chance.below(words.len() as u64 + 1) as usize;
+            let journal = journals.get_mut(volume).expect("it was made");
+            journal[*at..*at + some].copy_from_slice(&words[..some]);
+        }
+        (self.images.clone(), journals.into_values().collect())
     }
 }
 

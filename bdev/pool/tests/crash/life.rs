@@ -1,6 +1,7 @@
 //! What an operator does with a pool, one thing after the other.
 
 use crate::disk::{Disk, Rack};
+use crate::journals::TapeJournals;
 use crate::machine::{Machine, member, new_reactor, pattern, values};
 use bdev::{Addr, Bdev, Op};
 use bdev_pool::{
@@ -86,7 +87,7 @@ fn a_volume_is_written_and_read_and_is_there_again() {
     refused(machine.pool.close(), Kind::InUse, "Volume \"a\" is still open");
     close(&machine, a);
     machine.pool.close().unwrap();
-    let (reactor, host) = new_reactor(&machine.rack);
+    let (reactor, host) = new_reactor(&machine.rack, TapeJournals::default());
     // All but what was written was never told: closing made it durable.
     machine.reactor = reactor;
     let members = machine.disks.iter().map(member).collect();
@@ -300,7 +301,7 @@ fn a_device_is_drained_with_the_metadata_on_it_and_can_be_used_again() {
     told(&machine, a);
     close(&machine, a);
     machine.pool.close().unwrap();
-    let (reactor, host) = new_reactor(&machine.rack);
+    let (reactor, host) = new_reactor(&machine.rack, TapeJournals::default());
     machine.reactor = reactor;
     machine.pool = Pool::import(vec![member(&machine.disks[1])], host).unwrap();
     let a = open(&machine, "a");
@@ -317,7 +318,7 @@ fn devices_that_are_not_ours_are_left_alone() {
     let machine = Machine::new(&[device(10), device(10)]);
     let rack = machine.rack.clone();
     let create = |disks: &[&Arc<Disk>], force: bool| {
-        let (_, host) = new_reactor(&rack);
+        let (_, host) = new_reactor(&rack, TapeJournals::default());
         let mut uuids = 1000;
         let uuid = || {
             uuids += 1;
@@ -337,7 +338,7 @@ fn devices_that_are_not_ours_are_left_alone() {
     assert_eq!(probe(&*fresh), Found::Empty, "nothing was written");
     create(&[&foreign], true).unwrap();
     let import = |disks: &[&Arc<Disk>]| {
-        let (_, host) = new_reactor(&rack);
+        let (_, host) = new_reactor(&rack, TapeJournals::default());
         Pool::import(disks.iter().map(|disk| member(disk)).collect(), host)
     };
     refused(import(&[&machine.disks[0]]), Kind::NotFound, "device 1");

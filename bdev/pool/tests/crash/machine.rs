@@ -2,12 +2,14 @@
 //! the other or many at once.
 
 use crate::disk::{Disk, DiskBdev, Rack, SECTOR};
+use crate::journals::TapeJournals;
 use crate::support::chance::Chance;
 use bdev::dma::PoolPlan;
 use bdev::{Addr, Bdev, DmaBuf, DmaPool, Done, Io, IoFlags, Memory, Op, Stack, Tag};
 use bdev_pool::{Host, MEMORY_BYTES, NewMember, Pool, Reactors};
 use nvme_spec::Status;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use uuid::Uuid;
 
@@ -127,12 +129,40 @@ impl Reactors for One {
     }
 }
 
+struct Nobody;
+
+impl Reactors for Nobody {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn wake(&self, _reactor: usize) {}
+
+    fn add_child(&self, _parent: &Arc<dyn Bdev>, _child: &Arc<dyn Bdev>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn remove_child(&self, _parent: &Arc<dyn Bdev>, _child: &Arc<dyn Bdev>) {}
+}
+
+/// A host on which nothing is opened.
+pub fn host_without_reactors(journals: TapeJournals) -> Host {
+    Host {
+        reactors: Arc::new(Nobody),
+        memory: vec![bdev::DmaSlice::EMPTY],
+        journals: Some(Arc::new(journals)),
+        stepped: Some(Box::new(|| {})),
+    }
+}
+
 /// A machine with devices and a pool on them.
 pub struct Machine {
     pub rack: Arc<Mutex<Rack>>,
     pub disks: Vec<Arc<Disk>>,
     pub reactor: Arc<Mutex<Reactor>>,
     pub pool: Pool,
+    /// There is no memory for journals now.
+    pub no_journals: Arc<AtomicBool>,
     uuids: u128,
 }
 
@@ -144,7 +174,7 @@ pub fn member(disk: &Arc<Disk>) -> NewMember {
     }
 }
 
-pub fn new_reactor(rack: &Arc<Mutex<Rack>>) -> (Arc<Mutex<Reactor>>, Host) {
+pub fn new_reactor(rack: &Arc<Mutex<Rack>>, journals: TapeJournals) -> (Arc<Mutex<Reactor>>, Host) {
     let plan = PoolPlan::for_bytes(32 << 20);
     let memory = Arc::new(Memory::map(1, plan.bytes()).unwrap());
     let mut pool = DmaPool::new(memory.clone(), 0, &plan);
@@ -163,6 +193,7 @@ pub fn new_reactor(rack: &Arc<Mutex<Rack>>) -> (Arc<Mutex<Reactor>>, Host) {
     let host = Host {
         reactors: Arc::new(One(reactor.clone())),
         memory: vec![bounces.sub(0, MEMORY_BYTES)],
+        journals: Some(Arc::new(journals)),
         stepped: Some(Box::new(move || pumped.lock().unwrap().turn())),
     };
     (reactor, host)
@@ -174,7 +205,9 @@ impl Machine {
         let rack = Arc::new(Mutex::new(Rack::default()));
         let disks: Vec<_> =
             devices.iter().map(|(bytes, block)| Rack::add(&rack, *bytes, *block)).collect();
-        let (reactor, host) = new_reactor(&rack);
+        let journals = TapeJournals::new(rack.clone(), Vec::new());
+        let no_journals = journals.is_full.clone();
+        let (reactor, host) = new_reactor(&rack, journals);
         // The others can be added.
         let members = disks.iter().take(2).map(member).collect();
         let mut uuids = 1;
@@ -193,7 +226,7 @@ impl Machine {
             };
             *disk.beside.lock().unwrap() = Some(Box::new(turn));
         }
-        Machine { rack, disks, reactor, pool, uuids }
+        Machine { rack, disks, reactor, pool, no_journals, uuids }
     }
 
     pub fn uuid(&mut self) -> Uuid {

@@ -8,6 +8,7 @@ mod support;
 
 mod cuts;
 mod disk;
+mod journals;
 mod life;
 mod machine;
 mod model;

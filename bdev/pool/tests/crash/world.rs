@@ -10,6 +10,7 @@ use nvme_spec::Status;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 pub const MIB: u64 = 1 << 20;
 const BLOCK_SECTORS: u64 = 8;
@@ -35,6 +36,7 @@ enum Asked {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     pub images: u64,
+    pub kills: u64,
     pub reopened: u64,
     pub full: u64,
     pub snapshots: u64,
@@ -50,6 +52,7 @@ pub struct Tally {
 impl Tally {
     pub fn add(&mut self, other: Tally) {
         self.images += other.images;
+        self.kills += other.kills;
         self.reopened += other.reopened;
         self.full += other.full;
         self.snapshots += other.snapshots;
@@ -230,6 +233,10 @@ impl World {
             759..764 => self.close_or_open(),
             764..769 => self.limit(),
             769..772 => self.add_device(),
+            775..779 => {
+                let none = self.one_in(2);
+                self.machine.no_journals.store(none, Ordering::Relaxed);
+            }
             772..775 => self.drain_device(),
             _ => {
                 self.machine.turn();

@@ -8,9 +8,14 @@ use reach::{Lease, Reach};
 
 use crate::state::Source;
 use bdev::Bdev;
-use bdev_pool::{Host, Kind, NewMember, Pool, PoolError, PoolStatus, Traffic, VolumeBdev};
+use bdev_pool::{
+    Host, Journals, Kind, NewMember, Pool, PoolError, PoolStatus, SharedJournals, Traffic,
+    VolumeBdev,
+};
 use reactor::Handle;
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
 use webui_api::{Refusal, RefusalKind};
@@ -52,6 +57,14 @@ pub(crate) fn refusal(error: PoolError) -> Refusal {
     Refusal::new(kind, error.message)
 }
 
+/// Where journals are: in memory, so that they cost no device anything, and each user's apart.
+fn journal_folder() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let user = std::fs::metadata("/proc/self").map_or(0, |process| process.uid());
+    folder.join(format!("forebay-{user}"))
+}
+
 impl OpenPool {
     /// Makes a pool.
     pub(crate) fn create(
@@ -77,7 +90,9 @@ impl OpenPool {
     ) -> Result<OpenPool, Refusal> {
         let lease = Lease::take(reactors).map_err(Refusal::full)?;
         let reach = Arc::new(Reach(reactors.to_vec()));
-        let host = Host { reactors: reach, memory: lease.slices(), stepped: None };
+        let journals: Arc<dyn Journals> = Arc::new(SharedJournals::new(journal_folder()));
+        let memory = lease.slices();
+        let host = Host { reactors: reach, memory, journals: Some(journals), stepped: None };
         let members = parts.iter().map(Part::member).collect();
         match open(members, host) {
             Ok(pool) => {

@@ -75,12 +75,12 @@ fn killed_and_started_again_everything_is_there() {
     assert!(ended_well, "{log}");
 }
 
-/// Writes all of volume `w` in the background.
-fn writer(address: &str, seed: &str) -> std::thread::JoinHandle<Output> {
+/// Writes all of a volume in the background.
+fn writer(address: &str, volume: &str, seed: &str) -> std::thread::JoinHandle<Output> {
     let (address, seed) = (address.to_owned(), seed.to_owned());
+    let nqn = format!("nqn.2026-01.io.forebay:tank:{volume}");
     let writer = std::thread::spawn(move || {
-        let nqn = "nqn.2026-01.io.forebay:tank:w";
-        forebay(&["io", "write", &address, "--nqn", nqn, "--seed", &seed, "--size", "16KiB"])
+        forebay(&["io", "write", &address, "--nqn", &nqn, "--seed", &seed, "--size", "16KiB"])
     });
     std::thread::sleep(std::time::Duration::from_millis(150));
     writer
@@ -89,7 +89,7 @@ fn writer(address: &str, seed: &str) -> std::thread::JoinHandle<Output> {
 #[test]
 fn ended_again_and_again_while_a_host_writes() {
     let mut node = Appliance::start(&RAM);
-    let a = device(&node, "a.img", 256);
+    let a = device(&node, "a.img", 512);
     good(&node.ask(&["pool", "create", "tank", &a]));
     for volume in ["tank/v", "tank/w"] {
         good(&node.ask(&["volume", "create", volume, "64MiB", "--allow-any-host"]));
@@ -98,14 +98,19 @@ fn ended_again_and_again_while_a_host_writes() {
     good(&io(&address, "write", "v", "2"));
     for round in 0..3 {
         let seed = (round + 5).to_string();
-        // Killed, it has what was flushed; the host has waited for it, and goes on.
-        let host = writer(&address, &seed);
+        // Killed while a host writes to a new volume, it has all that was answered, flushed or not;
+        // the host has waited for it, and goes on.
+        let new = format!("new{round}");
+        let path = format!("tank/{new}");
+        good(&node.ask(&["volume", "create", &path, "64MiB", "--allow-any-host"]));
+        let host = writer(&address, &new, &seed);
         let (dir, _) = node.kill();
         node = Appliance::start_in(dir, &address, &RAM);
         good(&host.join().unwrap());
+        good(&io(&address, "verify", &new, &seed));
         good(&io(&address, "verify", "v", "2"));
         // Stopped, it ends well; what it did not do any more it has said it did not.
-        let host = writer(&address, &seed);
+        let host = writer(&address, "w", &seed);
         let (ended_well, log, dir) = node.terminate();
         assert!(ended_well, "{log}");
         node = Appliance::start_in(dir, &address, &RAM);
