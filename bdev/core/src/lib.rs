@@ -1,5 +1,5 @@
 //! The block device contract: [`Io`], [`Done`], [`Channel`], [`Cx`], slab, SPSC ring, DMA memory,
-//! limits.
+//! limits, counters.
 //!
 //! Everything is a queue pair. A bdev as one reactor sees it is a [`Channel`]: it takes an [`Io`]
 //! by call and gives back a [`Done`] by queue. Channels sit in ranks inside a [`Stack`]; a channel
@@ -7,10 +7,12 @@
 //! needed. Nothing is cancelled; everything completes.
 
 mod channel;
+mod counter;
 pub mod dma;
 mod edge;
 mod geometry;
 mod io;
+pub mod latency;
 pub mod limits;
 mod slab;
 pub mod spsc;
@@ -18,6 +20,7 @@ mod stack;
 pub mod wake;
 
 pub use channel::{Bdev, Channel, Cx, OpenCx, OpenError};
+pub use counter::Counter;
 pub use dma::{DmaBuf, DmaPool, DmaSlice, Memory};
 pub use edge::{Edge, EdgeCx};
 pub use geometry::{Geometry, Home};

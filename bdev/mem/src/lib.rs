@@ -1,16 +1,18 @@
-//! Memory block devices: [`Ram`] and [`Null`], and two layers that go over any bdev: [`Delay`]
-//! and [`ErrorInjector`].
+//! Memory block devices: [`Ram`] and [`Null`], and layers that go over any bdev: [`Delay`],
+//! [`ErrorInjector`] and [`Meter`].
 //!
 //! No channel here allocates, locks or calls the kernel for an operation.
 #![forbid(unsafe_code)]
 
 mod delay;
 mod error;
+mod meter;
 mod null;
 mod ram;
 
 pub use delay::{Delay, DelaysNs};
 pub use error::{ErrorInjector, OpSet, Rule, RuleId, Times};
+pub use meter::{Meter, Meters};
 pub use null::Null;
 pub use ram::Ram;
 

@@ -1,23 +1,7 @@
 //! Counters with one writer each: plain adds on the data path, read by anyone.
 
 use crate::transport::CloseReason;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// A number that one thread adds to and any thread reads.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `n`. Only ever called by the one writer: a load and a store, no locked instruction.
-    pub fn add(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
-    }
-
-    /// The number now.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+pub use bdev::Counter;
 
 macro_rules! counters {
     ($(#[$about:meta])* $live:ident, $read:ident { $($(#[$doc:meta])* $name:ident,)* }) => {

@@ -13,7 +13,6 @@ pub mod controller;
 pub mod counters;
 pub mod discovery;
 mod io;
-pub mod latency;
 pub mod limits;
 pub mod namespace;
 mod qpair;

@@ -32,6 +32,10 @@ pub const MAX_ADMIN_BYTES: u32 = MAX_TRANSFER_BYTES;
 /// Controllers of one subsystem: one for each path of 512 hosts with two paths.
 pub const CONTROLLERS: usize = 512 * 2;
 
+/// Controllers of one subsystem that have ended and are kept until somebody has asked for what they
+/// did: one reconnect of each of 32 hosts with two paths.
+pub const ENDED_CONTROLLERS: usize = 32 * 2;
+
 /// Largest controller identifier; those above are reserved.
 pub const CNTLID_MAX: u16 = 0xffef;
 

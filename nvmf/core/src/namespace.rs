@@ -2,8 +2,8 @@
 
 use crate::counters::{IoCounters, IoCounts};
 use crate::io::gate::Gate;
-use crate::latency::Latencies;
 use crate::subsystem::Subsystem;
+use bdev::latency::Latencies;
 use bdev::{Addr, Bdev, Geometry};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, Weak};

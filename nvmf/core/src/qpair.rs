@@ -175,6 +175,21 @@ impl Qpair {
         self.cids.insert(cid, req).expect("a new table has room");
     }
 
+    /// One more place of the transport is used, or one less; whoever reads the queue's depth sees it.
+    #[inline]
+    pub(crate) fn set_slots(&mut self, slots: u32) {
+        self.slots = slots;
+        if let Some(ctrl) = self.ctrl() {
+            ctrl.set_depth(self.qid(), slots);
+        }
+    }
+
+    /// Places of the transport that its commands use, until `Sent`.
+    #[inline]
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots
+    }
+
     /// Enters a command that came.
     pub(crate) fn enter(&mut self, cid: u16, req: u32) -> Result<(), CidError> {
         self.cids.insert(cid, req)

@@ -6,7 +6,7 @@ use crate::limits;
 use crate::namespace::{Namespace, NamespaceConfig};
 use crate::registry::Directory;
 use nvme_spec::log::AnaState;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -72,6 +72,8 @@ struct Controllers {
     by_cntlid: BTreeMap<u16, Arc<Controller>>,
     /// The identifier to try first: one past the last given out, so that none is used again soon.
     next: u16,
+    /// Those that have ended of late, the oldest first.
+    ended: VecDeque<Arc<Controller>>,
     /// No new ones: the subsystem has been removed.
     closed: bool,
 }
@@ -146,6 +148,7 @@ impl Subsystem {
         let controllers = Controllers {
             by_cntlid: BTreeMap::new(),
             next: *config.cntlids.start(),
+            ended: VecDeque::new(),
             closed: false,
         };
         Subsystem {
@@ -289,12 +292,30 @@ impl Subsystem {
 
     /// Takes a controller that has ended off the list.
     pub(crate) fn forget(&self, cntlid: u16) {
-        self.controllers().by_cntlid.remove(&cntlid);
+        let mut controllers = self.controllers();
+        if let Some(ended) = controllers.by_cntlid.remove(&cntlid)
+            && !controllers.closed
+        {
+            if controllers.ended.len() == limits::ENDED_CONTROLLERS {
+                controllers.ended.pop_front();
+            }
+            controllers.ended.push_back(ended);
+        }
+    }
+
+    /// The controllers that have ended since this was last asked, for what they have done: the
+    /// last [`limits::ENDED_CONTROLLERS`] of them.
+    pub fn take_ended(&self) -> Vec<Arc<Controller>> {
+        std::mem::take(&mut self.controllers().ended).into()
     }
 
     /// Ends every controller and refuses new ones.
     pub(crate) fn close(&self, why: EndReason) {
-        self.controllers().closed = true;
+        let mut controllers = self.controllers();
+        controllers.closed = true;
+        // They know their subsystem: kept here, both would be there for ever.
+        controllers.ended.clear();
+        drop(controllers);
         self.live_controllers().iter().for_each(|controller| controller.end(why));
     }
 

@@ -160,7 +160,7 @@ impl<T: Transport> Target<T> {
         let Some(qpair) = key.and_then(|key| self.qpairs.get_mut(key)) else {
             return self.finish(req.0, Answer::status(Status::ABORTED_SQ_DELETION), cx);
         };
-        qpair.slots += 1;
+        qpair.set_slots(qpair.slots() + 1);
         match qpair.enter(sqe.cid(), req.0) {
             Ok(()) => request.entered = true,
             Err(refusal) => return self.refuse(req.0, refusal, cx),
@@ -214,16 +214,16 @@ impl<T: Transport> Target<T> {
     /// One place of the transport less for a queue pair.
     pub(crate) fn forget_request(&mut self, key: u32) {
         let qpair = self.qpairs.get_mut(key).expect("kept until its last command has ended");
-        qpair.slots -= 1;
+        qpair.set_slots(qpair.slots() - 1);
         match qpair.phase {
             Phase::Closed => self.forget_qpair_when_done(key),
-            Phase::Leaving if qpair.slots == 0 => self.close_qpair(key, CloseReason::Disconnect),
+            Phase::Leaving if qpair.slots() == 0 => self.close_qpair(key, CloseReason::Disconnect),
             _ => {}
         }
     }
 
     fn forget_qpair_when_done(&mut self, key: u32) {
-        if self.qpairs.get(key).is_some_and(|qpair| qpair.slots == 0) {
+        if self.qpairs.get(key).is_some_and(|qpair| qpair.slots() == 0) {
             let mut qpair = self.qpairs.remove(key).expect("just found");
             self.keys.retain(|other| *other != key);
             if let Role::Io(queue) = &mut qpair.role {

@@ -19,7 +19,7 @@ use error_log::ErrorLog;
 use event::Events;
 use nvme_spec::Status;
 use nvme_spec::aen::Event;
-use queue::Queues;
+use queue::{QueueMeters, Queues};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -132,7 +132,7 @@ pub struct Controller {
     queues: Mutex<Queues>,
     has_aborts: AtomicBool,
     aborts: Mutex<Aborts>,
-    queue_counters: Box<[crate::counters::IoCounters]>,
+    meters: QueueMeters,
 }
 
 impl Controller {
@@ -165,7 +165,7 @@ impl Controller {
             has_aborts: AtomicBool::new(false),
             aborts: Mutex::default(),
             queues: Mutex::new(Queues::new(queues, association.reactor)),
-            queue_counters: (0..queues).map(|_| Default::default()).collect(),
+            meters: QueueMeters::new(queues),
             subsystem,
             association,
         }

@@ -1,9 +1,10 @@
 //! The queue pairs of a controller.
 
 use super::Controller;
-use crate::counters::IoCounters;
+use crate::counters::{Counter, IoCounters, IoCounts};
 use crate::limits;
-use std::sync::MutexGuard;
+use bdev::latency::Latencies;
+use std::sync::{MutexGuard, OnceLock};
 
 /// Why an I/O queue cannot be connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,40 @@ pub struct QueueUse {
     pub reactor: usize,
     /// Entries of the submission queue; 0 for an admin queue whose size was not told yet.
     pub entries: u16,
+}
+
+/// What the queue pair of one queue writes and anybody reads.
+#[derive(Debug, Default)]
+pub(super) struct QueueMeter {
+    counters: IoCounters,
+    latencies: Latencies,
+    under_way: Counter,
+}
+
+/// By queue identifier, those of queues that have been connected: most of most controllers never
+/// are.
+#[derive(Debug)]
+pub(super) struct QueueMeters(Box<[OnceLock<Box<QueueMeter>>]>);
+
+impl QueueMeters {
+    pub(super) fn new(queues: usize) -> QueueMeters {
+        let meters = QueueMeters((0..queues).map(|_| OnceLock::new()).collect());
+        meters.connected(0);
+        meters
+    }
+
+    fn connected(&self, qid: u16) {
+        self.0[usize::from(qid)].get_or_init(Box::default);
+    }
+
+    #[inline]
+    fn of(&self, qid: u16) -> &QueueMeter {
+        self.0[usize::from(qid)].get().expect("made when the queue was connected")
+    }
+
+    fn all(&self) -> impl Iterator<Item = &QueueMeter> {
+        self.0.iter().filter_map(|meter| meter.get().map(Box::as_ref))
+    }
 }
 
 #[derive(Debug)]
@@ -72,6 +107,7 @@ impl Controller {
             return Err(QueueRefusal::InUse);
         }
         *place = Some(QueueUse { qid, reactor, entries });
+        self.meters.connected(qid);
         Ok(self.epoch())
     }
 
@@ -92,8 +128,42 @@ impl Controller {
     }
 
     /// What queue `qid` has done; only its queue pair writes.
+    ///
+    /// # Panics
+    /// If it has never been connected, here and below.
+    #[inline]
     pub fn queue_counters(&self, qid: u16) -> &IoCounters {
-        &self.queue_counters[usize::from(qid)]
+        &self.meters.of(qid).counters
+    }
+
+    /// How long reads and writes of queue `qid` took; only its queue pair writes. Those that were
+    /// answered in the turn that took them in, on devices that are memory, are in the counters
+    /// alone.
+    #[inline]
+    pub fn queue_latencies(&self, qid: u16) -> &Latencies {
+        &self.meters.of(qid).latencies
+    }
+
+    /// Commands of queue `qid` that are under way: from their arrival until the transport has sent
+    /// their answer. Asynchronous Event Requests that are held count, too.
+    pub fn queue_depth(&self, qid: u16) -> u64 {
+        self.meters.of(qid).under_way.get()
+    }
+
+    /// What all queues have done, those that are not connected any more included.
+    pub fn total(&self) -> IoCounts {
+        IoCounts::sum(self.meters.all().map(|meter| meter.counters.read()))
+    }
+
+    /// How long reads and writes of all queues took, as [`Controller::queue_latencies`].
+    pub fn latencies(&self) -> impl Iterator<Item = &Latencies> {
+        self.meters.all().map(|meter| &meter.latencies)
+    }
+
+    /// Queue `qid` has so many commands under way. Called by its queue pair.
+    #[inline]
+    pub(crate) fn set_depth(&self, qid: u16, under_way: u32) {
+        self.meters.of(qid).under_way.set(u64::from(under_way));
     }
 
     pub(crate) fn queues(&self) -> MutexGuard<'_, Queues> {

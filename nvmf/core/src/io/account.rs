@@ -3,11 +3,11 @@
 use crate::controller::CommandError;
 use crate::counters::IoCounters;
 use crate::io::command::{Command, Verb};
-use crate::latency::Latencies;
 use crate::qpair::Role;
 use crate::request::{Answer, Job, NONE, Request};
 use crate::target::Target;
 use crate::transport::Transport;
+use bdev::latency::{Latencies, bucket};
 use nvme_spec::Status;
 
 impl<T: Transport> Target<T> {
@@ -18,10 +18,9 @@ impl<T: Transport> Target<T> {
             self.log_failure(at, answer);
         }
         let request = &mut self.requests[at as usize];
-        let at_queue = match self.qpairs.get(request.qpair).map(|qpair| &qpair.role) {
-            Some(Role::Io(queue)) => queue.ctrl.queue_counters(queue.qid),
-            _ => return,
-        };
+        let role = self.qpairs.get(request.qpair).map(|qpair| &qpair.role);
+        let Some(Role::Io(queue)) = role else { return };
+        let at_queue = queue.ctrl.queue_counters(queue.qid);
         if request.space == NONE {
             return count([at_queue].into_iter(), request, 0, answer.status);
         }
@@ -31,7 +30,9 @@ impl<T: Transport> Target<T> {
         count([at_queue, here].into_iter(), request, block_bytes, answer.status);
         if answer.status.is_success() {
             let took_ns = self.now_ns.saturating_sub(request.began_ns);
-            time(space.namespace.latencies(self.reactor), request, took_ns);
+            let of_queue = queue.ctrl.queue_latencies(queue.qid);
+            let here = space.namespace.latencies(self.reactor);
+            time([of_queue, here].into_iter(), request, took_ns);
         }
         self.spaces.leave(request.space);
         request.space = NONE;
@@ -80,12 +81,17 @@ fn count<'a>(
     }
 }
 
-/// Notes how long a command took.
+/// Notes how long a command took, for whoever keeps count.
 #[inline]
-fn time(latencies: &Latencies, request: &Request, took_ns: u64) {
+fn time<'a>(latencies: impl Iterator<Item = &'a Latencies>, request: &Request, took_ns: u64) {
+    let bucket = bucket(took_ns);
     match request.job {
-        Job::Io(Command { verb: Verb::Read, .. }) => latencies.reads.add(took_ns),
-        Job::Io(Command { verb: Verb::Write, .. }) => latencies.writes.add(took_ns),
+        Job::Io(Command { verb: Verb::Read, .. }) => {
+            latencies.for_each(|times| times.reads.add_in(bucket, took_ns));
+        }
+        Job::Io(Command { verb: Verb::Write, .. }) => {
+            latencies.for_each(|times| times.writes.add_in(bucket, took_ns));
+        }
         _ => {}
     }
 }

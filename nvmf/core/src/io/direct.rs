@@ -80,6 +80,7 @@ impl<T: Transport> Target<T> {
             self.landings.push(Landing { req, cid, command, from, to: memory, pass });
         }
         qpair.slots += 1;
+        queue.ctrl.set_depth(queue.qid, qpair.slots);
         queue.seen = true;
         space.commands += 1;
         self.requests[req.0 as usize].begin_direct(key, place);

@@ -1,6 +1,6 @@
-//! How long commands took, in buckets with one writer each: plain adds on the data path.
+//! How long operations took, in buckets with one writer each: plain adds on the data path.
 
-use crate::counters::Counter;
+use crate::Counter;
 
 /// Buckets of one factor of two.
 const STEPS: u32 = 4;
@@ -14,7 +14,7 @@ const LAST: u32 = 34;
 /// Buckets that have an end.
 pub const BOUNDS: usize = ((LAST - FIRST) * STEPS) as usize + 1;
 
-/// Times of one kind of command.
+/// Times of one kind of operation.
 #[derive(Debug)]
 pub struct Latency {
     counts: [Counter; BOUNDS + 1],
@@ -36,9 +36,9 @@ pub fn bounds_ns() -> [u64; BOUNDS] {
     })
 }
 
-/// The bucket of a time.
+/// The bucket of a time in ns.
 #[inline]
-fn bucket(ns: u64) -> usize {
+pub fn bucket(ns: u64) -> usize {
     // Of times up to a bound: the bound itself belongs to its bucket.
     let ns = ns.saturating_sub(1);
     if ns >> FIRST == 0 {
@@ -50,10 +50,16 @@ fn bucket(ns: u64) -> usize {
 }
 
 impl Latency {
-    /// Counts a command that took `ns`. Only ever called by the one writer.
+    /// Counts an operation that took `ns`. Only ever called by the one writer.
     #[inline]
     pub fn add(&self, ns: u64) {
-        self.counts[bucket(ns)].add(1);
+        self.add_in(bucket(ns), ns);
+    }
+
+    /// As [`Latency::add`], where several count the same operation: its bucket is found once.
+    #[inline]
+    pub fn add_in(&self, bucket: usize, ns: u64) {
+        self.counts[bucket].add(1);
         self.sum_ns.add(ns);
     }
 
@@ -66,15 +72,15 @@ impl Latency {
     }
 }
 
-/// Times of the commands of a namespace on one reactor, on cache lines of its own. The clock is
-/// that of turns: from the turn that took a command in to the one that answered it; what is
-/// answered in the turn that took it in counts as 0.
+/// Times of what one writer has done, on cache lines of their own. The clock is that of turns: from
+/// the turn that an operation began in to the one that it ended in; what ends in the turn that it
+/// began in counts as 0.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Latencies {
-    /// Read commands that succeeded.
+    /// Reads that succeeded.
     pub reads: Latency,
-    /// Write commands that succeeded.
+    /// Writes that succeeded.
     pub writes: Latency,
 }
 
