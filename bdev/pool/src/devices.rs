@@ -143,8 +143,9 @@ impl Bdev for DevicesBdev {
         self.0.children().iter().map(|child| child.bdev.clone()).collect()
     }
 
+    /// For each device that is added, itself and a layer over it.
     fn room(&self) -> u32 {
-        DEVICES
+        2 * DEVICES
     }
 
     fn open(&self, cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {

@@ -68,6 +68,11 @@ impl VolumeState {
         self.stock.len()
     }
 
+    /// Which slots these are.
+    pub(crate) fn stock_slots(&self) -> &[Slot] {
+        &self.stock
+    }
+
     /// Takes a slot; asks for more in time.
     pub(crate) fn take_slot(&mut self) -> Option<Slot> {
         let slot = self.stock.pop();

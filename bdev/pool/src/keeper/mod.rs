@@ -120,6 +120,8 @@ pub(crate) struct Keeper {
     pub views: BTreeMap<ViewId, Kept>,
     /// Commits of volumes that wait for the next transaction, in their order.
     batch: Vec<(ViewId, Vec<Update>, u64)>,
+    /// Transactions of the store since the pool was opened.
+    pub commits: u64,
     pub failed: Option<String>,
     /// A volume was refused a slot, and none was handed out since.
     pub full: bool,
@@ -173,6 +175,7 @@ impl Keeper {
             maps: BTreeMap::new(),
             views: BTreeMap::new(),
             batch: Vec::new(),
+            commits: 0,
             failed: None,
             full: false,
             next,
@@ -287,6 +290,7 @@ impl Keeper {
             }
         }
         committed?;
+        self.commits += 1;
         let records = updates.iter().filter(|update| !matches!(update, Update::Row(..)));
         records.for_each(|update| self.records.apply(update));
         Ok(())

@@ -41,6 +41,24 @@ pub struct Usage {
     pub behind: u64,
 }
 
+/// Where the space of a pool is, and who takes it.
+pub(crate) struct Whereabouts {
+    pub space: Space,
+    /// By node: what its volume or snapshot takes.
+    pub usage: BTreeMap<u64, Usage>,
+    /// By device: bytes of it that are used, as in [`Space::used`].
+    pub devices: BTreeMap<u16, u64>,
+}
+
+/// What volumes have.
+#[derive(Default)]
+struct Counted {
+    /// By volume: slots that its live node names.
+    own: BTreeMap<u64, u64>,
+    /// By device: slots that wait with a volume to be used.
+    stock: BTreeMap<u16, u64>,
+}
+
 impl Keeper {
     /// Claims what the map names.
     pub(super) fn claim(&mut self, rows: &BTreeMap<RowKey, Row>) -> Result<(), PoolError> {
@@ -150,24 +168,27 @@ impl Keeper {
         ))
     }
 
-    /// By volume, the slots that its live node names, and those in its stock.
-    fn count(&mut self) -> Result<BTreeMap<u64, (u64, u64)>, PoolError> {
+    /// What volumes have.
+    fn count(&mut self) -> Result<Counted, PoolError> {
         let volumes: Vec<u64> = self.records.volumes.keys().copied().collect();
-        let counts =
-            |state: &mut crate::state::VolumeState| (state.map.own_slots(), state.stock() as u64);
+        let counts = |state: &mut crate::state::VolumeState| {
+            let devices = state.stock_slots().iter().map(|slot| slot.device);
+            (state.map.own_slots(), devices.collect::<Vec<u16>>())
+        };
         let asked: Vec<_> = volumes.iter().map(|id| (*id, self.begin_with(*id, counts))).collect();
-        let mut counted = BTreeMap::new();
+        let mut counted = Counted::default();
         for (id, answer) in asked {
-            counted.insert(id, self.wait(&answer).ok_or_else(PoolError::gone)?);
+            let (own, stock) = self.wait(&answer).ok_or_else(PoolError::gone)?;
+            counted.own.insert(id, own);
+            stock.into_iter().for_each(|device| *counted.stock.entry(device).or_default() += 1);
         }
         Ok(counted)
     }
 
-    /// Where the space is, and what each volume and snapshot (by its node) takes.
-    pub(crate) fn space(&mut self) -> Result<(Space, BTreeMap<u64, Usage>), PoolError> {
+    /// Where the space is.
+    pub(crate) fn space(&mut self) -> Result<Whereabouts, PoolError> {
         let counted = self.count()?;
-        let live = |volume: &u64| counted.get(volume).copied().unwrap_or_default();
-        let stock: u64 = counted.values().map(|(_, stock)| stock).sum();
+        let stock: u64 = counted.stock.values().sum();
         let slots_of: BTreeMap<u64, u64> = self
             .records
             .nodes
@@ -175,7 +196,7 @@ impl Keeper {
             .map(|node| {
                 let volume = self.records.volumes.iter().find(|(_, record)| record.node == *node);
                 let slots = match volume {
-                    Some((volume, _)) => live(volume).0,
+                    Some((volume, _)) => counted.own[volume],
                     None => self.maps.get(node).map_or(0, |map| map.slots()),
                 };
                 (*node, slots)
@@ -209,7 +230,12 @@ impl Keeper {
             shared: sum(&|node| readers.get(&node).is_some_and(|count| *count > 1)) * EXTENT_BYTES,
             reclaimable: sum(&|node| self.node(node).state == NodeState::Leaving) * EXTENT_BYTES,
         };
-        Ok((space, usage))
+        let used = |number: &u16| {
+            let idle = counted.stock.get(number).copied().unwrap_or(0);
+            (*number, (self.slots.taken_on(*number) - idle) * EXTENT_BYTES)
+        };
+        let devices = self.members.keys().map(used).collect();
+        Ok(Whereabouts { space, usage, devices })
     }
 
     /// A node and those behind it.

@@ -1,5 +1,6 @@
 //! What there is to say of a pool.
 
+use super::space::Whereabouts;
 use super::{Keeper, Member, Progress, Space, Usage};
 use crate::error::PoolError;
 use crate::limits::Limits;
@@ -20,7 +21,7 @@ pub struct DeviceStatus {
     pub number: u16,
     /// What volumes can use of it, in bytes.
     pub bytes: u64,
-    /// Of those, in bytes: in use.
+    /// Of those, in bytes: used, as in [`Space::used`], whose sum over the devices this is.
     pub used: u64,
     /// Whether it takes part, or is being drained.
     pub state: DeviceState,
@@ -77,6 +78,8 @@ pub struct PoolStatus {
     pub volumes: Vec<VolumeStatus>,
     /// Their snapshots, oldest first.
     pub snapshots: Vec<SnapshotStatus>,
+    /// Transactions of its metadata since it was opened.
+    pub commits: u64,
     /// What goes on by itself.
     pub jobs: Vec<Progress>,
     /// Why what goes on by itself has stopped.
@@ -94,14 +97,14 @@ impl Keeper {
     }
 
     pub(crate) fn status(&mut self) -> Result<PoolStatus, PoolError> {
-        let (space, usage) = self.space()?;
+        let Whereabouts { space, usage, devices: used } = self.space()?;
         let metadata = self.metadata_device();
         let device = |(number, member): (&u16, &Member)| DeviceStatus {
             name: member.name.clone(),
             uuid: member.superblock.uuid,
             number: *number,
             bytes: member.superblock.slots * EXTENT_BYTES,
-            used: self.slots.taken_on(*number) * EXTENT_BYTES,
+            used: used[number],
             state: self.records.devices[&u32::from(*number)].state,
             has_metadata: metadata == Some(*number),
         };
@@ -131,6 +134,7 @@ impl Keeper {
             devices: self.members.iter().map(device).collect(),
             volumes: volumes.collect(),
             snapshots: snapshots.collect(),
+            commits: self.commits,
             jobs: self.draining().into_iter().chain(self.reclaiming()).collect(),
             stopped: self.stopped.clone(),
             full: self.full,

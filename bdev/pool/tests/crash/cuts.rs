@@ -141,7 +141,10 @@ fn reopen(images: Vec<Image>, wreck: &Wreck) {
     let pool = Pool::import(members, host).unwrap();
     let named = wreck.contents.rows.values().flat_map(|row| row.entries());
     let named = named.filter(|entry| entry.slot().is_some()).count() as u64;
-    assert_eq!(pool.status().unwrap().space.used, named << 20, "space is exact");
+    let status = pool.status().unwrap();
+    assert_eq!(status.space.used, named << 20, "space is exact");
+    let on_devices: u64 = status.devices.iter().map(|device| device.used).sum();
+    assert_eq!(on_devices, status.space.used, "on each device, too");
     for round in 0..2 {
         for record in wreck.contents.volumes.values() {
             let map = open(&wreck.contents, record.node);

@@ -83,7 +83,10 @@ fn a_volume_is_written_and_read_and_is_there_again() {
     assert_eq!(read(&machine, a, 0, 4), [0; 4]);
     assert!(write(&machine, a, 254, 4, 7).is_success());
     assert_eq!(read(&machine, a, 252, 8), [0, 0, 7, 7, 7, 7, 0, 0]);
-    assert_eq!(status(&machine).space.used, 2 * MIB);
+    let now = status(&machine);
+    assert_eq!(now.space.used, 2 * MIB);
+    // What waits with the volume to be written to is not used yet.
+    assert_eq!(now.devices.iter().map(|device| device.used).sum::<u64>(), 2 * MIB);
     refused(machine.pool.close(), Kind::InUse, "Volume \"a\" is still open");
     close(&machine, a);
     machine.pool.close().unwrap();
