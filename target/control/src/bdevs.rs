@@ -2,7 +2,7 @@
 
 use crate::config::{BdevConfig, BdevKind, ErrorRule};
 use bdev::{Bdev, Op};
-use bdev_mem::{Delay, DelaysNs, ErrorInjector, Null, OpSet, Ram, Rule, Times};
+use bdev_mem::{Delay, DelaysNs, ErrorInjector, Meter, Null, OpSet, Ram, Rule, Times};
 use bdev_uring::UringBdev;
 use nvme_spec::Status;
 use nvmf_host::{Host, RemoteBdev};
@@ -13,18 +13,25 @@ use std::sync::Arc;
 /// One block device and who uses it.
 struct Entry {
     bdev: Arc<dyn Bdev>,
+    /// The same, counted: for whoever does not count by itself what it does.
+    meter: Arc<Meter>,
     file: Option<Arc<UringBdev>>,
     config: BdevConfig,
     user: Option<String>,
 }
 
 /// Every block device, by name.
-#[derive(Default)]
 pub struct Bdevs {
     by_name: BTreeMap<String, Entry>,
+    reactors: usize,
 }
 
 impl Bdevs {
+    /// None yet; they will be opened on as many reactors.
+    pub fn new(reactors: usize) -> Bdevs {
+        Bdevs { by_name: BTreeMap::new(), reactors }
+    }
+
     /// Opens what `config` describes.
     ///
     /// # Errors
@@ -40,7 +47,8 @@ impl Bdevs {
         if let BdevKind::Delay { base, .. } | BdevKind::Error { base, .. } = &config.kind {
             self.claim(base, &format!("bdev \"{name}\""))?;
         }
-        let entry = Entry { bdev, file, config: config.clone(), user: None };
+        let meter = Arc::new(Meter::new(bdev.clone(), self.reactors));
+        let entry = Entry { bdev, meter, file, config: config.clone(), user: None };
         self.by_name.insert(name.clone(), entry);
         Ok(())
     }
@@ -114,6 +122,11 @@ impl Bdevs {
         if let Some(entry) = self.by_name.get_mut(name) {
             entry.user = None;
         }
+    }
+
+    /// The block device `name` behind a layer that counts what is done through it.
+    pub fn meter(&self, name: &str) -> Option<&Arc<Meter>> {
+        self.by_name.get(name).map(|entry| &entry.meter)
     }
 
     /// The name of a block device.

@@ -88,7 +88,7 @@ impl Node {
             threads: Vec::new(),
             inboxes: Vec::new(),
             registry,
-            bdevs: Bdevs::default(),
+            bdevs: Bdevs::new(cores.len()),
             pools: BTreeMap::new(),
             connections,
             backing,

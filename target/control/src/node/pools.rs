@@ -27,7 +27,8 @@ impl Node {
         if let Some(why) = self.troubles.devices.get(device) {
             return Err(Refusal::device(format!("Device {device} is missing: {why}")));
         }
-        let bdev = self.bdevs.claim(device, &user(pool)).map_err(Refusal::in_use)?;
+        self.bdevs.claim(device, &user(pool)).map_err(Refusal::in_use)?;
+        let bdev = self.bdevs.meter(device).expect("claimed just now").clone();
         let open: usize = self.pools.values().map(|pool| pool.devices().count()).sum();
         let reactor = self.reactors[open % self.reactors.len()].handle.clone();
         match BdevMedium::open(bdev.clone(), reactor) {

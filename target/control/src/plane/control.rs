@@ -54,7 +54,8 @@ impl Control for ControlPlane {
 
     fn statistics(&self) -> Answer<Statistics> {
         self.with(|node| {
-            let seen = locked(&self.seen);
+            let mut seen = locked(&self.seen);
+            seen.connected.take_ended(node);
             View::of(node)?.statistics(&seen.connected, now_ms())
         })
     }

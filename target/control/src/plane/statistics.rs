@@ -2,11 +2,13 @@
 
 use super::pools::space;
 use super::view::{View, name};
-use super::watch::{Connected, counts};
+use super::watch::Connected;
 use crate::node::ReactorEntry;
 use crate::state::Source;
-use nvmf::counters::IoCounts;
-use nvmf::latency::{BOUNDS, bounds_ns};
+use bdev::latency::{BOUNDS, Latencies, Latency, bounds_ns};
+use bdev_mem::{Meter, Meters};
+use nvmf::controller::Controller;
+use nvmf::counters::{Counter, IoCounts};
 use nvmf::namespace::Namespace;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,22 +36,91 @@ fn io(counts: &IoCounts) -> IoStatistics {
     }
 }
 
-/// How long reads and writes took.
-fn latencies(namespace: &Namespace) -> (LatencyHistogram, LatencyHistogram) {
-    let (mut reads, mut writes) = ([0; BOUNDS + 1], [0; BOUNDS + 1]);
-    let (mut read_ns, mut write_ns) = (0, 0);
-    for (reactor, _) in namespace.counts().enumerate() {
-        let here = namespace.latencies(reactor);
-        read_ns += here.reads.read_into(&mut reads);
-        write_ns += here.writes.read_into(&mut writes);
+/// How long operations took, over all who counted.
+struct Times {
+    counts: [u64; BOUNDS + 1],
+    sum_ns: u64,
+}
+
+impl Times {
+    fn of<'a>(all: impl Iterator<Item = &'a Latency>) -> Times {
+        let mut times = Times { counts: [0; BOUNDS + 1], sum_ns: 0 };
+        all.for_each(|one| times.sum_ns += one.read_into(&mut times.counts));
+        times
     }
-    let counts = namespace.total();
-    let show = |mut counts: [u64; BOUNDS + 1], all: u64, sum_ns| {
-        // Those that ended in the turn that took them in.
-        counts[0] += all.saturating_sub(counts.iter().sum());
-        LatencyHistogram { bounds_ns: bounds_ns().to_vec(), counts: counts.to_vec(), sum_ns }
+
+    /// Of `all` operations: those that no bucket has ended in the turn that took them in.
+    fn show(mut self, all: u64) -> LatencyHistogram {
+        self.counts[0] += all.saturating_sub(self.counts.iter().sum());
+        LatencyHistogram {
+            bounds_ns: bounds_ns().to_vec(),
+            counts: self.counts.to_vec(),
+            sum_ns: self.sum_ns,
+        }
+    }
+}
+
+/// What was done, and how long it took.
+fn timed<'a>(counts: &IoCounts, latencies: impl Iterator<Item = &'a Latencies>) -> IoStatistics {
+    let (reads, writes): (Vec<_>, Vec<_>) = latencies.map(|one| (&one.reads, &one.writes)).unzip();
+    IoStatistics {
+        read_latency: Times::of(reads.into_iter()).show(counts.reads),
+        write_latency: Times::of(writes.into_iter()).show(counts.writes),
+        ..io(counts)
+    }
+}
+
+/// What was done on a namespace.
+fn of_namespace(namespace: &Namespace) -> IoStatistics {
+    let reactors = 0..namespace.counts().count();
+    timed(&namespace.total(), reactors.map(|reactor| namespace.latencies(reactor)))
+}
+
+/// What was done on a device by the pool that has it.
+fn of_meter(meter: &Meter) -> IoStatistics {
+    let sum = |of: fn(&Meters) -> &Counter| meter.reactors().iter().map(|m| of(m).get()).sum();
+    let counts = IoCounts {
+        reads: sum(|m| &m.reads),
+        writes: sum(|m| &m.writes),
+        flushes: sum(|m| &m.others),
+        read_bytes: sum(|m| &m.read_bytes),
+        write_bytes: sum(|m| &m.write_bytes),
+        errors: sum(|m| &m.errors),
+        ..IoCounts::default()
     };
-    (show(reads, counts.reads, read_ns), show(writes, counts.writes, write_ns))
+    let statistics = timed(&counts, meter.reactors().iter().map(|m| &m.latencies));
+    IoStatistics { queue_depth: sum(|m| &m.under_way), ..statistics }
+}
+
+/// Adds what was done elsewhere.
+pub(super) fn add(sum: &mut IoStatistics, more: IoStatistics) {
+    sum.reads += more.reads;
+    sum.writes += more.writes;
+    sum.others += more.others;
+    sum.read_bytes += more.read_bytes;
+    sum.write_bytes += more.write_bytes;
+    sum.errors += more.errors;
+    sum.queue_depth += more.queue_depth;
+    sum.throttled += more.throttled;
+    for (sum, more) in
+        [(&mut sum.read_latency, more.read_latency), (&mut sum.write_latency, more.write_latency)]
+    {
+        sum.sum_ns += more.sum_ns;
+        sum.counts.iter_mut().zip(more.counts).for_each(|(sum, more)| *sum += more);
+    }
+}
+
+/// What a controller has done on all its queues.
+pub(super) fn of_controller(controller: &Controller) -> IoStatistics {
+    let depths = controller.queue_uses().into_iter().filter(|queue| queue.qid != 0);
+    let queue_depth = depths.map(|queue| controller.queue_depth(queue.qid)).sum();
+    let statistics = timed(&controller.total(), controller.latencies());
+    IoStatistics { queue_depth, ..statistics }
+}
+
+/// Nothing was done.
+pub(super) fn nothing() -> IoStatistics {
+    timed(&IoCounts::default(), std::iter::empty())
 }
 
 /// Sizes of the buffers that [`bdev::DmaPool::taken`] counts, in bytes.
@@ -113,8 +184,7 @@ impl View<'_> {
                 Some((source.clone(), pool.opened(source)?.traffic()))
             });
             let label = self.node.name_of(namespace.bdev());
-            let mut statistics = io(&namespace.total());
-            (statistics.read_latency, statistics.write_latency) = latencies(&namespace);
+            let mut statistics = of_namespace(&namespace);
             // Where it lives it has what other reactors have sent there, too.
             let at = match namespace.bdev().home() {
                 bdev::Home::One(home) => home..home + 1,
@@ -147,38 +217,39 @@ impl View<'_> {
     }
 
     fn host_statistics(&self, connected: &Connected) -> Vec<HostStatistics> {
-        let mut hosts: BTreeMap<HostNqn, (u64, IoCounts)> = BTreeMap::new();
+        let mut live: BTreeMap<HostNqn, Vec<Arc<Controller>>> = BTreeMap::new();
         for subsystem in self.node.registry.subsystems() {
             for controller in subsystem.live_controllers() {
-                let Ok(host) = controller.association().host_nqn.parse::<HostNqn>() else {
-                    continue;
-                };
-                let (controllers, total) = hosts.entry(host).or_default();
-                *controllers += 1;
-                *total += counts(&controller);
+                if let Ok(host) = controller.association().host_nqn.parse() {
+                    live.entry(host).or_default().push(controller);
+                }
             }
         }
-        let show = |(host, (controllers, mut total)): (HostNqn, (u64, IoCounts))| {
-            total += connected.gone(host.as_str());
-            HostStatistics { host, controllers, io: io(&total) }
+        let show = |(host, live): (HostNqn, Vec<Arc<Controller>>)| {
+            let mut io = connected.gone(host.as_str());
+            live.iter().for_each(|controller| add(&mut io, of_controller(controller)));
+            HostStatistics { host, controllers: live.len() as u64, io }
         };
-        hosts.into_iter().map(show).collect()
+        live.into_iter().map(show).collect()
     }
 
-    /// Devices that are exported as they are.
+    /// Devices, whether a pool has them or they are exported as they are.
     fn device_statistics(
         &self,
         depths: &[BTreeMap<String, u64>],
     ) -> Result<Vec<DeviceStatistics>, Refusal> {
-        let mut devices = Vec::new();
-        for namespace in self.served() {
-            let Some(device) = self.node.bdevs.name_of(namespace.bdev()) else { continue };
-            let mut statistics = io(&namespace.total());
-            (statistics.read_latency, statistics.write_latency) = latencies(&namespace);
-            statistics.queue_depth = depths.iter().filter_map(|depths| depths.get(device)).sum();
-            devices.push(DeviceStatistics { device: name(device)?, io: statistics });
-        }
-        Ok(devices)
+        let served = self.served();
+        let show = |(device, bdev, _): (&str, &Arc<dyn bdev::Bdev>, Option<&str>)| {
+            let meter = self.node.bdevs.meter(device).expect("it is there");
+            let mut statistics = of_meter(meter);
+            if let Some(namespace) = served.iter().find(|n| Arc::ptr_eq(n.bdev(), bdev)) {
+                add(&mut statistics, of_namespace(namespace));
+                let depths = depths.iter().filter_map(|depths| depths.get(device));
+                statistics.queue_depth += depths.sum::<u64>();
+            }
+            Ok(DeviceStatistics { device: name(device)?, io: statistics })
+        };
+        self.node.bdevs.iter().map(show).collect()
     }
 
     fn pool_statistics(&self) -> Result<Vec<PoolStatistics>, Refusal> {
@@ -192,7 +263,7 @@ impl View<'_> {
             Ok(PoolStatistics {
                 pool: name(pool)?,
                 space: space(&status.space),
-                commits: 0,
+                commits: status.commits,
                 full_errors,
             })
         };

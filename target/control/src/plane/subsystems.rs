@@ -159,7 +159,7 @@ impl View<'_> {
             qid: queue.qid,
             reactor: queue.reactor as u32,
             entries: queue.entries,
-            outstanding: 0,
+            outstanding: controller.queue_depth(queue.qid) as u32,
         });
         let queues: Vec<ControllerQueue> = queues.collect();
         let io = queues.iter().filter(|queue| queue.qid != 0).count();

@@ -1,40 +1,48 @@
 //! A look at the appliance, every second: jobs, alerts, hosts that come and go.
 
 use super::jobs::Turn;
+use super::statistics::{add, nothing, of_controller};
 use super::{ControlPlane, Seen, alerts, locked, now_ms, statuses};
 use crate::node::Node;
-use nvmf::counters::IoCounts;
+use nvmf::controller::Controller;
 use std::collections::BTreeMap;
-use webui_api::model::{EventKind, JobStatus, Object, ObjectKind, Severity};
+use std::sync::Arc;
+use webui_api::model::{EventKind, IoStatistics, JobStatus, Object, ObjectKind, Severity};
 
 /// What was missing is looked for again after so many looks.
 const RETRY: u64 = 5;
 
-/// A controller as it was last seen.
-struct Controller {
-    host: String,
-    counts: IoCounts,
-}
+/// Hosts that have no controller any more and whose counts go on if they come back.
+const HOSTS: usize = 4096;
 
 /// Controllers that were connected at the last look, and what hosts did on those that are gone.
 #[derive(Default)]
 pub(super) struct Connected {
     looks: u64,
-    controllers: BTreeMap<(String, u16), Controller>,
-    gone: BTreeMap<String, IoCounts>,
+    controllers: BTreeMap<(String, u16), Arc<Controller>>,
+    gone: BTreeMap<String, IoStatistics>,
 }
 
 impl Connected {
     /// What a host did on controllers that are gone.
-    pub(super) fn gone(&self, host: &str) -> IoCounts {
-        self.gone.get(host).copied().unwrap_or_default()
+    pub(super) fn gone(&self, host: &str) -> IoStatistics {
+        self.gone.get(host).cloned().unwrap_or_else(nothing)
     }
-}
 
-/// What a controller has done on all its queues.
-pub(super) fn counts(controller: &nvmf::controller::Controller) -> IoCounts {
-    let queues = controller.queue_uses().into_iter();
-    IoCounts::sum(queues.map(|queue| controller.queue_counters(queue.qid).read()))
+    /// Takes over what hosts did on controllers that have ended.
+    pub(super) fn take_ended(&mut self, node: &Node) {
+        for subsystem in node.registry.subsystems() {
+            subsystem.take_ended().iter().for_each(|ended| self.has_ended(ended));
+        }
+    }
+
+    fn has_ended(&mut self, controller: &Controller) {
+        let host = &controller.association().host_nqn;
+        if self.gone.len() < HOSTS || self.gone.contains_key(host) {
+            let sum = self.gone.entry(host.clone()).or_insert_with(nothing);
+            add(sum, IoStatistics { queue_depth: 0, ..of_controller(controller) });
+        }
+    }
 }
 
 impl ControlPlane {
@@ -97,35 +105,36 @@ impl ControlPlane {
     }
 
     fn look_at_hosts(&self, node: &Node, connected: &mut Connected) {
+        connected.take_ended(node);
         let mut now = BTreeMap::new();
         for subsystem in node.registry.subsystems() {
             for controller in subsystem.live_controllers() {
-                let host = controller.association().host_nqn.clone();
-                let seen = Controller { host, counts: counts(&controller) };
-                now.insert((subsystem.nqn().to_owned(), controller.cntlid()), seen);
+                now.insert((subsystem.nqn().to_owned(), controller.cntlid()), controller);
             }
         }
-        let before = std::mem::take(&mut connected.controllers);
         let told = |kind, place: &(String, u16), message: String| {
             let object = Object::new(ObjectKind::Controller, format!("{}/{}", place.0, place.1));
             self.publish(kind, Severity::Info, object, message);
         };
-        for (place, controller) in before {
-            let same = now.get(&place).is_some_and(|other| other.host == controller.host);
-            if !same {
-                let message = format!("{} is gone from {}.", controller.host, place.0);
-                told(EventKind::Disconnected, &place, message);
-                *connected.gone.entry(controller.host).or_default() += controller.counts;
-            } else {
-                connected.controllers.insert(place, controller);
+        let before = std::mem::replace(&mut connected.controllers, now);
+        let same = |a: &BTreeMap<_, Arc<Controller>>, place, one: &Arc<Controller>| {
+            a.get(place).is_some_and(|other| Arc::ptr_eq(other, one))
+        };
+        for (place, controller) in &before {
+            if !same(&connected.controllers, place, controller) {
+                let host = &controller.association().host_nqn;
+                told(EventKind::Disconnected, place, format!("{host} is gone from {}.", place.0));
+                if node.registry.subsystem(&place.0).is_none() {
+                    // It cannot be asked for those that have ended with it.
+                    connected.has_ended(controller);
+                }
             }
         }
-        for (place, controller) in now {
-            if !connected.controllers.contains_key(&place) {
-                let message = format!("{} is connected to {}.", controller.host, place.0);
-                told(EventKind::Connected, &place, message);
+        for (place, controller) in &connected.controllers {
+            if !same(&before, place, controller) {
+                let host = &controller.association().host_nqn;
+                told(EventKind::Connected, place, format!("{host} is connected to {}.", place.0));
             }
-            connected.controllers.insert(place, controller);
         }
     }
 }

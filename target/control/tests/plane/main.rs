@@ -6,3 +6,4 @@ mod exports;
 mod host;
 mod life;
 mod space;
+mod statistics;
