@@ -277,7 +277,7 @@ impl Bench {
             name: name.clone(),
             uuid: Uuid::from_u128(1000 + number),
             bytes,
-            block_bytes: 4096,
+            block_bytes: Some(4096),
             thick: false,
             limits: Limits::default(),
             made_s: 0,

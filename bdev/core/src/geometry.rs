@@ -11,7 +11,7 @@ pub struct Geometry {
     pub align_bytes: u32,
     /// Preferred granularity of I/O, in blocks; at least 1.
     pub optimal_blocks: u32,
-    /// Blocks written atomically even when power fails; at least 1.
+    /// Blocks written atomically even when power fails; 0 where half a block may be left.
     pub atomic_blocks: u32,
     /// Completed writes may be lost with power until a flush.
     pub volatile_cache: bool,

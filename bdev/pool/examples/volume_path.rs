@@ -88,7 +88,7 @@ fn main() {
         name: "volume".into(),
         uuid: Uuid::from_u128(2),
         bytes: VOLUME_BYTES,
-        block_bytes: 4096,
+        block_bytes: Some(4096),
         thick: false,
         limits: Limits::default(),
         made_s: 0,

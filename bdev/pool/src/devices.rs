@@ -8,6 +8,11 @@ use nvme_spec::Status;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Bytes that a device writes atomically: at least a sector, which all devices do.
+pub(crate) fn atomic_bytes(geometry: &Geometry) -> u32 {
+    (geometry.atomic_blocks * geometry.block_bytes).max(SECTOR_BYTES)
+}
+
 /// Devices that a pool can have at once.
 pub const DEVICES: u32 = 64;
 
@@ -92,7 +97,7 @@ impl Devices {
         let children = self.children();
         let atomic = children.iter().map(|child| {
             let geometry = child.bdev.geometry();
-            geometry.atomic_blocks * geometry.block_bytes
+            atomic_bytes(&geometry)
         });
         atomic.min().unwrap_or(SECTOR_BYTES)
     }

@@ -28,10 +28,11 @@ impl VolumeBdev {
 impl Bdev for VolumeBdev {
     fn geometry(&self) -> Geometry {
         let block_bytes = self.view.block_bytes;
-        let atomic = self.devices.atomic_bytes() / block_bytes;
         Geometry {
             optimal_blocks: (EXTENT_BYTES / u64::from(block_bytes)) as u32,
-            atomic_blocks: atomic.max(1),
+            // Of more than one, some may be there and others not: then they do not become durable
+            // together.
+            atomic_blocks: 1,
             align_bytes: self.devices.align_bytes(),
             volatile_cache: true,
             deallocates: true,

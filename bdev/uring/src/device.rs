@@ -137,6 +137,12 @@ impl UringBdev {
             return Err(OpenError(format!("{path} {hint}: give it a size first (truncate -s)")));
         }
         let (file, needs, buffered) = make_direct(path, file, kind, options)?;
+        let atomic_bytes = match kind {
+            // What lies below a file system is not known: its pages are taken for atomic.
+            Kind::File => block_bytes,
+            Kind::Block => sys::physical_block_bytes(&file)
+                .map_err(|e| say(path, "does not tell its physical block size", &e))?,
+        };
         let zeros = Region::map(ZEROS_BYTES).map_err(|e| say(path, "gets no memory", &e))?;
         let device = Device {
             path: path.to_owned(),
@@ -154,11 +160,12 @@ impl UringBdev {
             file,
         };
         let deallocates = !options.read_only && can_deallocate(&device, size);
-        Ok(UringBdev::assemble(device, deallocates))
+        Ok(UringBdev::assemble(device, deallocates, atomic_bytes))
     }
 
-    fn assemble(device: Device, deallocates: bool) -> UringBdev {
+    fn assemble(device: Device, deallocates: bool, atomic_bytes: u32) -> UringBdev {
         let geometry = Geometry {
+            atomic_blocks: atomic_bytes / device.block_bytes,
             align_bytes: device.align_bytes,
             optimal_blocks: (4096 / device.block_bytes).max(1),
             volatile_cache: true,

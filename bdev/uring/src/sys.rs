@@ -11,6 +11,9 @@ use std::path::Path;
 /// `BLKGETSIZE64`: _IOR(0x12, 114, size_t).
 const BLKGETSIZE64: libc::c_ulong = 0x8008_1272;
 
+/// `BLKPBSZGET`: _IO(0x12, 123).
+const BLKPBSZGET: libc::c_ulong = 0x127b;
+
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -56,6 +59,14 @@ pub(crate) fn logical_block_bytes(file: &File) -> io::Result<u32> {
     // SAFETY: BLKSSZGET stores one int to where it is told.
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::BLKSSZGET as _, &mut bytes) })?;
     u32::try_from(bytes).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// What a block device writes atomically, in bytes: the kernel's physical block size.
+pub(crate) fn physical_block_bytes(file: &File) -> io::Result<u32> {
+    let mut bytes: libc::c_uint = 0;
+    // SAFETY: BLKPBSZGET stores one unsigned int to where it is told.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), BLKPBSZGET as _, &mut bytes) })?;
+    Ok(bytes)
 }
 
 /// What direct I/O needs.

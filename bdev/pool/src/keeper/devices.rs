@@ -1,7 +1,7 @@
 //! The devices of a pool: added, grown, and where its metadata is.
 
 use super::{Keeper, Member};
-use crate::devices::{Child, DEVICES};
+use crate::devices::{Child, DEVICES, atomic_bytes};
 use crate::error::{Kind, PoolError};
 use crate::medium::Medium;
 use crate::record::{DeviceRecord, DeviceState};
@@ -129,6 +129,22 @@ impl Keeper {
         })
     }
 
+    /// Whether a device writes the blocks of all volumes atomically.
+    fn is_atomic_enough(&self, new: &NewMember) -> Result<(), PoolError> {
+        let atomic = atomic_bytes(&new.bdev.geometry());
+        match self.records.volumes.values().find(|volume| volume.block_bytes > atomic) {
+            None => Ok(()),
+            Some(volume) => Err(PoolError::new(
+                Kind::Invalid,
+                format!(
+                    "Device {} writes {atomic} bytes atomically, and volume \"{}\" has blocks of \
+                     {}: a power cut could leave half of one. Take another device.",
+                    new.name, volume.name, volume.block_bytes
+                ),
+            )),
+        }
+    }
+
     /// Adds a device: its superblock first, then its row.
     pub(crate) fn add_device(
         &mut self,
@@ -140,6 +156,7 @@ impl Keeper {
             let why = format!("Device \"{}\" is part of the pool already.", new.name);
             return Err(PoolError::new(Kind::Exists, why));
         }
+        self.is_atomic_enough(&new)?;
         if self.members.len() >= DEVICES as usize {
             let why = format!("A pool has at most {DEVICES} devices.");
             return Err(PoolError::new(Kind::Invalid, why));

@@ -26,8 +26,8 @@ pub struct NewVolume {
     pub uuid: Uuid,
     /// Size in bytes, a multiple of 4096.
     pub bytes: u64,
-    /// Bytes in a block: 512 or 4096.
-    pub block_bytes: u32,
+    /// Bytes in a block: 512 or 4096; unless given, 4096 where all devices write so many atomically.
+    pub block_bytes: Option<u32>,
     /// Slots for all of it are set aside.
     pub thick: bool,
     /// How fast it may be.
@@ -126,10 +126,7 @@ impl Keeper {
     pub(crate) fn create_volume(&mut self, new: NewVolume) -> Result<u64, PoolError> {
         self.is_new(&new.name)?;
         let bytes = check_size(new.bytes)?;
-        if ![512, 4096].contains(&new.block_bytes) {
-            let why = "Blocks of a volume have 512 or 4096 bytes.";
-            return Err(PoolError::new(Kind::Invalid, why));
-        }
+        let block_bytes = self.new_block_bytes(new.block_bytes)?;
         if new.thick {
             self.may_reserve(
                 bytes.div_ceil(EXTENT_BYTES),
@@ -141,7 +138,7 @@ impl Keeper {
             name: new.name,
             uuid: new.uuid,
             node,
-            block_bytes: new.block_bytes,
+            block_bytes,
             thick: new.thick,
             limits: new.limits,
             made_s: new.made_s,
@@ -152,6 +149,26 @@ impl Keeper {
         ])?;
         self.view_volume(volume);
         Ok(volume)
+    }
+
+    /// The blocks of a new volume: a power cut leaves each as it was or as it is written.
+    fn new_block_bytes(&self, wanted: Option<u32>) -> Result<u32, PoolError> {
+        let atomic = self.devices.atomic_bytes();
+        match wanted {
+            None => Ok(if atomic >= 4096 { 4096 } else { 512 }),
+            Some(512) => Ok(512),
+            Some(4096) if atomic >= 4096 => Ok(4096),
+            Some(4096) => Err(PoolError::new(
+                Kind::Invalid,
+                format!(
+                    "The pool's devices write {atomic} bytes atomically: a power cut could leave \
+                     half a block of 4096. Take blocks of 512 bytes."
+                ),
+            )),
+            Some(_) => {
+                Err(PoolError::new(Kind::Invalid, "Blocks of a volume have 512 or 4096 bytes."))
+            }
+        }
     }
 
     /// Gives a volume another name.

@@ -103,8 +103,13 @@ fn check(world: &World, wreck: &Wreck, tick: u64, end: End) {
             End::PowerCut => volume.flushed(tick),
             End::Kill => tick + 1,
         };
+        let mut first = 0;
         for (number, sector) in volume.sectors.range(..bytes / SECTOR as u64) {
             let value = wreck.value(&map, *number);
+            if number % (u64::from(volume.block_bytes) / SECTOR as u64) == 0 {
+                first = value;
+            }
+            assert_eq!(value, first, "a block of {} is torn at sector {number}", volume.name);
             assert!(
                 sector.may_hold(value, tick, flushed),
                 "sector {number} of {} holds {value} at {tick}, flushed {flushed}: {sector:?}",
@@ -131,10 +136,9 @@ fn check(world: &World, wreck: &Wreck, tick: u64, end: End) {
 }
 
 /// The pool is imported from what is left: it shows the same, is cleaned up, and shows the same.
-fn reopen(images: Vec<Image>, wreck: &Wreck) {
-    let rack = Arc::new(Mutex::new(Rack::default()));
-    let disks: Vec<Arc<Disk>> =
-        DEVICES.iter().map(|(bytes, block)| Rack::add(&rack, *bytes, *block)).collect();
+fn reopen(images: Vec<Image>, wreck: &Wreck, atomic_bytes: u32) {
+    let rack = Arc::new(Mutex::new(Rack::new(atomic_bytes)));
+    let disks: Vec<Arc<Disk>> = DEVICES.iter().map(|device| Rack::add(&rack, *device)).collect();
     rack.lock().unwrap().put(images);
     let (reactor, host) = new_reactor(&rack, TapeJournals::default());
     let members = wreck.places.values().map(|(_, device)| member(&disks[*device])).collect();
@@ -186,8 +190,7 @@ fn import_killed(
     journals: Vec<Vec<u64>>,
 ) -> (Vec<Image>, Vec<(u64, usize, Action)>) {
     let rack = Arc::new(Mutex::new(Rack::default()));
-    let disks: Vec<Arc<Disk>> =
-        DEVICES.iter().map(|(bytes, block)| Rack::add(&rack, *bytes, *block)).collect();
+    let disks: Vec<Arc<Disk>> = DEVICES.iter().map(|device| Rack::add(&rack, *device)).collect();
     let ours = world.machine.disks.iter().zip(&disks);
     let is_ours = |image: &Image| Superblock::read(&Left::new(image.clone(), 1 << 20)).is_ok();
     let members = ours.zip(&images).filter(|(_, image)| is_ours(image));
@@ -214,7 +217,7 @@ fn kill(
     check(world, &Wreck::new(&after), tick, End::Kill);
     if chance.below(REOPEN) == 0 {
         let both: Vec<_> = log[..done].iter().chain(&imported).cloned().collect();
-        let mut cuts = PowerCuts::new(&both, DEVICES.len());
+        let mut cuts = PowerCuts::new(&both, DEVICES.len(), world.atomic_bytes);
         for cut in done..=both.len() {
             let wreck = Wreck::new(&cuts.images(cut, chance));
             check(world, &wreck, tick, End::PowerCut);
@@ -230,7 +233,9 @@ pub fn run(seed: u64, steps: u64, prepare: impl FnOnce(&World)) -> Tally {
     world.finish();
     let log = std::mem::take(&mut world.machine.rack.lock().unwrap().log);
     let mut chance = Chance::new(seed ^ 0xdead);
-    let mut cuts = PowerCuts::new(&log, DEVICES.len());
+    let tears = world.machine.rack.lock().unwrap().tears;
+    let unit = if tears { SECTOR as u32 } else { world.atomic_bytes };
+    let mut cuts = PowerCuts::new(&log, DEVICES.len(), unit);
     let mut kills = Kills::new(&log, DEVICES.len());
     for done in from..=log.len() {
         let is_journal = matches!(log[done - 1].2, Action::Journal(..));
@@ -247,7 +252,7 @@ pub fn run(seed: u64, steps: u64, prepare: impl FnOnce(&World)) -> Tally {
         check(&world, &wreck, tick, End::PowerCut);
         world.tally.images += 1;
         if chance.below(REOPEN) == 0 {
-            reopen(images, &wreck);
+            reopen(images, &wreck, world.atomic_bytes);
             world.tally.reopened += 1;
         }
     }

@@ -68,6 +68,10 @@ pub struct Rack {
     images: Vec<Image>,
     pub log: Vec<(u64, usize, Action)>,
     pub tick: u64,
+    /// What the devices that are added say that they write atomically.
+    pub atomic_bytes: u32,
+    /// The bug: they write sectors of 512 bytes atomically, whatever they say.
+    pub tears: bool,
     /// The bug: flushes of devices do nothing.
     pub lies: bool,
     /// The bug: flushes end before writes that ended before them are durable: the last one is not.
@@ -75,6 +79,12 @@ pub struct Rack {
 }
 
 impl Rack {
+    /// Without devices; those that are added say that they write `atomic_bytes` or a block
+    /// atomically.
+    pub fn new(atomic_bytes: u32) -> Rack {
+        Rack { atomic_bytes, ..Rack::default() }
+    }
+
     pub fn tick(&mut self) -> u64 {
         self.tick += 1;
         self.tick
@@ -110,13 +120,14 @@ impl Rack {
     }
 
     /// Adds a device, with zeros on it.
-    pub fn add(rack: &Arc<Mutex<Rack>>, bytes: u64, block_bytes: u32) -> Arc<Disk> {
+    pub fn add(rack: &Arc<Mutex<Rack>>, (bytes, block_bytes): (u64, u32)) -> Arc<Disk> {
         let mut inner = rack.lock().unwrap();
         inner.images.push(Image::default());
         let number = inner.images.len() - 1;
+        let atomic_bytes = inner.atomic_bytes.max(block_bytes);
         let (rack, bytes) = (rack.clone(), Mutex::new(bytes));
         let (fails, beside) = (AtomicBool::new(false), Mutex::new(None));
-        Arc::new(Disk { rack, number, bytes, block_bytes, fails, beside })
+        Arc::new(Disk { rack, number, bytes, block_bytes, atomic_bytes, fails, beside })
     }
 }
 
@@ -126,6 +137,8 @@ pub struct Disk {
     pub number: usize,
     pub bytes: Mutex<u64>,
     pub block_bytes: u32,
+    /// What a power cut leaves whole, as the disk says.
+    atomic_bytes: u32,
     /// Writes fail.
     pub fails: AtomicBool,
     /// What goes on while the keeper waits for it.
@@ -182,7 +195,9 @@ pub struct DiskBdev(pub Arc<Disk>);
 impl Bdev for DiskBdev {
     fn geometry(&self) -> Geometry {
         let blocks = self.0.bytes() / u64::from(self.0.block_bytes);
-        Geometry { volatile_cache: true, ..Geometry::plain(self.0.block_bytes, blocks) }
+        let atomic_blocks = self.0.atomic_bytes / self.0.block_bytes;
+        let plain = Geometry::plain(self.0.block_bytes, blocks);
+        Geometry { volatile_cache: true, atomic_blocks, ..plain }
     }
 
     fn open(&self, _cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {
@@ -265,16 +280,31 @@ pub struct PowerCuts<'a> {
     /// By device: writes that are not durable, in their order.
     pending: Vec<Vec<&'a Action>>,
     next: usize,
+    /// What is written whole or not at all, at multiples of it.
+    unit: u64,
+}
+
+/// Pieces of a write at `at`, cut at multiples of `unit`: where, and what.
+fn units(at: u64, bytes: &[u8], unit: u64) -> impl Iterator<Item = (u64, &[u8])> {
+    let (mut at, mut left) = (at, bytes);
+    std::iter::from_fn(move || {
+        let length = ((unit - at % unit) as usize).min(left.len());
+        let (piece, rest) = left.split_at(length);
+        let here = at;
+        (at, left) = (at + length as u64, rest);
+        (!piece.is_empty()).then_some((here, piece))
+    })
 }
 
 impl<'a> PowerCuts<'a> {
-    pub fn new(log: &'a [(u64, usize, Action)], devices: usize) -> PowerCuts<'a> {
-        let durable = vec![Image::default(); devices];
-        PowerCuts { log, durable, pending: vec![Vec::new(); devices], next: 0 }
+    /// Of devices that write `unit` bytes atomically.
+    pub fn new(log: &'a [(u64, usize, Action)], devices: usize, unit: u32) -> PowerCuts<'a> {
+        let (durable, pending) = (vec![Image::default(); devices], vec![Vec::new(); devices]);
+        PowerCuts { log, durable, pending, next: 0, unit: unit.into() }
     }
 
     /// What the devices may be when the power goes after the first `done` actions: of what was not
-    /// flushed, any sector may be there or not. `done` never goes back.
+    /// flushed, any unit may be there or not. `done` never goes back.
     pub fn images(&mut self, done: usize, chance: &mut Chance) -> Vec<Image> {
         for (_, device, action) in &self.log[self.next..done] {
             match action {
@@ -295,9 +325,9 @@ impl<'a> PowerCuts<'a> {
             let odds = [0, 1, 1, 2][chance.below(4) as usize];
             for action in pending {
                 let Action::Write(at, bytes, forced) = action else { unreachable!() };
-                for (number, sector) in bytes.chunks(SECTOR).enumerate() {
+                for (at, piece) in units(*at, bytes, self.unit) {
                     if chance.below(2) < odds || *forced {
-                        image.write(at + (number * SECTOR) as u64, sector);
+                        image.write(at, piece);
                     }
                 }
             }

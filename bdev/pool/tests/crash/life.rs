@@ -24,7 +24,7 @@ fn new_volume(machine: &mut Machine, name: &str, bytes: u64) -> NewVolume {
         name: name.to_owned(),
         uuid: machine.uuid(),
         bytes,
-        block_bytes: 4096,
+        block_bytes: Some(4096),
         thick: false,
         limits: Limits::default(),
         made_s: 0,
@@ -78,7 +78,7 @@ fn end_jobs(machine: &Machine) {
 
 #[test]
 fn a_volume_is_written_and_read_and_is_there_again() {
-    let mut machine = Machine::new(&[device(24), device(24)]);
+    let mut machine = Machine::new(&[device(24), device(24)], 4096);
     let a = make(&mut machine, "a", 64 * MIB);
     assert_eq!(read(&machine, a, 0, 4), [0; 4]);
     assert!(write(&machine, a, 254, 4, 7).is_success());
@@ -102,7 +102,7 @@ fn a_volume_is_written_and_read_and_is_there_again() {
 
 #[test]
 fn names_that_are_taken_and_things_that_are_not_there_are_said() {
-    let mut machine = Machine::new(&[device(24)]);
+    let mut machine = Machine::new(&[device(24)], 4096);
     let new = new_volume(&mut machine, "a", MIB);
     machine.pool.create_volume(new.clone()).unwrap();
     refused(machine.pool.create_volume(new.clone()), Kind::Exists, "\"a\"");
@@ -112,7 +112,7 @@ fn names_that_are_taken_and_things_that_are_not_there_are_said() {
         let new = NewVolume { name: "c".to_owned(), bytes, ..new.clone() };
         refused(machine.pool.create_volume(new), Kind::Invalid, says);
     }
-    let odd = NewVolume { name: "c".to_owned(), block_bytes: 1024, ..new };
+    let odd = NewVolume { name: "c".to_owned(), block_bytes: Some(1024), ..new };
     refused(machine.pool.create_volume(odd), Kind::Invalid, "512 or 4096");
     let both = ["a".to_owned(), "a".to_owned()];
     refused(machine.pool.snapshot(&both, "s", 0), Kind::Invalid, "named twice");
@@ -132,7 +132,7 @@ fn names_that_are_taken_and_things_that_are_not_there_are_said() {
 
 #[test]
 fn a_full_pool_fails_what_needs_space_and_heals() {
-    let mut machine = Machine::new(&[device(8), device(24)]);
+    let mut machine = Machine::new(&[device(8), device(24)], 4096);
     machine.pool.drain_device("disk1").unwrap();
     end_jobs(&machine);
     let a = make(&mut machine, "a", 64 * MIB);
@@ -161,7 +161,7 @@ fn a_full_pool_fails_what_needs_space_and_heals() {
 
 #[test]
 fn what_is_promised_to_a_thick_volume_is_kept_for_it() {
-    let mut machine = Machine::new(&[device(10), device(10)]);
+    let mut machine = Machine::new(&[device(10), device(10)], 4096);
     let thick = NewVolume { thick: true, ..new_volume(&mut machine, "thick", 12 * MIB) };
     machine.pool.create_volume(thick.clone()).unwrap();
     let space = status(&machine).space;
@@ -189,7 +189,7 @@ fn what_is_promised_to_a_thick_volume_is_kept_for_it() {
 
 #[test]
 fn limits_hold_and_change_while_it_runs() {
-    let mut machine = Machine::new(&[device(24)]);
+    let mut machine = Machine::new(&[device(24)], 4096);
     let a = make(&mut machine, "a", 4 * MIB);
     assert!(write(&machine, a, 0, 8, 1).is_success());
     // A turn is a millisecond.
@@ -218,7 +218,7 @@ fn limits_hold_and_change_while_it_runs() {
 
 #[test]
 fn snapshots_clones_and_what_they_take() {
-    let mut machine = Machine::new(&[device(24)]);
+    let mut machine = Machine::new(&[device(24)], 4096);
     let a = make(&mut machine, "a", 8 * MIB);
     assert!(write(&machine, a, 0, 256, 1).is_success());
     assert!(write(&machine, a, 256, 8, 2).is_success());
@@ -265,7 +265,7 @@ fn snapshots_clones_and_what_they_take() {
 
 #[test]
 fn a_size_goes_up_and_down_and_shows_nothing_old() {
-    let mut machine = Machine::new(&[device(24)]);
+    let mut machine = Machine::new(&[device(24)], 4096);
     let a = make(&mut machine, "a", 4 * MIB);
     assert!(write(&machine, a, 100, 4, 1).is_success());
     machine.pool.snapshot(&["a".to_owned()], "s", 0).unwrap();
@@ -280,7 +280,7 @@ fn a_size_goes_up_and_down_and_shows_nothing_old() {
 
 #[test]
 fn a_device_is_drained_with_the_metadata_on_it_and_can_be_used_again() {
-    let mut machine = Machine::new(&[device(10), device(30)]);
+    let mut machine = Machine::new(&[device(10), device(30)], 4096);
     let a = make(&mut machine, "a", 16 * MIB);
     for extent in 0..8 {
         assert!(write(&machine, a, extent * 256, 3, extent + 1).is_success());
@@ -317,8 +317,28 @@ fn a_device_is_drained_with_the_metadata_on_it_and_can_be_used_again() {
 }
 
 #[test]
+fn blocks_are_no_larger_than_what_devices_write_atomically() {
+    let mut machine = Machine::new(&[device(10)], 512);
+    let new = new_volume(&mut machine, "a", MIB);
+    refused(machine.pool.create_volume(new.clone()), Kind::Invalid, "write 512 bytes atomically");
+    machine.pool.create_volume(NewVolume { block_bytes: None, ..new }).unwrap();
+    let geometry = machine.pool.volume("a").unwrap().geometry();
+    assert_eq!((geometry.block_bytes, geometry.atomic_blocks), (512, 1));
+
+    let mut machine = Machine::new(&[device(10)], 4096);
+    let new = new_volume(&mut machine, "a", MIB);
+    machine.pool.create_volume(NewVolume { block_bytes: None, ..new }).unwrap();
+    let geometry = machine.pool.volume("a").unwrap().geometry();
+    assert_eq!((geometry.block_bytes, geometry.atomic_blocks), (4096, 1));
+    machine.rack.lock().unwrap().atomic_bytes = 512;
+    let other = Rack::add(&machine.rack, device(10));
+    let uuid = machine.uuid();
+    refused(machine.pool.add_device(member(&other), uuid, false), Kind::Invalid, "blocks of 4096");
+}
+
+#[test]
 fn devices_that_are_not_ours_are_left_alone() {
-    let machine = Machine::new(&[device(10), device(10)]);
+    let machine = Machine::new(&[device(10), device(10)], 4096);
     let rack = machine.rack.clone();
     let create = |disks: &[&Arc<Disk>], force: bool| {
         let (_, host) = new_reactor(&rack, TapeJournals::default());
@@ -329,14 +349,14 @@ fn devices_that_are_not_ours_are_left_alone() {
         };
         Pool::create("other", disks.iter().map(|disk| member(disk)).collect(), force, host, uuid)
     };
-    let foreign = Rack::add(&rack, 40 * MIB, 512);
+    let foreign = Rack::add(&rack, (40 * MIB, 512));
     foreign.write(&[(8192, &[7; 4096])]).unwrap();
     refused(create(&[&foreign], false), Kind::Refused, "not a pool's");
     refused(create(&[&machine.disks[0]], false), Kind::Refused, "part of pool \"tank\"");
-    let small = Rack::add(&rack, 17 * MIB, 512);
+    let small = Rack::add(&rack, (17 * MIB, 512));
     refused(create(&[&small], false), Kind::Invalid, "18 MiB or more");
     assert_eq!(probe(&*foreign), Found::Foreign, "nothing was written");
-    let fresh = Rack::add(&rack, 40 * MIB, 512);
+    let fresh = Rack::add(&rack, (40 * MIB, 512));
     refused(create(&[&fresh, &foreign], false), Kind::Refused, "--force");
     assert_eq!(probe(&*fresh), Found::Empty, "nothing was written");
     create(&[&foreign], true).unwrap();
@@ -354,7 +374,7 @@ fn devices_that_are_not_ours_are_left_alone() {
 
 #[test]
 fn a_device_that_fails_is_said_and_nothing_is_told_durable() {
-    let mut machine = Machine::new(&[device(10)]);
+    let mut machine = Machine::new(&[device(10)], 4096);
     let a = make(&mut machine, "a", 16 * MIB);
     assert!(write(&machine, a, 0, 1, 1).is_success());
     assert!(machine.one(a, Op::Flush, (0, 0, 4096), &[]).status.is_success());

@@ -200,11 +200,11 @@ pub fn new_reactor(rack: &Arc<Mutex<Rack>>, journals: TapeJournals) -> (Arc<Mute
 }
 
 impl Machine {
-    /// With a pool on devices of so many bytes, and blocks of so many.
-    pub fn new(devices: &[(u64, u32)]) -> Machine {
-        let rack = Arc::new(Mutex::new(Rack::default()));
-        let disks: Vec<_> =
-            devices.iter().map(|(bytes, block)| Rack::add(&rack, *bytes, *block)).collect();
+    /// With a pool on devices of so many bytes, and blocks of so many, which write `atomic_bytes`
+    /// or a block atomically.
+    pub fn new(devices: &[(u64, u32)], atomic_bytes: u32) -> Machine {
+        let rack = Arc::new(Mutex::new(Rack::new(atomic_bytes)));
+        let disks: Vec<_> = devices.iter().map(|device| Rack::add(&rack, *device)).collect();
         let journals = TapeJournals::new(rack.clone(), Vec::new());
         let no_journals = journals.is_full.clone();
         let (reactor, host) = new_reactor(&rack, journals);

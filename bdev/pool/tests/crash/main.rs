@@ -1,7 +1,8 @@
 //! A pool with volumes open on a reactor's stack: the real channel, keeper, store and format, over
-//! devices whose power goes at every moment. Reads, writes, discards and flushes beside snapshots,
-//! clones, roll backs, resizes, devices added and drained. Nothing flushed is lost, nothing foreign
-//! is seen, space is exact. `CRASH_SEEDS=n` runs so many seeds.
+//! devices whose power goes at every moment, in a process that is killed at every moment. Reads,
+//! writes, discards and flushes beside snapshots, clones, roll backs, resizes, devices added and
+//! drained. Nothing flushed is lost with the power, nothing answered with the process, nothing
+//! foreign is seen, no block is torn, space is exact. `CRASH_SEEDS=n` runs so many seeds.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -61,4 +62,11 @@ fn the_checker_catches_a_device_that_answers_too_early() {
     let hurry = |world: &World| world.machine.rack.lock().unwrap().hurries = true;
     let noticed = |seed| std::panic::catch_unwind(|| run(seed, 600, hurry)).is_err();
     assert!((1..5).any(noticed), "nobody notices");
+}
+
+#[test]
+fn the_checker_catches_a_device_that_tears_blocks() {
+    let tear = |world: &World| world.machine.rack.lock().unwrap().tears = true;
+    let noticed = |seed| std::panic::catch_unwind(|| run(seed, 600, tear)).is_err();
+    assert!((2..8).step_by(2).any(noticed), "nobody notices");
 }

@@ -68,6 +68,7 @@ impl Tally {
 
 pub struct World {
     pub machine: Machine,
+    pub atomic_bytes: u32,
     chance: Chance,
     pub volumes: Vec<Volume>,
     pub snapshots: Vec<Snapshot>,
@@ -87,9 +88,12 @@ fn spots() -> impl Iterator<Item = u64> {
 
 impl World {
     pub fn new(seed: u64) -> World {
-        let machine = Machine::new(&DEVICES);
+        // The blocks of volumes are as large as what the devices write atomically, or smaller.
+        let atomic_bytes = if seed.is_multiple_of(2) { 4096 } else { 512 };
+        let machine = Machine::new(&DEVICES, atomic_bytes);
         let mut world = World {
             machine,
+            atomic_bytes,
             chance: Chance::new(seed),
             volumes: Vec::new(),
             snapshots: Vec::new(),
@@ -157,7 +161,7 @@ impl World {
             name: format!("v{}", uuid.as_u128()),
             uuid,
             bytes: BYTES,
-            block_bytes: if self.one_in(2) { 512 } else { 4096 },
+            block_bytes: Some(if self.one_in(2) { 512 } else { self.atomic_bytes }),
             thick: self.one_in(4),
             limits: Limits::default(),
             made_s: 0,
@@ -184,7 +188,7 @@ impl World {
         self.volumes.push(Volume {
             uuid,
             name: new.name.clone(),
-            block_bytes: new.block_bytes,
+            block_bytes: new.block_bytes.expect("asked for"),
             made,
             deleted: None,
             sizes: vec![Size { bytes, span: made }],
@@ -468,7 +472,7 @@ impl World {
         let of = self.name_of(owner);
         let mut new = self.new_volume();
         let origin = self.volumes.iter().find(|volume| volume.uuid == owner).unwrap();
-        new.block_bytes = origin.block_bytes;
+        new.block_bytes = Some(origin.block_bytes);
         let (made, done) =
             self.operate(|machine| machine.pool.clone_snapshot(&of, &name, new.clone()));
         if done.is_none() {

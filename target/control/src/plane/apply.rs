@@ -194,7 +194,8 @@ impl Run<'_> {
                 if declared.exported { Ok(()) } else { plane.unexport_volume(at) }
             });
         };
-        if there.block_bytes != declared.block_bytes || there.thick != declared.thick {
+        let other_blocks = declared.block_bytes.is_some_and(|bytes| there.block_bytes != bytes);
+        if other_blocks || there.thick != declared.thick {
             return Err(Refusal::exists(format!(
                 "Volume {at} is there, {} and with blocks of {} bytes, and that never changes.",
                 if there.thick { "thick" } else { "thin" },
@@ -402,7 +403,7 @@ fn declared_volume(volume: &Volume) -> DeclaredVolume {
         name: volume.name.clone(),
         bytes: Capacity(volume.bytes),
         may_shrink: false,
-        block_bytes: volume.block_bytes,
+        block_bytes: Some(volume.block_bytes),
         thick: volume.thick,
         exported: volume.export.is_some(),
         limits: volume.limits,

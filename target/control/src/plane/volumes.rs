@@ -88,7 +88,7 @@ impl View<'_> {
             uuid: volume.uuid.to_string(),
             bytes: volume.bytes,
             block_bytes: volume.block_bytes,
-            atomic_write_bytes: self.atomic_bytes(pool).max(volume.block_bytes),
+            atomic_write_bytes: volume.block_bytes,
             thick: volume.thick,
             limits: of_limits(volume.limits),
             space: VolumeSpace {
@@ -106,16 +106,6 @@ impl View<'_> {
             status: how,
             reason,
         })
-    }
-
-    /// What all devices of a pool write atomically.
-    fn atomic_bytes(&self, pool: &str) -> u32 {
-        let members = self.statuses[pool].devices.iter();
-        let atomic = members.filter_map(|member| {
-            let geometry = self.node.bdevs.get(&member.name).ok()?.geometry();
-            Some(geometry.atomic_blocks * geometry.block_bytes)
-        });
-        atomic.min().unwrap_or(0)
     }
 
     fn volume_status(
@@ -224,7 +214,7 @@ impl ControlPlane {
                 name: request.name.to_string(),
                 uuid: Uuid::new_v4(),
                 bytes: 0,
-                block_bytes: 0,
+                block_bytes: None,
                 thick: false,
                 limits: to_limits(request.limits),
                 made_s: super::now_ms() / 1000,

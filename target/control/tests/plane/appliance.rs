@@ -136,7 +136,7 @@ pub fn new_volume(volume: &str, bytes: u64) -> VolumeCreate {
     VolumeCreate {
         name: name(volume),
         bytes,
-        block_bytes: 4096,
+        block_bytes: None,
         thick: false,
         limits: Limits::default(),
         subsystem: None,

@@ -91,9 +91,9 @@ struct CreateArgs {
     volume: VolumePlace,
     /// Its size: 100GiB, 512M, 1.5T.
     size: Size,
-    /// Bytes in a block: 512 or 4096.
-    #[arg(long, default_value_t = 4096)]
-    block: u32,
+    /// Bytes in a block, 512 or 4096; unless given, 4096 where the devices write so many atomically.
+    #[arg(long)]
+    block: Option<u32>,
     /// Promise all its space to it now.
     #[arg(long)]
     thick: bool,

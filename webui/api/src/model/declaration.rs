@@ -50,10 +50,10 @@ pub struct DeclaredVolume {
     /// Confirms that what lies behind a smaller capacity is lost.
     #[serde(default, skip_serializing_if = "is_false")]
     pub may_shrink: bool,
-    /// Bytes in a block: 512 or 4096 (unless given). Never changes.
-    #[serde(default = "block_bytes")]
+    /// Bytes in a block: 512 or 4096; unless given, as of a new volume. Never changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 512, maximum = 4096, multiple_of = 512)]
-    pub block_bytes: u32,
+    pub block_bytes: Option<u32>,
     /// Promise all its space to it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub thick: bool,
@@ -85,10 +85,6 @@ fn is_true(value: &bool) -> bool {
 
 fn yes() -> bool {
     true
-}
-
-fn block_bytes() -> u32 {
-    4096
 }
 
 impl DeclaredVolume {

@@ -179,10 +179,11 @@ pub struct VolumeCreate {
     /// Capacity in bytes, a multiple of 4096.
     #[schema(minimum = 4096, maximum = 1_152_921_504_606_846_976_u64, multiple_of = 4096)]
     pub bytes: u64,
-    /// Bytes in a block: 512 or 4096 (unless given).
-    #[serde(default = "block_bytes")]
+    /// Bytes in a block: 512 or 4096. Unless given, 4096 where all devices of the pool write so
+    /// many atomically, else 512.
+    #[serde(default)]
     #[schema(minimum = 512, maximum = 4096, multiple_of = 512, example = 4096)]
-    pub block_bytes: u32,
+    pub block_bytes: Option<u32>,
     /// Promise all its space to it now.
     #[serde(default)]
     pub thick: bool,
@@ -199,10 +200,6 @@ pub struct VolumeCreate {
     /// Let any host connect. Not together with `hosts`.
     #[serde(default)]
     pub allow_any_host: bool,
-}
-
-fn block_bytes() -> u32 {
-    4096
 }
 
 /// Checks a capacity.
@@ -223,8 +220,8 @@ impl VolumeCreate {
     /// The first thing that is wrong, as a sentence.
     pub fn check(&self) -> Result<(), String> {
         check_bytes(self.bytes)?;
-        if self.block_bytes != 512 && self.block_bytes != 4096 {
-            return Err(format!("block_bytes is {}: give 512 or 4096.", self.block_bytes));
+        if let Some(other) = self.block_bytes.filter(|bytes| ![512, 4096].contains(bytes)) {
+            return Err(format!("block_bytes is {other}: give 512 or 4096."));
         }
         self.limits.check()?;
         self.export().check()
@@ -245,11 +242,8 @@ impl VolumeCreate {
         if there.bytes != self.bytes {
             found.push(format!("it has {} bytes, not {}", there.bytes, self.bytes));
         }
-        if there.block_bytes != self.block_bytes {
-            found.push(format!(
-                "its blocks have {} bytes, not {}",
-                there.block_bytes, self.block_bytes
-            ));
+        if let Some(other) = self.block_bytes.filter(|bytes| there.block_bytes != *bytes) {
+            found.push(format!("its blocks have {} bytes, not {other}", there.block_bytes));
         }
         if there.thick != self.thick {
             found.push(format!("it is {}", if there.thick { "thick" } else { "thin" }));

@@ -105,7 +105,8 @@ impl State {
             note(changes, ChangeAction::Create, ObjectKind::Volume, &volume);
             return Ok(());
         };
-        if (there.block_bytes, there.thick) != (declared.block_bytes, declared.thick) {
+        let block_bytes = declared.block_bytes.unwrap_or(there.block_bytes);
+        if (there.block_bytes, there.thick) != (block_bytes, declared.thick) {
             let sentence = format!("{volume} is there with other blocks, or not as thick.");
             return Err(Refusal::exists(sentence));
         }
@@ -232,7 +233,7 @@ fn declared_volume(volume: Volume) -> DeclaredVolume {
         name: volume.name,
         bytes: Capacity(volume.bytes),
         may_shrink: false,
-        block_bytes: volume.block_bytes,
+        block_bytes: Some(volume.block_bytes),
         thick: volume.thick,
         exported: volume.export.is_some(),
         limits: volume.limits,

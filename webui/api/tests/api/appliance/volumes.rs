@@ -84,7 +84,7 @@ impl State {
         let state = VolumeState {
             uuid: self.uuid(),
             bytes: request.bytes,
-            block_bytes: request.block_bytes,
+            block_bytes: request.block_bytes.unwrap_or(4096),
             thick: request.thick,
             limits: request.limits,
             origin: None,
