@@ -123,10 +123,16 @@ impl<T: Transport> Target<T> {
         let (key, cid) = (request.qpair, request.sqe.cid());
         let Some(qpair) = self.qpairs.get(key) else { unreachable!("kept") };
         let role = if connect.qid == 0 {
-            self.connect_admin(&subsystem, &wish, qpair, now_ns)?
+            self.connect_admin(&subsystem, &wish, qpair, now_ns)
         } else {
-            connect_io(&subsystem, &wish, self.reactor)?
+            connect_io(&subsystem, &wish, self.reactor)
         };
+        // A host that is told never to retry gives its controller up, although the target may be
+        // back in a moment.
+        let role = role.map_err(|refusal| match subsystem.goes_down() {
+            true => Refusal::Status(Status::CONNECT_BUSY),
+            false => refusal,
+        })?;
         let Some(qpair) = self.qpairs.get_mut(key) else { unreachable!("kept") };
         qpair.role = role;
         qpair.phase = Phase::Open;

@@ -61,7 +61,7 @@ pub enum SubsystemKind {
 pub enum ConnectRefusal {
     /// The host is not on the list.
     HostNotAllowed,
-    /// The subsystem has been removed.
+    /// The subsystem has been removed, or the target is going down.
     Removed,
     /// As many controllers as there may be.
     TooManyControllers,
@@ -74,8 +74,8 @@ struct Controllers {
     next: u16,
     /// Those that have ended of late, the oldest first.
     ended: VecDeque<Arc<Controller>>,
-    /// No new ones: the subsystem has been removed.
-    closed: bool,
+    /// No new ones, and why.
+    closed: Option<EndReason>,
 }
 
 /// The one ANA group of a subsystem on this node.
@@ -149,7 +149,7 @@ impl Subsystem {
             by_cntlid: BTreeMap::new(),
             next: *config.cntlids.start(),
             ended: VecDeque::new(),
-            closed: false,
+            closed: None,
         };
         Subsystem {
             hosts: RwLock::new(config.hosts.clone()),
@@ -268,7 +268,7 @@ impl Subsystem {
             return Err(ConnectRefusal::HostNotAllowed);
         }
         let mut controllers = self.controllers();
-        if controllers.closed {
+        if controllers.closed.is_some() {
             return Err(ConnectRefusal::Removed);
         }
         if controllers.by_cntlid.len() >= limits::CONTROLLERS {
@@ -294,7 +294,7 @@ impl Subsystem {
     pub(crate) fn forget(&self, cntlid: u16) {
         let mut controllers = self.controllers();
         if let Some(ended) = controllers.by_cntlid.remove(&cntlid)
-            && !controllers.closed
+            && controllers.closed.is_none()
         {
             if controllers.ended.len() == limits::ENDED_CONTROLLERS {
                 controllers.ended.pop_front();
@@ -312,11 +312,16 @@ impl Subsystem {
     /// Ends every controller and refuses new ones.
     pub(crate) fn close(&self, why: EndReason) {
         let mut controllers = self.controllers();
-        controllers.closed = true;
+        controllers.closed = Some(why);
         // They know their subsystem: kept here, both would be there for ever.
         controllers.ended.clear();
         drop(controllers);
         self.live_controllers().iter().for_each(|controller| controller.end(why));
+    }
+
+    /// Whether the target is going down.
+    pub(crate) fn goes_down(&self) -> bool {
+        self.controllers().closed == Some(EndReason::Shutdown)
     }
 
     /// Sets who may connect, and ends the controllers of hosts that may not any more.

@@ -176,8 +176,8 @@ pub trait Transport: Send {
     /// Answers a command.
     fn respond(&mut self, req: ReqId, response: Response);
 
-    /// Ends a queue pair. What was answered before is still sent where that is possible;
-    /// `Closed` follows.
+    /// Ends a queue pair. What was answered before is still sent where that is possible, what is
+    /// answered later is not; `Closed` follows.
     fn close(&mut self, qpair: QpairId, why: CloseReason);
 
     /// Sends what has gathered, once a turn, and appends `Sent` events to `out`.

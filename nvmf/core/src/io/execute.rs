@@ -175,7 +175,23 @@ impl<T: Transport> Target<T> {
                 let (reply_to, reply_tag) = (cx.me, Tag(u64::from(at)));
                 cx.submit(to, Io { op, flags, lba, blocks, data, reply_to, reply_tag });
             }
-            Err(fault) => self.step_failed(at, step, fault.into(), cx),
+            Err(fault) => {
+                self.leave_ended(at);
+                self.step_failed(at, step, fault.into(), cx)
+            }
+        }
+    }
+
+    /// Closes the queue pair of a command before the command is answered, if its controller has
+    /// ended: a host that hears of the end by an answer tries again at once, on the same queue, and
+    /// after a few times gives up. One that loses the connection waits for the next.
+    fn leave_ended(&mut self, at: u32) {
+        let key = self.requests[at as usize].qpair;
+        if let Some(qpair) = self.qpairs.get(key)
+            && let Role::Io(queue) = &qpair.role
+            && !queue.ctrl.is_live()
+        {
+            self.close_orphan(key);
         }
     }
 

@@ -1,12 +1,13 @@
 //! Commands and connections that end early: Abort, Keep Alive, resets, lost connections.
 
 use crate::fabric::Manners;
-use crate::node::{Node, event_request, read, registry, write};
+use crate::node::{Node, connect_data, event_request, read, registry, write};
 use crate::ram::Ram;
 use bdev::Geometry;
 use nvme_spec::opcode::admin;
 use nvme_spec::{Sqe, Status};
 use nvmf::transport::{CloseReason, QpairId};
+use nvmf_wire::connect::{CNTLID_DYNAMIC, Connect};
 use std::sync::Arc;
 
 fn node(buffers: [u32; 4]) -> (Node, Arc<Ram>) {
@@ -146,6 +147,32 @@ fn a_reset_closes_io_queues_and_keeps_the_admin_queue() {
     let qp = node.connect_io(cntlid, 1, false);
     assert_eq!(node.status(qp, read(0, 1), &[], false), Status::SUCCESS);
     end(&mut node, &[adm, qp]);
+}
+
+#[test]
+fn a_target_that_goes_down_answers_nothing_more() {
+    let (mut node, _ram) = node([4, 0, 0, 0]);
+    let (adm, cntlid) = node.connect_admin(0);
+    let qp = node.connect_io(cntlid, 1, false);
+    node.registry.shut_down();
+    // Before anybody has looked whether the controller is there.
+    for cid in 101..=103 {
+        send(&mut node, qp, read(0, 1), cid, &[]);
+        if !node.fabric().is_open(qp) {
+            break;
+        }
+    }
+    assert!(node.fabric().answers.is_empty(), "a host would try again until it gives up");
+    let why = CloseReason::Controller("the target is going down");
+    assert_eq!(node.fabric().closed, [(qp, why)]);
+    // One that is about to connect again is to come back later.
+    for (qid, wanted) in [(0, CNTLID_DYNAMIC), (1, cntlid)] {
+        let connect = Connect { qid, sqsize: 31, ..Connect::default() };
+        let (late, refused) = node.connect_raw(connect, &connect_data(wanted));
+        assert_eq!(refused.cqe.status(), Status::CONNECT_BUSY);
+        node.fabric().hang_up(late);
+    }
+    end(&mut node, &[adm]);
 }
 
 #[test]

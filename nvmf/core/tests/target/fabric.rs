@@ -71,6 +71,8 @@ enum Place {
     Answered {
         qpair: QpairId,
         response: Response,
+        /// It came after the end of the queue pair, and goes nowhere.
+        late: bool,
         /// What a transport with a bug has read already.
         early: Vec<u8>,
     },
@@ -296,7 +298,8 @@ impl Transport for FakeFabric {
             early.resize(data.len() / 2 + 8, 0);
             data.copy_out(0, &mut early);
         }
-        *place = Place::Answered { qpair: *qpair, response, early };
+        let late = self.qpairs[usize::from(qpair.index)].2.is_some();
+        *place = Place::Answered { qpair: *qpair, response, late, early };
     }
 
     fn close(&mut self, qpair: QpairId, why: CloseReason) {
@@ -308,12 +311,16 @@ impl Transport for FakeFabric {
     fn flush(&mut self, _now_ns: u64, _pool: &mut DmaPool, out: &mut Vec<Event>) -> u32 {
         let before = out.len();
         for req in 0..self.places.len() {
-            let Place::Answered { qpair, response, early } = &self.places[req] else { continue };
-            let (qpair, response, early) = (*qpair, *response, early.clone());
+            let Place::Answered { qpair, response, late, early } = &self.places[req] else {
+                continue;
+            };
+            let (qpair, response, late, early) = (*qpair, *response, *late, early.clone());
             if !self.chance.percent(self.manners.send) {
                 continue;
             }
-            self.deliver(qpair, &response, &early);
+            if !late {
+                self.deliver(qpair, &response, &early);
+            }
             self.places[req] = Place::Free;
             if self.bug == Some(FabricBug::LosesSent) && self.chance.percent(1) {
                 continue;
