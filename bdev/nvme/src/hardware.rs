@@ -58,4 +58,14 @@ pub trait Hardware: Send + Sync {
     /// mastering off, a reset of the function, or its absence from the bus. Whether that is
     /// certain; if not, it is asked again.
     fn isolate(&self) -> bool;
+
+    /// Whether the machine has asked for the function back since the last call, because it is being
+    /// taken out: that waits for [`Hardware::let_go`].
+    fn is_wanted_back(&self) -> bool {
+        false
+    }
+
+    /// Gives the function up: it is isolated. Doorbells that a reactor still writes go nowhere,
+    /// properties read as all ones, and nothing can be mapped, until it is there again.
+    fn let_go(&self) {}
 }

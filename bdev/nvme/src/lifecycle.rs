@@ -68,13 +68,21 @@ impl Admin {
     pub(crate) fn step(&mut self, now_ns: u64) -> u32 {
         match &self.state {
             State::Start => self.begin(now_ns),
-            State::Dead { .. } => return 0,
+            State::Dead { .. } => {
+                // It waits for nothing here, so it is there for whoever wants it.
+                if self.hw.is_wanted_back() {
+                    self.hw.let_go();
+                }
+                return 0;
+            }
             State::Isolating { .. } => self.isolate(),
             State::Ready if now_ns < self.watch_at_ns => return 0,
             _ => {
                 let csts = self.hw.read32(CSTS as usize);
                 self.watch_at_ns = now_ns.saturating_add(self.options.watch_ns);
-                if csts == ALL_ONES {
+                if self.hw.is_wanted_back() {
+                    self.die(Failure::Removed);
+                } else if csts == ALL_ONES {
                     self.die(Failure::Gone);
                 } else {
                     self.step_with(Csts(csts), now_ns);
@@ -257,6 +265,9 @@ impl Admin {
             unreachable!("isolated from this state only");
         };
         self.refuse_requests(&why);
+        if matches!(why, Failure::Gone | Failure::Removed) {
+            self.hw.let_go();
+        }
         self.state = State::Dead { why };
         self.shared.set_dead(true);
         self.shared.set_safe();

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 pub enum Failure {
     /// It is gone from the bus: its properties read as all ones.
     Gone,
+    /// The machine asked for it back, to be taken out.
+    Removed,
     /// It reported Controller Fatal Status.
     Fatal,
     /// It did not do in time what is named.
@@ -27,6 +29,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Failure::Gone => f.write_str("it is gone from the bus"),
+            Failure::Removed => f.write_str("it was taken out of the machine"),
             Failure::Fatal => f.write_str("it reported a fatal error"),
             Failure::Hung(what) => write!(f, "it hangs: {what}"),
             Failure::Unusable(why) => f.write_str(why),

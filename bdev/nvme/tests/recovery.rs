@@ -135,6 +135,43 @@ fn a_drive_that_is_pulled_ends_everything_at_once_and_for_good() {
 }
 
 #[test]
+fn a_drive_that_the_machine_wants_back_is_let_go_and_goes_on_when_it_returns() {
+    let (mut rig, ns) = ready(Config { mqes: 31, ..Config::default() });
+    all(&rig, Fate::Later);
+    let bufs = reads(&mut rig, ns, 100);
+    rig.turns(2);
+    rig.soft.engine().faults.wanted_back = true;
+    rig.run(100);
+    ended(&mut rig, bufs, NO_CONTROLLER);
+    assert_eq!(rig.controller.health(), Health::Dead(Failure::Removed));
+    let isolated = rig.soft.engine().isolated;
+    assert_eq!((isolated, rig.soft.engine().let_go), (true, 1));
+    assert_eq!(rig.read(ns, 0, 1, 512).0, NO_CONTROLLER);
+    // The same channel goes on when it is there again.
+    all(&rig, Fate::Now);
+    rig.controller.reset(rig.now_ns);
+    rig.turns(100);
+    assert_eq!(rig.write(ns, 3, 1, &[7; 512]), Status::SUCCESS);
+    assert_eq!(rig.read(ns, 3, 1, 512), (Status::SUCCESS, vec![7; 512]));
+    assert_eq!(rig.controller.health(), Health::Ready);
+    rig.check();
+}
+
+#[test]
+fn one_that_was_given_up_before_is_let_go_too() {
+    let (mut rig, ns) = ready(Config::default());
+    rig.controller.shut_down(rig.now_ns);
+    rig.turns(100);
+    assert_eq!(rig.controller.health(), Health::Dead(Failure::Asked));
+    assert_eq!(rig.soft.engine().let_go, 0, "nobody asked");
+    rig.soft.engine().faults.wanted_back = true;
+    rig.turns(100);
+    assert_eq!(rig.soft.engine().let_go, 1);
+    assert_eq!(rig.read(ns, 0, 1, 512).0, NO_CONTROLLER);
+    rig.check();
+}
+
+#[test]
 fn one_that_will_not_stop_is_cut_off_before_its_operations_end() {
     let (mut rig, ns) = ready(Config::default());
     all(&rig, Fate::Later);

@@ -18,7 +18,7 @@ use nvme_spec::log::SmartLog;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vfio::{Access, Host, PciAddress, UioFunction, VfioFunction};
+use vfio::{Access, Consent, Host, PciAddress, UioFunction, VfioFunction};
 use zerocopy::FromBytes;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -40,11 +40,12 @@ fn main() {
 fn act(words: &[String]) -> Result<()> {
     let has = |word: &str| words.iter().any(|other| other == word);
     let access = if has("--unsafe-no-iommu") { Access::UnsafeNoIommu } else { Access::Vfio };
+    let consent = if has("--force") { Consent::Anything } else { Consent::Empty };
     let host = Host::new();
     let address = || -> Result<PciAddress> { Ok(words.get(1).ok_or("which drive?")?.parse()?) };
     match words.first().map(String::as_str) {
         Some("list") => list(&host),
-        Some("bind") => Ok(host.bind(address()?, access, has("--force"))?),
+        Some("bind") => Ok(host.bind(address()?, access, consent)?),
         Some("unbind") => Ok(host.unbind(address()?)?),
         Some("verify") => verify(&host, address()?, access),
         Some("compare") => compare(words.get(1).ok_or("which file?")?),

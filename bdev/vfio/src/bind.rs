@@ -24,6 +24,27 @@ impl Access {
     }
 }
 
+/// How far taking a drive may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// Only a drive on which nothing is known, or a pool of ours.
+    Empty,
+    /// Whatever data is on it, but not while something of it is in use: it was ours before.
+    Known,
+    /// Whatever is on it, and whoever uses it.
+    Anything,
+}
+
+impl Consent {
+    fn covers(self, finding: &Finding) -> bool {
+        match self {
+            Consent::Empty => finding.is_ours(),
+            Consent::Known => !finding.is_in_use(),
+            Consent::Anything => true,
+        }
+    }
+}
+
 /// Why a drive was not bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BindError {
@@ -67,7 +88,12 @@ impl Host {
     ///
     /// # Errors
     /// See [`BindError`]; the drive is back with the driver that had it.
-    pub fn bind(&self, address: PciAddress, access: Access, force: bool) -> Result<(), BindError> {
+    pub fn bind(
+        &self,
+        address: PciAddress,
+        access: Access,
+        consent: Consent,
+    ) -> Result<(), BindError> {
         let drive = self.drive(address).map_err(BindError::NoDrive)?;
         if drive.driver.as_deref() == Some(access.driver()) {
             return Ok(());
@@ -79,8 +105,9 @@ impl Host {
         if !self.path(&format!("sys/bus/pci/drivers/{driver}")).exists() {
             return Err(BindError::NoDriver(driver));
         }
-        let findings = self.contents(&drive);
-        if !findings.is_empty() && !force {
+        let mut findings = self.contents(&drive);
+        findings.retain(|finding| !consent.covers(finding));
+        if !findings.is_empty() {
             return Err(BindError::InUse(findings));
         }
         self.give(&drive, driver).map_err(|why| {

@@ -69,6 +69,11 @@ impl fmt::Display for Finding {
 }
 
 impl Finding {
+    /// Whether it is a mark of our own. What it stands for is looked at by whoever uses the drive.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Finding::Marked { whose, .. } if *whose == crate::signature::OURS)
+    }
+
     /// Whether it is used at this moment, so that taking it breaks something that runs.
     pub fn is_in_use(&self) -> bool {
         matches!(self, Finding::Mounted { .. } | Finding::Swap { .. } | Finding::Held { .. })

@@ -4,37 +4,56 @@ use crate::PciAddress;
 use crate::config::{Config, MsixTable};
 use crate::host::Host;
 use crate::ioctl::{
-    DeviceInfo, IrqInfo, MOST_VECTORS, RegionInfo, call, drain, eventfd, reset, set_vectors,
+    DeviceInfo, IrqInfo, MOST_VECTORS, MSIX_IRQ, REQUEST_IRQ, RegionInfo, call, drain, eventfd,
+    reset, set_vectors,
 };
-use crate::iommu::{AddressSpace, through_group, through_iommufd};
+use crate::iommu::{AddressSpace, Layout, through_group, through_iommufd};
 use crate::window::Window;
 use bdev::dma::Region;
 use bdev_nvme::{BUS_PAGE_BYTES, Hardware};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Index of configuration space among the regions of a function.
 const CONFIG_REGION: u32 = 7;
-/// Index of MSI-X among its interrupts.
-const MSIX_IRQ: u32 = 2;
 
 /// An NVMe controller behind VFIO. The drive is reset when this is dropped.
+///
+/// A machine can take it back ([`Hardware::is_wanted_back`]), and it can come again
+/// ([`VfioFunction::reopen`]): the memory that it was given is then where it was.
 pub struct VfioFunction {
     // Dropped in this order: nothing is mapped any more when the device is closed.
     registers: Window,
     interrupts: Option<Interrupts>,
+    /// Not needed for a doorbell.
+    held: Mutex<Held>,
+    /// Becomes readable when the kernel wants the function back.
+    request: OwnedFd,
+    way: &'static str,
+}
+
+/// What a function is reached by besides its registers.
+struct Held {
+    layout: Layout,
+    /// `None` after it was let go.
+    open: Option<Open>,
+}
+
+/// An open function.
+struct Open {
     config: Config,
     can_reset: bool,
     space: AddressSpace,
     device: File,
-    way: &'static str,
 }
 
 /// MSI-X: a mask in the table for each vector, a descriptor behind it.
 struct Interrupts {
     /// The BAR with the table, where it is not the first.
     table: Option<Window>,
+    bar: u8,
     offset: usize,
     fds: Vec<OwnedFd>,
 }
@@ -45,13 +64,18 @@ fn region(device: &File, index: u32) -> io::Result<RegionInfo> {
     call(device, &mut info).map(|()| info)
 }
 
-fn window(device: &File, bar: u32) -> io::Result<Window> {
+/// Offset and length of a BAR that can be mapped.
+fn bar_of(device: &File, bar: u32) -> io::Result<(u64, usize)> {
     let info = region(device, bar)?;
     if info.flags & 4 == 0 || info.size == 0 {
         return Err(io::Error::other(format!("BAR {bar} cannot be mapped")));
     }
-    let bytes = usize::try_from(info.size).map_err(io::Error::other)?;
-    Window::map(device, info.offset, bytes)
+    Ok((info.offset, usize::try_from(info.size).map_err(io::Error::other)?))
+}
+
+fn window(device: &File, bar: u32) -> io::Result<Window> {
+    let (offset, bytes) = bar_of(device, bar)?;
+    Window::map(device, offset, bytes)
 }
 
 impl VfioFunction {
@@ -61,6 +85,76 @@ impl VfioFunction {
     /// # Errors
     /// A sentence.
     pub fn open(host: &Host, address: PciAddress, vectors: u16) -> Result<VfioFunction, String> {
+        let (open, way) = Open::new(host, address)?;
+        let failed = |what: &str, error: io::Error| format!("{address}: {what}: {error}");
+        let registers = window(&open.device, 0).map_err(|error| failed("its registers", error))?;
+        let table = open.config.msix().map_err(|error| failed("its interrupts", error))?;
+        let interrupts = match table {
+            Some(table) => Interrupts::new(&open.device, &table, vectors, &registers),
+            None => Ok(None),
+        };
+        let interrupts = interrupts.map_err(|error| failed("its interrupts", error))?;
+        let request = eventfd().map_err(|error| failed("its interrupts", error))?;
+        open.listen(&request);
+        let held = Mutex::new(Held { layout: Layout::new(), open: Some(open) });
+        Ok(VfioFunction { registers, interrupts, held, request, way })
+    }
+
+    /// How it was opened: `iommufd` or `group`.
+    pub fn way(&self) -> &'static str {
+        self.way
+    }
+
+    /// Opens it again after it was let go, with the memory that it was given where it was.
+    ///
+    /// # Errors
+    /// A sentence: it is not there, or not with VFIO, or is not the function that it was.
+    pub fn reopen(&self, host: &Host, address: PciAddress) -> Result<(), String> {
+        let mut held = self.held();
+        if held.open.is_some() {
+            return Ok(());
+        }
+        let (open, _) = Open::new(host, address)?;
+        let failed = |what: &str, error: io::Error| format!("{address}: {what}: {error}");
+        let (offset, bytes) =
+            bar_of(&open.device, 0).map_err(|error| failed("its registers", error))?;
+        if bytes != self.registers.bytes() {
+            return Err(format!(
+                "{address} is another drive: its registers are {bytes} bytes long"
+            ));
+        }
+        held.layout.map_again(&open.space).map_err(|error| failed("its memory", error))?;
+        let refilled = self.registers.refill(&open.device, offset).and_then(|()| {
+            let Some(interrupts) = &self.interrupts else { return Ok(()) };
+            interrupts.come_back(&open.device, &self.registers)
+        });
+        if let Err(error) = refilled {
+            // Nothing of a function that is closed again stays behind.
+            self.blank();
+            return Err(failed("its registers", error));
+        }
+        drain(&self.request);
+        open.listen(&self.request);
+        held.open = Some(open);
+        Ok(())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes registers and vectors from every thread that may still use them.
+    fn blank(&self) {
+        let table = self.interrupts.as_ref().and_then(|interrupts| interrupts.table.as_ref());
+        for window in std::iter::once(&self.registers).chain(table) {
+            window.blank().expect("there is memory for a few pages");
+        }
+    }
+}
+
+impl Open {
+    /// Opens the function, and lets it answer at its addresses.
+    fn new(host: &Host, address: PciAddress) -> Result<(Open, &'static str), String> {
         let (space, device, way) = open_device(host, address)?;
         let failed = |what: &str, error: io::Error| format!("{address}: {what}: {error}");
         let argsz = size_of::<DeviceInfo>() as u32;
@@ -71,20 +165,15 @@ impl VfioFunction {
         let config = Config::new(copy, at.offset);
         // Registers answer only when memory access is on; the driver asks again for mastering.
         config.admit().map_err(|error| failed("turning it on", error))?;
-        let registers = window(&device, 0).map_err(|error| failed("its registers", error))?;
-        let table = config.msix().map_err(|error| failed("its interrupts", error))?;
-        let interrupts = match table {
-            Some(table) => Interrupts::new(&device, &table, vectors, &registers),
-            None => Ok(None),
-        };
-        let interrupts = interrupts.map_err(|error| failed("its interrupts", error))?;
         let can_reset = info.flags & 1 != 0;
-        Ok(VfioFunction { registers, interrupts, config, can_reset, space, device, way })
+        Ok((Open { config, can_reset, space, device }, way))
     }
 
-    /// How it was opened: `iommufd` or `group`.
-    pub fn way(&self) -> &'static str {
-        self.way
+    /// Lets `request` tell that the kernel wants the function back.
+    fn listen(&self, request: &OwnedFd) {
+        if let Err(error) = set_vectors(&self.device, REQUEST_IRQ, &[request.as_raw_fd()]) {
+            tracing::warn!(%error, "a drive cannot be taken out while it is in use");
+        }
     }
 }
 
@@ -140,10 +229,25 @@ impl Interrupts {
         }
         let fds = (0..count).map(|_| eventfd()).collect::<io::Result<Vec<OwnedFd>>>()?;
         let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-        set_vectors(device, &raw)?;
-        let interrupts = Interrupts { table: own, offset: table.offset, fds };
+        set_vectors(device, MSIX_IRQ, &raw)?;
+        let interrupts = Interrupts { table: own, bar: table.bar, offset: table.offset, fds };
         (0..count).for_each(|vector| interrupts.mask(registers, vector, true));
         Ok(Some(interrupts))
+    }
+
+    /// Goes on with a function that was opened again, all vectors masked.
+    fn come_back(&self, device: &File, registers: &Window) -> io::Result<()> {
+        if let Some(table) = &self.table {
+            let (offset, bytes) = bar_of(device, u32::from(self.bar))?;
+            if bytes != table.bytes() {
+                return Err(io::Error::other("its interrupts are not where they were"));
+            }
+            table.refill(device, offset)?;
+        }
+        let raw: Vec<RawFd> = self.fds.iter().map(AsRawFd::as_raw_fd).collect();
+        set_vectors(device, MSIX_IRQ, &raw)?;
+        (0..raw.len() as u16).for_each(|vector| self.mask(registers, vector, true));
+        Ok(())
     }
 
     /// Masks a vector, or lets it interrupt: at once, if it was due while it was masked.
@@ -182,14 +286,18 @@ impl Hardware for VfioFunction {
     }
 
     fn map(&self, region: &Region) -> io::Result<Vec<u64>> {
-        let iova = self.space.map(region.as_ptr() as u64, region.len() as u64)?;
+        let mut held = self.held();
+        let Held { layout, open } = &mut *held;
+        let Some(open) = open else { return Err(io::Error::other("it is gone")) };
+        let iova = layout.map(&open.space, region.as_ptr() as u64, region.len() as u64)?;
         Ok((0..region.len()).step_by(BUS_PAGE_BYTES).map(|offset| iova + offset as u64).collect())
     }
 
     fn unmap(&self, pages: &[u64], bytes: usize) {
-        // The kernel refuses what was not mapped so; then nothing is lost but address space.
+        let mut held = self.held();
+        let Held { layout, open } = &mut *held;
         if let Some(first) = pages.first() {
-            let _ = self.space.unmap(*first, bytes as u64);
+            layout.unmap(open.as_ref().map(|open| &open.space), *first, bytes as u64);
         }
     }
 
@@ -213,24 +321,43 @@ impl Hardware for VfioFunction {
     }
 
     fn admit(&self) -> io::Result<()> {
-        self.config.admit()
+        match &self.held().open {
+            Some(open) => open.config.admit(),
+            None => Err(io::Error::other("it is gone")),
+        }
     }
 
     fn isolate(&self) -> bool {
-        if !self.config.stop() {
+        let held = self.held();
+        let Some(open) = &held.open else { return true };
+        if !open.config.stop() {
             return false;
         }
-        if self.can_reset {
+        if open.can_reset {
             // Mastering is off, which is enough; the reset ends what the drive still does inside.
             // It turns nothing on, and one that is gone cannot be reset.
-            let _ = reset(&self.device);
+            let _ = reset(&open.device);
         }
-        self.config.stop()
+        open.config.stop()
+    }
+
+    fn is_wanted_back(&self) -> bool {
+        drain(&self.request)
+    }
+
+    fn let_go(&self) {
+        let mut held = self.held();
+        if let Some(open) = held.open.take() {
+            self.blank();
+            drop(open);
+        }
     }
 }
 
 impl Drop for VfioFunction {
     fn drop(&mut self) {
-        self.config.stop();
+        if let Some(open) = &self.held().open {
+            open.config.stop();
+        }
     }
 }

@@ -56,7 +56,7 @@ arguments! {
     Attach[12] = io_nr(119), { argsz: u32, flags: u32, pt_id: u32, }
     /// `IOMMU_IOAS_ALLOC`.
     IoasAlloc[12] = io_nr(129), { size: u32, flags: u32, out_ioas_id: u32, }
-    /// `IOMMU_IOAS_MAP`; flags 2: the device writes, 4: it reads.
+    /// `IOMMU_IOAS_MAP`; flags 1: at the address given, 2: the device writes, 4: it reads.
     IoasMap[40] = io_nr(133),
         { size: u32, flags: u32, ioas_id: u32, rsvd: u32, address: u64, length: u64, iova: u64, }
     /// `IOMMU_IOAS_UNMAP`.
@@ -135,15 +135,19 @@ pub(crate) fn reset(device: &File) -> io::Result<()> {
     call_with(device, 111, 0).map(drop)
 }
 
-/// Lets vectors 0.. of MSI-X signal `fds`.
-pub(crate) fn set_vectors(device: &File, fds: &[RawFd]) -> io::Result<()> {
+/// Index of MSI-X among the interrupts of a function.
+pub(crate) const MSIX_IRQ: u32 = 2;
+/// Index of the one that says that the kernel wants the function back.
+pub(crate) const REQUEST_IRQ: u32 = 4;
+
+/// Lets vectors 0.. of the interrupts `index` signal `fds`.
+pub(crate) fn set_vectors(device: &File, index: u32, fds: &[RawFd]) -> io::Result<()> {
     assert!(fds.len() <= MOST_VECTORS);
     const DATA_EVENTFD: u32 = 1 << 2;
     const ACTION_TRIGGER: u32 = 1 << 5;
-    const MSIX: u32 = 2;
     let argsz = 20 + 4 * fds.len() as u32;
     let (flags, count) = (DATA_EVENTFD | ACTION_TRIGGER, fds.len() as u32);
-    let mut set = SetIrqs { argsz, flags, index: MSIX, start: 0, count, fds: [-1; MOST_VECTORS] };
+    let mut set = SetIrqs { argsz, flags, index, start: 0, count, fds: [-1; MOST_VECTORS] };
     set.fds[..fds.len()].copy_from_slice(fds);
     // SAFETY: the kernel reads `argsz` bytes, which the structure has, within the call.
     check(unsafe { libc::ioctl(device.as_raw_fd(), io_nr(110) as _, std::ptr::from_ref(&set)) })?;
@@ -158,11 +162,12 @@ pub(crate) fn eventfd() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Makes a counter unreadable.
-pub(crate) fn drain(counter: &OwnedFd) {
+/// Makes a counter unreadable. Whether it was readable.
+pub(crate) fn drain(counter: &OwnedFd) -> bool {
     let mut count = [0u8; 8];
     // SAFETY: eight bytes of ours; a counter that was not raised gives none.
-    unsafe { libc::read(counter.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+    let got = unsafe { libc::read(counter.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+    got == 8
 }
 
 /// Reads `data.len()` bytes of a log page of the kernel's NVMe controller.

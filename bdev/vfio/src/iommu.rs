@@ -9,7 +9,6 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::sync::Mutex;
 
 /// Where bus addresses begin where we choose them: above the window of interrupts, and above
 /// everything that firmware reserves.
@@ -18,15 +17,24 @@ const FIRST_IOVA: u64 = 4 << 30;
 /// Where they end: 39 bits are what the smallest IOMMUs have.
 const LAST_IOVA: u64 = 1 << 39;
 
-/// The memory that one function can reach.
+/// Where in a function's address space memory lies. It outlives the function's absence: one that
+/// comes back finds everything where it was.
+pub(crate) struct Layout {
+    /// Free addresses where we choose them: (first, length), in order.
+    free: Vec<(u64, u64)>,
+    mapped: Vec<Mapped>,
+}
+
+struct Mapped {
+    address: u64,
+    bytes: u64,
+    iova: u64,
+}
+
+/// The memory that one function can reach, while it is open.
 pub(crate) enum AddressSpace {
     /// A container with one group in it; the group stays open as long.
-    Container {
-        container: File,
-        _group: File,
-        /// Free addresses: (first, length), in order.
-        free: Mutex<Vec<(u64, u64)>>,
-    },
+    Container { container: File, _group: File },
     /// An I/O address space of iommufd.
     Iommufd { iommufd: File, ioas: u32 },
 }
@@ -67,8 +75,7 @@ pub(crate) fn through_group(
     set_iommu(&container).map_err(|error| failed("the IOMMU", error))?;
     let name = CString::new(name).expect("addresses have no 0 in them");
     let device = group_device(&file, &name).map_err(|error| failed("the function", error))?;
-    let free = Mutex::new(vec![(FIRST_IOVA, LAST_IOVA - FIRST_IOVA)]);
-    Ok((AddressSpace::Container { container, _group: file, free }, device))
+    Ok((AddressSpace::Container { container, _group: file }, device))
 }
 
 /// Opens a function through its own device file, `/dev/vfio/devices/NAME`.
@@ -89,25 +96,76 @@ pub(crate) fn through_iommufd(dev: &Path, name: &str) -> Result<(AddressSpace, F
     Ok((AddressSpace::Iommufd { iommufd, ioas }, device))
 }
 
-impl AddressSpace {
+impl Layout {
+    /// Nothing is mapped.
+    pub(crate) fn new() -> Layout {
+        Layout { free: vec![(FIRST_IOVA, LAST_IOVA - FIRST_IOVA)], mapped: Vec::new() }
+    }
+
     /// Lets the function reach `bytes` bytes at `address`: where it finds them.
-    pub(crate) fn map(&self, address: u64, bytes: u64) -> io::Result<u64> {
+    pub(crate) fn map(
+        &mut self,
+        space: &AddressSpace,
+        address: u64,
+        bytes: u64,
+    ) -> io::Result<u64> {
+        let iova = match space {
+            AddressSpace::Container { .. } => {
+                let iova = take(&mut self.free, bytes).ok_or(io::ErrorKind::OutOfMemory)?;
+                let mapped = space.map(address, bytes, Some(iova));
+                mapped.inspect_err(|_| give(&mut self.free, iova, bytes))?
+            }
+            // It knows which addresses the machine keeps for itself.
+            AddressSpace::Iommufd { .. } => space.map(address, bytes, None)?,
+        };
+        self.mapped.push(Mapped { address, bytes, iova });
+        Ok(iova)
+    }
+
+    /// Takes back what [`Layout::map`] gave, from the function too where it is there.
+    pub(crate) fn unmap(&mut self, space: Option<&AddressSpace>, iova: u64, bytes: u64) {
+        let Some(at) = self.mapped.iter().position(|mapped| mapped.iova == iova) else { return };
+        // The kernel refuses what was not mapped so; then nothing is lost but address space.
+        if space.is_none_or(|space| space.unmap(iova, bytes).is_ok()) {
+            self.mapped.swap_remove(at);
+            if self.is_ours(iova) {
+                give(&mut self.free, iova, bytes);
+            }
+        }
+    }
+
+    /// Whether an address is one of those that we chose.
+    fn is_ours(&self, iova: u64) -> bool {
+        (FIRST_IOVA..LAST_IOVA).contains(&iova)
+            && self.free.iter().all(|(first, length)| iova < *first || iova >= first + length)
+    }
+
+    /// Lets a function that has come back reach what it reached before, where it was.
+    pub(crate) fn map_again(&self, space: &AddressSpace) -> io::Result<()> {
+        self.mapped.iter().try_for_each(|mapped| {
+            space.map(mapped.address, mapped.bytes, Some(mapped.iova)).map(drop)
+        })
+    }
+}
+
+impl AddressSpace {
+    /// Maps at `iova`, or where the kernel likes it.
+    fn map(&self, address: u64, bytes: u64, iova: Option<u64>) -> io::Result<u64> {
         match self {
-            AddressSpace::Container { container, free, .. } => {
-                let mut free = free.lock().expect("nothing panics with it locked");
-                let iova = take(&mut free, bytes).ok_or(io::ErrorKind::OutOfMemory)?;
+            AddressSpace::Container { container, .. } => {
+                let iova = iova.expect("a container has no addresses of its own");
                 let (argsz, size) = (size_of_argument::<MapDma>(), bytes);
-                let mut map = MapDma { argsz, flags: 3, address, iova, size };
-                call(container, &mut map).inspect_err(|_| give(&mut free, iova, bytes))?;
+                call(container, &mut MapDma { argsz, flags: 3, address, iova, size })?;
                 Ok(iova)
             }
             AddressSpace::Iommufd { iommufd, ioas } => {
                 let mut map = IoasMap {
                     size: size_of_argument::<IoasMap>(),
-                    flags: 2 | 4,
+                    flags: 2 | 4 | u32::from(iova.is_some()),
                     ioas_id: *ioas,
                     address,
                     length: bytes,
+                    iova: iova.unwrap_or(0),
                     ..IoasMap::default()
                 };
                 call(iommufd, &mut map)?;
@@ -116,14 +174,11 @@ impl AddressSpace {
         }
     }
 
-    /// Takes back what [`AddressSpace::map`] gave.
-    pub(crate) fn unmap(&self, iova: u64, bytes: u64) -> io::Result<()> {
+    fn unmap(&self, iova: u64, bytes: u64) -> io::Result<()> {
         match self {
-            AddressSpace::Container { container, free, .. } => {
+            AddressSpace::Container { container, .. } => {
                 let (argsz, size) = (size_of_argument::<UnmapDma>(), bytes);
-                call(container, &mut UnmapDma { argsz, flags: 0, iova, size })?;
-                give(&mut free.lock().expect("nothing panics with it locked"), iova, bytes);
-                Ok(())
+                call(container, &mut UnmapDma { argsz, flags: 0, iova, size })
             }
             AddressSpace::Iommufd { iommufd, ioas } => {
                 let (size, ioas_id) = (size_of_argument::<IoasUnmap>(), *ioas);

@@ -23,7 +23,7 @@ mod uio;
 mod window;
 
 pub use address::PciAddress;
-pub use bind::{Access, BindError};
+pub use bind::{Access, BindError, Consent};
 pub use contents::Finding;
 pub use function::VfioFunction;
 pub use host::{Drive, Host};

@@ -6,9 +6,12 @@ pub(crate) type Read<'a> = dyn FnMut(u64, &mut [u8]) -> bool + 'a;
 /// A mark: at which offset, which bytes, and whose.
 type Mark = (u64, &'static [u8], &'static str);
 
+/// What our own mark stands for.
+pub(crate) const OURS: &str = "a Forebay pool";
+
 /// Marks at fixed places from the start.
 const MARKS: [Mark; 21] = [
-    (0, b"FOREBAY", "a Forebay pool"),
+    (0, b"FOREBAY", OURS),
     (0, b"LUKS\xba\xbe", "LUKS encryption"),
     (0, b"XFSB", "an XFS file system"),
     (0, b"bluestore block device", "a Ceph OSD"),

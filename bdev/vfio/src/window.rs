@@ -42,6 +42,38 @@ impl Window {
         Ok(Window { ptr, bytes })
     }
 
+    /// Puts memory that answers as nobody does, with ones, where the registers were, at once for
+    /// every thread. The file is let go of; what is written goes nowhere.
+    pub(crate) fn blank(&self) -> io::Result<()> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let ones = unsafe { libc::mmap(std::ptr::null_mut(), self.bytes, access, flags, -1, 0) };
+        if ones == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: as many bytes as were just mapped, which nobody else knows of.
+        unsafe { ones.cast::<u8>().write_bytes(0xff, self.bytes) };
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        // SAFETY: moves that mapping over ours, which is as long; whoever uses ours finds the one
+        // or the other.
+        let moved = unsafe { libc::mremap(ones, self.bytes, self.bytes, flags, self.ptr.as_ptr()) };
+        if moved == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Maps registers at the same address again, at `offset` of a file that stands for them.
+    pub(crate) fn refill(&self, file: &File, offset: u64) -> io::Result<()> {
+        // Whether it can be mapped is seen elsewhere first: a mapping that fails leaves a hole.
+        drop(Window::map(file, offset, self.bytes)?);
+        let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+        let (access, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_FIXED);
+        let at = self.ptr.as_ptr().cast();
+        // SAFETY: over our own mapping, as long.
+        let ptr = unsafe { libc::mmap(at, self.bytes, access, flags, file.as_raw_fd(), offset) };
+        if ptr == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// Length in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -106,6 +138,21 @@ fn barrier() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn registers_that_are_let_go_read_as_ones_and_come_back() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8192).unwrap();
+        let window = Window::map(&file, 0, 8192).unwrap();
+        window.write32(0x1c, 7);
+        window.blank().unwrap();
+        assert_eq!((window.read32(0x1c), window.read64(4096)), (u32::MAX, u64::MAX));
+        window.write32(0x1000, 5);
+        window.refill(&file, 0).unwrap();
+        assert_eq!((window.read32(0x1c), window.read32(0x1000)), (7, 0));
+        assert!(window.refill(&file, 1).is_err(), "no page begins there");
+        assert_eq!(window.read32(0x1c), 7);
+    }
 
     #[test]
     fn registers_are_where_they_are_written() {

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
-use vfio::{Access, BindError, Finding, Host, PciAddress, VfioFunction};
+use vfio::{Access, BindError, Consent, Finding, Host, PciAddress, VfioFunction};
 
 const DRIVE: &str = "0000:01:00.0";
 
@@ -154,7 +154,7 @@ fn drives_are_listed_with_what_the_kernel_knows() {
 fn an_empty_drive_is_bound_and_given_back() {
     let machine = Machine::new();
     let host = machine.host();
-    host.bind(address(), Access::Vfio, false).unwrap();
+    host.bind(address(), Access::Vfio, Consent::Empty).unwrap();
     let folder = format!("sys/bus/pci/devices/{DRIVE}");
     assert_eq!(
         *machine.writes.lock().unwrap(),
@@ -166,7 +166,7 @@ fn an_empty_drive_is_bound_and_given_back() {
     );
     assert_eq!(host.drive(address()).unwrap().driver.as_deref(), Some("vfio-pci"));
     machine.writes.lock().unwrap().clear();
-    host.bind(address(), Access::Vfio, false).unwrap();
+    host.bind(address(), Access::Vfio, Consent::Empty).unwrap();
     assert!(machine.writes.lock().unwrap().is_empty(), "it is there already");
     host.unbind(address()).unwrap();
     assert_eq!(host.drive(address()).unwrap().driver.as_deref(), Some("nvme"));
@@ -180,7 +180,7 @@ fn a_drive_that_the_new_driver_does_not_take_goes_back() {
     let machine = Machine::new();
     *machine.is_broken.lock().unwrap() = true;
     let host = machine.host();
-    let error = host.bind(address(), Access::Vfio, false).unwrap_err();
+    let error = host.bind(address(), Access::Vfio, Consent::Empty).unwrap_err();
     assert!(matches!(&error, BindError::Refused(why) if why.contains("did not take")), "{error}");
     assert_eq!(host.drive(address()).unwrap().driver.as_deref(), Some("nvme"));
 }
@@ -231,11 +231,11 @@ fn whatever_is_on_a_drive_keeps_it_where_it_is() {
         let machine = Machine::new();
         change(&machine);
         let host = machine.host();
-        let error = host.bind(address(), Access::Vfio, false).unwrap_err();
+        let error = host.bind(address(), Access::Vfio, Consent::Empty).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
         assert!(matches!(error, BindError::InUse(_)));
         assert!(machine.writes.lock().unwrap().is_empty(), "nothing was touched");
-        host.bind(address(), Access::Vfio, true).unwrap();
+        host.bind(address(), Access::Vfio, Consent::Anything).unwrap();
     }
 }
 
@@ -262,13 +262,13 @@ fn without_an_iommu_it_takes_a_word() {
     let machine = Machine::new();
     fs::remove_file(machine.at(&format!("sys/bus/pci/devices/{DRIVE}/iommu_group"))).unwrap();
     let host = machine.host();
-    let error = host.bind(address(), Access::Vfio, true).unwrap_err();
+    let error = host.bind(address(), Access::Vfio, Consent::Anything).unwrap_err();
     assert_eq!(error, BindError::NoIommu(address()));
     assert!(error.to_string().contains("--unsafe-no-iommu"), "{error}");
-    let error = host.bind(address(), Access::UnsafeNoIommu, false).unwrap_err();
+    let error = host.bind(address(), Access::UnsafeNoIommu, Consent::Empty).unwrap_err();
     assert!(error.to_string().contains("modprobe uio_pci_generic"), "{error}");
     fs::create_dir_all(machine.at("sys/bus/pci/drivers/uio_pci_generic")).unwrap();
-    host.bind(address(), Access::UnsafeNoIommu, false).unwrap();
+    host.bind(address(), Access::UnsafeNoIommu, Consent::Empty).unwrap();
     let now = host.drive(address()).unwrap().driver;
     assert_eq!(now.as_deref(), Some("uio_pci_generic"));
 }
@@ -279,7 +279,7 @@ fn opening_says_what_is_missing() {
     let host = machine.host();
     let why = |host: &Host| VfioFunction::open(host, address(), 1).err().unwrap();
     assert!(why(&host).contains("is with nvme: give it to VFIO"), "{}", why(&host));
-    host.bind(address(), Access::Vfio, false).unwrap();
+    host.bind(address(), Access::Vfio, Consent::Empty).unwrap();
     assert!(why(&host).contains("dev/vfio/vfio"), "{}", why(&host));
     // A file that is no VFIO: the kernel does not know the call.
     put(machine.at("dev/vfio/vfio"), "");

@@ -1,6 +1,7 @@
 //! The block devices of the process, by name.
 
-use crate::config::{BdevConfig, BdevKind, ErrorRule};
+use crate::config::{BdevConfig, BdevKind, DrivePlace, ErrorRule};
+use crate::drives::{Drive, DriveBdev, Drives, Wanted};
 use bdev::{Bdev, Op};
 use bdev_mem::{Delay, DelaysNs, ErrorInjector, Meter, Null, OpSet, Ram, Rule, Times};
 use bdev_uring::UringBdev;
@@ -9,19 +10,39 @@ use nvmf_host::{Host, RemoteBdev};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use vfio::{Access, Consent};
 
 /// One block device and who uses it.
 struct Entry {
     bdev: Arc<dyn Bdev>,
     /// The same, counted: for whoever does not count by itself what it does.
     meter: Arc<Meter>,
-    file: Option<Arc<UringBdev>>,
+    special: Special,
     config: BdevConfig,
     user: Option<String>,
 }
 
+/// What is behind a bdev, where more than its contract is asked of it.
+#[derive(Default)]
+enum Special {
+    #[default]
+    Nothing,
+    File(Arc<UringBdev>),
+    Drive(Arc<DriveBdev>),
+}
+
+/// On what terms the drive of an NVMe bdev is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Terms {
+    /// Those of its configuration.
+    Configured,
+    /// It was ours before: the drive has this serial number.
+    Known(String),
+}
+
 /// Every block device, by name.
 pub struct Bdevs {
+    drives: Drives,
     by_name: BTreeMap<String, Entry>,
     reactors: usize,
 }
@@ -29,7 +50,7 @@ pub struct Bdevs {
 impl Bdevs {
     /// None yet; they will be opened on as many reactors.
     pub fn new(reactors: usize) -> Bdevs {
-        Bdevs { by_name: BTreeMap::new(), reactors }
+        Bdevs { drives: Drives::default(), by_name: BTreeMap::new(), reactors }
     }
 
     /// Opens what `config` describes.
@@ -38,25 +59,36 @@ impl Bdevs {
     /// A sentence: the name is taken, the layer's base is missing or in use, or what the device
     /// itself says.
     pub fn add(&mut self, config: &BdevConfig) -> Result<(), String> {
+        self.add_on(config, &Terms::Configured)
+    }
+
+    /// As [`Bdevs::add`], with a drive taken on `terms`.
+    ///
+    /// # Errors
+    /// A sentence, likewise.
+    pub(crate) fn add_on(&mut self, config: &BdevConfig, terms: &Terms) -> Result<(), String> {
         let name = &config.name;
         if self.by_name.contains_key(name) {
             return Err(format!("There is a bdev called \"{name}\" already."));
         }
-        let mut file = None;
-        let bdev = self.make(config, &mut file).map_err(|why| format!("bdev \"{name}\": {why}"))?;
+        let mut special = Special::Nothing;
+        let bdev = self
+            .make(config, terms, &mut special)
+            .map_err(|why| format!("bdev \"{name}\": {why}"))?;
         if let BdevKind::Delay { base, .. } | BdevKind::Error { base, .. } = &config.kind {
             self.claim(base, &format!("bdev \"{name}\""))?;
         }
         let meter = Arc::new(Meter::new(bdev.clone(), self.reactors));
-        let entry = Entry { bdev, meter, file, config: config.clone(), user: None };
+        let entry = Entry { bdev, meter, special, config: config.clone(), user: None };
         self.by_name.insert(name.clone(), entry);
         Ok(())
     }
 
     fn make(
-        &self,
+        &mut self,
         config: &BdevConfig,
-        file: &mut Option<Arc<UringBdev>>,
+        terms: &Terms,
+        special: &mut Special,
     ) -> Result<Arc<dyn Bdev>, String> {
         let sentence = |error: bdev::OpenError| error.0;
         Ok(match &config.kind {
@@ -73,7 +105,13 @@ impl Bdevs {
                 if let Some(why) = opened.buffered() {
                     tracing::warn!(bdev = config.name, why, "I/O goes through the page cache");
                 }
-                *file = Some(opened.clone());
+                *special = Special::File(opened.clone());
+                opened
+            }
+            BdevKind::Nvme { drive, force, unsafe_no_iommu } => {
+                let opened = self.drives.open(&wanted(*drive, *force, *unsafe_no_iommu, terms))?;
+                let opened = Arc::new(opened);
+                *special = Special::Drive(opened.clone());
                 opened
             }
             BdevKind::Remote { .. } => remote(&config.kind)?,
@@ -154,9 +192,33 @@ impl Bdevs {
     /// A sentence, when there is none or its size cannot change or be told.
     pub fn rescan(&self, name: &str) -> Result<u64, String> {
         self.get(name)?;
-        let file = self.by_name.get(name).and_then(|entry| entry.file.as_ref());
-        let file = file.ok_or_else(|| format!("The size of bdev \"{name}\" cannot change."))?;
-        file.rescan().map_err(|error| error.0)
+        match self.by_name.get(name).map(|entry| &entry.special) {
+            Some(Special::File(file)) => file.rescan().map_err(|error| error.0),
+            // The driver looks by itself when the drive says that a namespace has changed.
+            Some(Special::Drive(drive)) => Ok(drive.geometry().bytes()),
+            _ => Err(format!("The size of bdev \"{name}\" cannot change.")),
+        }
+    }
+
+    /// The NVMe drive that a block device is a namespace of, if it is one.
+    pub(crate) fn drive(&self, name: &str) -> Option<&Arc<Drive>> {
+        match &self.by_name.get(name)?.special {
+            Special::Drive(bdev) => Some(bdev.drive()),
+            _ => None,
+        }
+    }
+
+    /// Devices whose NVMe drive does nothing any more, and why.
+    pub(crate) fn failed_drives(&self) -> impl Iterator<Item = (&str, String)> {
+        self.by_name.iter().filter_map(|(name, entry)| match &entry.special {
+            Special::Drive(bdev) => Some((name.as_str(), bdev.drive().failure()?)),
+            _ => None,
+        })
+    }
+
+    /// Looks after the NVMe drives, which nobody else does while they are idle.
+    pub(crate) fn look_after_drives(&self) {
+        self.drives.look_after();
     }
 
     /// Who uses a block device.
@@ -171,7 +233,7 @@ impl Bdevs {
 
     /// Whether nothing can be learned by looking at its size again.
     pub fn has_fixed_size(&self, name: &str) -> bool {
-        self.by_name.get(name).is_none_or(|entry| entry.file.is_none())
+        self.by_name.get(name).is_none_or(|entry| matches!(entry.special, Special::Nothing))
     }
 
     /// Files and devices of the kernel: name and path.
@@ -182,10 +244,29 @@ impl Bdevs {
         })
     }
 
+    /// Namespaces of NVMe drives: name and place.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (&str, DrivePlace)> {
+        self.by_name.iter().filter_map(|(name, entry)| match &entry.config.kind {
+            BdevKind::Nvme { drive, .. } => Some((name.as_str(), *drive)),
+            _ => None,
+        })
+    }
+
     /// Each with its name and its user.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<dyn Bdev>, Option<&str>)> {
         self.by_name.iter().map(|(name, e)| (name.as_str(), &e.bdev, e.user.as_deref()))
     }
+}
+
+/// What a drive is taken as.
+fn wanted(place: DrivePlace, force: bool, unsafe_no_iommu: bool, terms: &Terms) -> Wanted {
+    let access = if unsafe_no_iommu { Access::UnsafeNoIommu } else { Access::Vfio };
+    let (consent, serial) = match terms {
+        Terms::Configured if force => (Consent::Anything, None),
+        Terms::Configured => (Consent::Empty, None),
+        Terms::Known(serial) => (Consent::Known, Some(serial.clone())),
+    };
+    Wanted { place, access, consent, serial }
 }
 
 /// Opens a file or device; makes the file first when it is missing and a size is given.

@@ -3,6 +3,7 @@
 mod bdevs;
 pub mod config;
 mod drain;
+mod drives;
 mod exports;
 mod node;
 mod plane;
@@ -11,6 +12,7 @@ mod report;
 mod socket;
 pub mod state;
 
+pub use drives::health_in_words;
 pub use node::Node;
 pub use plane::ControlPlane;
 pub use report::{Counts, Report};

@@ -4,8 +4,8 @@
 use crate::failure::Failure;
 use crate::table::Table;
 use clap::{Args, Subcommand};
-use nvme_spec::log::{SmartLog, critical_warning};
-use vfio::{Access, Drive, Host, PciAddress};
+use nvme_spec::log::SmartLog;
+use vfio::{Access, Consent, Drive, Host, PciAddress};
 use zerocopy::FromBytes;
 
 /// What to do with drives of this machine.
@@ -43,7 +43,8 @@ pub fn run(action: &DrivesAction) -> Result<(), Failure> {
         DrivesAction::Drives => list(&host),
         DrivesAction::Bind(args) => {
             let access = if args.unsafe_no_iommu { Access::UnsafeNoIommu } else { Access::Vfio };
-            host.bind(args.address, access, args.force).map_err(failed)?;
+            let consent = if args.force { Consent::Anything } else { Consent::Empty };
+            host.bind(args.address, access, consent).map_err(failed)?;
             crate::out::line!("Drive {} is with {}.", args.address, access.driver());
             Ok(())
         }
@@ -94,39 +95,14 @@ fn row(host: &Host, drive: &Drive) -> [String; 8] {
         text(&drive.model),
         text(&drive.serial),
         text(&drive.firmware),
-        health.map_or("-".to_owned(), |log| verdict(&log)),
+        health.map_or("-".to_owned(), |log| control::health_in_words(&log)),
         contents,
     ]
-}
-
-/// The SMART log in a few words.
-fn verdict(log: &SmartLog) -> String {
-    let warnings = [
-        (critical_warning::SPARE, "spare is low"),
-        (critical_warning::TEMPERATURE, "too hot or too cold"),
-        (critical_warning::DEGRADED, "degraded"),
-        (critical_warning::READ_ONLY, "read only"),
-        (critical_warning::BACKUP_FAILED, "backup of its memory failed"),
-    ];
-    let said = warnings.iter().filter(|(bit, _)| log.critical_warning & bit != 0);
-    let said: Vec<&str> = said.map(|(_, what)| *what).collect();
-    let state = if said.is_empty() { "good".to_owned() } else { said.join(", ") };
-    let celsius = i32::from(log.temperature.get()) - 273;
-    format!("{state}, {}% used, {celsius} C", log.percentage_used)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn health_in_words() {
-        let mut log = SmartLog { percentage_used: 3, ..SmartLog::default() };
-        log.temperature = 311.into();
-        assert_eq!(verdict(&log), "good, 3% used, 38 C");
-        log.critical_warning = critical_warning::SPARE | critical_warning::READ_ONLY;
-        assert_eq!(verdict(&log), "spare is low, read only, 3% used, 38 C");
-    }
 
     #[test]
     fn messages_become_sentences() {

@@ -49,6 +49,8 @@ pub struct Faults {
     pub busy_to_the_end: bool,
     /// It refuses to make I/O submission queues.
     pub no_queues: bool,
+    /// The machine asks for it back, once.
+    pub wanted_back: bool,
     /// Its isolation takes this many calls to become certain.
     pub isolations: u32,
 }
@@ -127,6 +129,8 @@ pub struct Engine {
     /// Memory that operations under way may use: (start, bytes) in the process.
     pub lent: Vec<(usize, usize)>,
     pub isolated: bool,
+    /// How often the driver gave it up.
+    pub let_go: u32,
     pub armed: bool,
     pub pending_interrupt: bool,
     pub raised: bool,
@@ -160,6 +164,7 @@ impl Engine {
             shadows: None,
             lent: Vec::new(),
             isolated: false,
+            let_go: 0,
             armed: false,
             pending_interrupt: false,
             raised: false,

@@ -158,4 +158,16 @@ impl Hardware for Soft {
     fn isolate(&self) -> bool {
         self.engine().isolate()
     }
+
+    fn is_wanted_back(&self) -> bool {
+        std::mem::take(&mut self.engine().faults.wanted_back)
+    }
+
+    fn let_go(&self) {
+        let mut engine = self.engine();
+        if !engine.isolated && !engine.faults.gone {
+            engine.violations.push("let go of a function that can write to memory".to_owned());
+        }
+        engine.let_go += 1;
+    }
 }

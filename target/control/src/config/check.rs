@@ -125,6 +125,7 @@ fn check_bdev(bdev: &BdevConfig, known: &BTreeMap<&str, &BdevConfig>) -> Result<
             }
             check_nqn(subsystem)
         }
+        BdevKind::Nvme { .. } => Ok(()),
         BdevKind::Delay { base, .. } | BdevKind::Error { base, .. } => {
             if known.contains_key(base.as_str()) {
                 return Ok(());

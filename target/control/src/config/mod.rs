@@ -2,10 +2,12 @@
 
 mod api;
 mod check;
+mod drive;
 mod size;
 
 pub use api::{API_PORT, Api, ApiAddress};
 pub use check::{ConfigError, check_nqn};
+pub use drive::DrivePlace;
 pub use size::Size;
 
 use serde::{Deserialize, Serialize};
@@ -149,6 +151,17 @@ pub enum BdevKind {
         /// Bytes in a block.
         #[serde(default = "default_block")]
         block: u32,
+    },
+    /// A namespace of an NVMe drive of this machine, through our own driver.
+    Nvme {
+        /// Where the drive is, as `pci:0000:03:00.0`.
+        drive: DrivePlace,
+        /// Take it whatever is on it, and whoever uses it.
+        #[serde(default)]
+        force: bool,
+        /// Take it without an IOMMU: it can then overwrite any memory. For labs.
+        #[serde(default)]
+        unsafe_no_iommu: bool,
     },
     /// A namespace of another target.
     Remote {

@@ -1,8 +1,9 @@
 //! Devices: attached, detached, looked at again.
 
 use super::Node;
-use crate::config::{BdevConfig, BdevKind, Size};
-use crate::state::{DevicePlace, KnownDevice};
+use crate::bdevs::Terms;
+use crate::config::{BdevConfig, BdevKind, DrivePlace, Size};
+use crate::state::{DevicePlace, KnownDevice, KnownDrive};
 use std::path::{Path, PathBuf};
 use webui_api::Refusal;
 use webui_api::model::{DeviceAttach, DeviceRef};
@@ -16,6 +17,17 @@ impl DevicePlace {
                 BdevKind::File { path: path.clone(), size: None, block: block_of(path) }
             }
             DevicePlace::Memory(bytes) => BdevKind::Ram { size: Size(*bytes), block: 4096 },
+            DevicePlace::Drive(KnownDrive { place, unsafe_no_iommu, .. }) => {
+                BdevKind::Nvme { drive: *place, force: false, unsafe_no_iommu: *unsafe_no_iommu }
+            }
+        }
+    }
+
+    /// On what terms it is opened, once it is known.
+    pub(crate) fn terms(&self) -> Terms {
+        match self {
+            DevicePlace::Drive(drive) => Terms::Known(drive.serial.clone()),
+            _ => Terms::Configured,
         }
     }
 }
@@ -44,6 +56,11 @@ fn name_for(path: &Path) -> String {
     if name.is_empty() { "device".to_owned() } else { name.to_owned() }
 }
 
+/// The NVMe drive that a path stands for, if it is that of one.
+fn drive_place(path: &Path) -> Option<DrivePlace> {
+    path.to_str()?.parse().ok()
+}
+
 /// One path for each file.
 fn canonical(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
@@ -52,16 +69,28 @@ fn canonical(path: &Path) -> PathBuf {
 impl Node {
     /// The name of the device at `path`, if it is attached.
     pub(crate) fn device_at(&self, path: &Path) -> Option<String> {
+        if let Some(place) = drive_place(path) {
+            return self.device_on(place);
+        }
         let path = canonical(path);
         let configured = self.bdevs.paths();
         let known = self.state().devices.iter().filter_map(|known| match &known.place {
             DevicePlace::Path(path) => Some((known.name.as_str(), path.as_path())),
-            DevicePlace::Memory(_) => None,
+            DevicePlace::Memory(_) | DevicePlace::Drive(_) => None,
         });
         configured
             .chain(known)
             .find(|(_, other)| canonical(other) == path)
             .map(|(name, _)| name.to_owned())
+    }
+
+    fn device_on(&self, place: DrivePlace) -> Option<String> {
+        let known = self.state().devices.iter().filter_map(|known| match &known.place {
+            DevicePlace::Drive(drive) => Some((known.name.as_str(), drive.place)),
+            _ => None,
+        });
+        let found = self.bdevs.places().chain(known).find(|(_, other)| *other == place);
+        found.map(|(name, _)| name.to_owned())
     }
 
     fn is_device(&self, name: &str) -> bool {
@@ -70,6 +99,9 @@ impl Node {
 
     /// Attaches a device, durably. Returns its name.
     pub(crate) fn attach(&mut self, request: &DeviceAttach) -> Result<String, Refusal> {
+        if let Some(path) = request.path.as_ref().filter(|path| path.is_pci()) {
+            return self.attach_drive(path.as_str().parse().map_err(Refusal::invalid)?, request);
+        }
         let place = match (&request.path, request.bytes) {
             (Some(path), _) => DevicePlace::Path(path.as_str().into()),
             (None, Some(bytes)) => DevicePlace::Memory(bytes - bytes % 4096),
@@ -81,6 +113,7 @@ impl Node {
             (Some(name), _) => name.to_string(),
             (None, DevicePlace::Path(path)) => self.free_name(&name_for(path)),
             (None, DevicePlace::Memory(_)) => self.free_name("memory"),
+            (None, DevicePlace::Drive(_)) => unreachable!("attached above"),
         };
         if self.is_device(&name) {
             return Err(Refusal::exists(format!("There is a device {name} already.")));
@@ -95,14 +128,43 @@ impl Node {
         }
         let config = BdevConfig { name: name.clone(), kind };
         self.bdevs.add(&config).map_err(Refusal::invalid)?;
-        let known = KnownDevice { name: name.clone(), place };
+        self.keep_device(KnownDevice { name: name.clone(), place })?;
+        Ok(name)
+    }
+
+    /// Attaches an NVMe drive, durably. Returns its name.
+    fn attach_drive(
+        &mut self,
+        place: DrivePlace,
+        request: &DeviceAttach,
+    ) -> Result<String, Refusal> {
+        let name = match &request.name {
+            Some(name) => name.to_string(),
+            None => self.free_name(&name_for(Path::new(&place.to_string().replace(':', "-")))),
+        };
+        if self.is_device(&name) {
+            return Err(Refusal::exists(format!("There is a device {name} already.")));
+        }
+        let DeviceAttach { force, unsafe_no_iommu, .. } = *request;
+        let kind = BdevKind::Nvme { drive: place, force, unsafe_no_iommu };
+        let config = BdevConfig { name: name.clone(), kind };
+        self.bdevs.add(&config).map_err(Refusal::refused)?;
+        let (_, serial) = self.bdevs.drive(&name).expect("just added").names();
+        let place = DevicePlace::Drive(KnownDrive { place, serial, unsafe_no_iommu });
+        self.keep_device(KnownDevice { name: name.clone(), place })?;
+        Ok(name)
+    }
+
+    /// Writes down a device that was opened just now.
+    fn keep_device(&mut self, known: KnownDevice) -> Result<(), Refusal> {
+        let name = known.name.clone();
         if let Err(refusal) = self.change_state(|state| state.devices.push(known)) {
             // It was opened just now, and nobody uses it.
             let _ = self.bdevs.remove(&name);
             return Err(refusal);
         }
         tracing::info!(device = name, "attached");
-        Ok(name)
+        Ok(())
     }
 
     /// `wanted`, or the first name that is free with a number behind it.
@@ -114,7 +176,11 @@ impl Node {
 
     /// The device that is meant: one that is attached, or a path, which is attached. Returns its
     /// name, and whether it is new.
-    pub(crate) fn resolve(&mut self, device: &DeviceRef) -> Result<(String, bool), Refusal> {
+    pub(crate) fn resolve(
+        &mut self,
+        device: &DeviceRef,
+        force: bool,
+    ) -> Result<(String, bool), Refusal> {
         if !device.is_path() {
             let name = device.as_str();
             return match self.is_device(name) {
@@ -127,7 +193,11 @@ impl Node {
         if let Some(name) = self.device_at(Path::new(device.as_str())) {
             return Ok((name, false));
         }
-        let request = DeviceAttach { name: None, path: Some(device.clone()), bytes: None };
+        let request = DeviceAttach {
+            path: Some(device.clone()),
+            force: force && device.is_pci(),
+            ..DeviceAttach::default()
+        };
         Ok((self.attach(&request)?, true))
     }
 

@@ -66,11 +66,12 @@ impl Node {
     fn with_devices<R>(
         &mut self,
         devices: &[DeviceRef],
+        force: bool,
         then: impl FnOnce(&mut Node, &[String]) -> Result<R, Refusal>,
     ) -> Result<R, Refusal> {
         let (mut names, mut new) = (Vec::new(), Vec::new());
         let resolved = devices.iter().try_for_each(|device| {
-            let (name, is_new) = self.resolve(device)?;
+            let (name, is_new) = self.resolve(device, force)?;
             if names.contains(&name) {
                 return Err(Refusal::invalid(format!("Device {name} is named twice.")));
             }
@@ -95,7 +96,7 @@ impl Node {
         if self.state().pools.iter().any(|known| known.name == name) {
             return Err(Refusal::exists(format!("There is a pool {name} already.")));
         }
-        self.with_devices(&request.devices, |node, devices| {
+        self.with_devices(&request.devices, request.force, |node, devices| {
             let parts = node.take_parts(devices, name)?;
             let made = OpenPool::create(name, &parts, request.force, &node.handles());
             node.keep_pool(made, &parts)
@@ -151,7 +152,7 @@ impl Node {
         name: Option<&Name>,
         devices: &[DeviceRef],
     ) -> Result<String, Refusal> {
-        self.with_devices(devices, |node, among| {
+        self.with_devices(devices, false, |node, among| {
             let seen = node.scan(among);
             let uuid = choose(&seen, name)?;
             node.import_from(&seen, uuid)
@@ -264,7 +265,7 @@ impl Node {
         force: bool,
     ) -> Result<String, Refusal> {
         self.open_pool(pool)?;
-        self.with_devices(std::slice::from_ref(device), |node, names| {
+        self.with_devices(std::slice::from_ref(device), force, |node, names| {
             let part = node.take_part(&names[0], pool)?;
             let open = node.open_pool(pool)?;
             let added = open.pool.add_device(part.member(), Uuid::new_v4(), force);

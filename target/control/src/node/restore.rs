@@ -70,7 +70,7 @@ impl Node {
                 continue;
             }
             let (name, kind) = (known.name.clone(), known.place.kind());
-            let opened = self.bdevs.add(&BdevConfig { name, kind });
+            let opened = self.bdevs.add_on(&BdevConfig { name, kind }, &known.place.terms());
             note(&mut self.troubles.devices, known.name, "device", opened);
         }
     }

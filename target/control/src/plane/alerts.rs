@@ -75,6 +75,15 @@ pub(super) fn all(node: &Node, statuses: &Statuses, now_ms: u64) -> Vec<Alert> {
             "Bring it back: it is looked for every few seconds. Or detach it.",
         );
     }
+    for (name, why) in node.bdevs.failed_drives() {
+        found.add(
+            "drive-failed",
+            Severity::Critical,
+            (ObjectKind::Device, name),
+            format!("The drive of device {name} failed: {why}."),
+            "Put it back, or replace it: one that is back at its place goes on by itself.",
+        );
+    }
     for (name, why) in &troubles.pools {
         found.add(
             "pool-missing",

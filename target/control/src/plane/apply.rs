@@ -143,7 +143,7 @@ impl Run<'_> {
                 // One that is not attached is, for as long as it is looked at.
                 let (name, new) = match attached {
                     Some(name) => (name, false),
-                    None => node.resolve(device)?,
+                    None => node.resolve(device, false)?,
                 };
                 let seen = node.scan(std::slice::from_ref(&name));
                 if new {
@@ -369,10 +369,15 @@ fn declared_devices(view: &View<'_>) -> Vec<DeviceAttach> {
             Some(match &known.place {
                 DevicePlace::Path(path) => {
                     let path = Some(path.display().to_string().parse().ok()?);
-                    DeviceAttach { name, path, bytes: None }
+                    DeviceAttach { name, path, ..DeviceAttach::default() }
                 }
                 DevicePlace::Memory(bytes) => {
-                    DeviceAttach { name, path: None, bytes: Some(*bytes) }
+                    DeviceAttach { name, bytes: Some(*bytes), ..DeviceAttach::default() }
+                }
+                DevicePlace::Drive(drive) => {
+                    let path = Some(drive.place.to_string().parse().ok()?);
+                    let unsafe_no_iommu = drive.unsafe_no_iommu;
+                    DeviceAttach { name, path, unsafe_no_iommu, ..DeviceAttach::default() }
                 }
             })
         })

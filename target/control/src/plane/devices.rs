@@ -5,6 +5,7 @@ use super::{ControlPlane, words};
 use crate::config::BdevKind;
 use crate::node::Node;
 use crate::state::{DevicePlace, KnownDevice};
+use bdev_nvme::Health;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use webui_api::model::{
@@ -16,6 +17,7 @@ fn kind_of(kind: &BdevKind) -> DeviceKind {
     match kind {
         BdevKind::Ram { .. } | BdevKind::Null { .. } => DeviceKind::Memory,
         BdevKind::File { path, .. } => kind_at(path),
+        BdevKind::Nvme { .. } => DeviceKind::Nvme,
         BdevKind::Remote { .. } => DeviceKind::Remote,
         BdevKind::Delay { .. } | BdevKind::Error { .. } => DeviceKind::Layer,
     }
@@ -29,6 +31,7 @@ fn kind_at(path: &Path) -> DeviceKind {
 fn path_of(kind: &BdevKind) -> Option<String> {
     match kind {
         BdevKind::File { path, .. } => Some(path.display().to_string()),
+        BdevKind::Nvme { drive, .. } => Some(drive.to_string()),
         BdevKind::Remote { address, subsystem, nsid, .. } => {
             Some(format!("{address} {subsystem} {nsid}"))
         }
@@ -56,12 +59,15 @@ impl View<'_> {
         let geometry = bdev.geometry();
         let pool = self.member(device)?;
         let (status, reason) = self.device_status(device, pool.as_ref());
+        let drive = self.node.bdevs.drive(device);
+        let (model, serial) = drive.map(|drive| drive.names()).unzip();
         Ok(Device {
             name: name(device)?,
             kind: kind_of(&config.kind),
             path: path_of(&config.kind),
-            model: None,
-            serial: None,
+            drive: drive.map(|drive| drive.describe()),
+            model,
+            serial,
             bytes: geometry.bytes(),
             block_bytes: geometry.block_bytes,
             volatile_cache: geometry.volatile_cache,
@@ -76,13 +82,19 @@ impl View<'_> {
         let (kind, path) = match &known.place {
             DevicePlace::Path(path) => (kind_at(path), Some(path.display().to_string())),
             DevicePlace::Memory(_) => (DeviceKind::Memory, None),
+            DevicePlace::Drive(drive) => (DeviceKind::Nvme, Some(drive.place.to_string())),
+        };
+        let serial = match &known.place {
+            DevicePlace::Drive(drive) => Some(drive.serial.clone()),
+            _ => None,
         };
         Ok(Device {
             name: name(&known.name)?,
             kind,
             path,
+            drive: None,
             model: None,
-            serial: None,
+            serial,
             bytes: 0,
             block_bytes: 4096,
             volatile_cache: false,
@@ -103,6 +115,14 @@ impl View<'_> {
     }
 
     fn device_status(&self, device: &str, pool: Option<&PoolMember>) -> (Status, String) {
+        if let Some(drive) = self.node.bdevs.drive(device) {
+            if let Some(why) = drive.failure() {
+                return (Status::Failed, format!("the drive failed: {why}"));
+            }
+            if drive.health() != Health::Ready {
+                return (Status::Degraded, "its controller is being reset".to_owned());
+            }
+        }
         if let Some(member) = pool {
             let draining = self.statuses.get(member.pool.as_str()).is_some_and(|status| {
                 let here = status.devices.iter().find(|d| u32::from(d.number) == member.number);

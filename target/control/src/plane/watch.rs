@@ -53,6 +53,7 @@ impl ControlPlane {
         let mut seen = locked(&self.seen);
         let now_ms = now_ms();
         seen.connected.looks += 1;
+        node.bdevs.look_after_drives();
         if seen.connected.looks.is_multiple_of(RETRY) && node.retry() {
             let object = Object::new(ObjectKind::Appliance, "");
             let message = "Something that was missing is there again.";

@@ -5,6 +5,7 @@ mod file;
 
 pub use file::{StateError, StateFile};
 
+use crate::config::DrivePlace;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -67,6 +68,20 @@ pub enum DevicePlace {
     Path(PathBuf),
     /// Memory of so many bytes, empty after each start.
     Memory(u64),
+    /// An NVMe drive that we drive ourselves.
+    Drive(KnownDrive),
+}
+
+/// An NVMe drive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownDrive {
+    /// Where it is.
+    pub place: DrivePlace,
+    /// Its serial number: another drive in its place is not taken for it.
+    pub serial: String,
+    /// It was taken without an IOMMU.
+    pub unsafe_no_iommu: bool,
 }
 
 /// A pool.

@@ -49,7 +49,8 @@ enum DeviceAction {
 
 #[derive(Args)]
 struct AttachArgs {
-    /// The path of a file or block device.
+    /// The path of a file or block device, or pci: and the address of an NVMe drive, which is taken
+    /// from the kernel: pci:0000:03:00.0, or pci:0000:03:00.0/2 for its namespace 2.
     #[arg(required_unless_present = "memory")]
     path: Option<String>,
     /// Its name; from the path's last part unless given.
@@ -61,6 +62,12 @@ struct AttachArgs {
     /// Attach memory of this size instead, gone when the appliance ends.
     #[arg(long, value_name = "SIZE", conflicts_with = "path", requires = "name")]
     memory: Option<Size>,
+    /// Take an NVMe drive whatever is on it, and whoever uses it.
+    #[arg(long, requires = "path")]
+    force: bool,
+    /// Take an NVMe drive without an IOMMU: it can then overwrite any memory. For labs.
+    #[arg(long, requires = "path")]
+    unsafe_no_iommu: bool,
 }
 
 /// `forebay device`.
@@ -91,11 +98,15 @@ pub fn run(args: DeviceArgs) -> Result<(), Failure> {
 }
 
 fn attach(c: &Connection, args: AttachArgs) -> Result<(), Failure> {
-    let path = args.path.as_deref().map(absolute).transpose()?;
-    let path = path.map(|text| text.parse::<DeviceRef>()).transpose();
+    let path = args.path.as_deref().map(|text| match text.starts_with("pci:") {
+        true => Ok(text.to_owned()),
+        false => absolute(text),
+    });
+    let path = path.transpose()?.map(|text| text.parse::<DeviceRef>()).transpose();
     let path = path.map_err(|error| Failure::Usage(error.to_string()))?;
     let bytes = args.memory.or(args.size).map(|size| size.0);
-    let request = DeviceAttach { name: args.name, path, bytes };
+    let AttachArgs { name, force, unsafe_no_iommu, .. } = args;
+    let request = DeviceAttach { name, path, bytes, force, unsafe_no_iommu };
     let answer = c.create(&[&"devices"], &request)?;
     c.print(&answer, |d: &Device| match answer.is_new() {
         true => crate::out::line!("Device {} is attached, with {}.", d.name, show::bytes(d.bytes)),
@@ -105,7 +116,8 @@ fn attach(c: &Connection, args: AttachArgs) -> Result<(), Failure> {
 
 /// A device as a person names it: what has a slash is a path, which the appliance wants absolute.
 pub fn reference(text: &str) -> Result<DeviceRef, Failure> {
-    let text = if text.contains('/') { absolute(text)? } else { text.to_owned() };
+    let is_path = text.contains('/') && !text.starts_with("pci:");
+    let text = if is_path { absolute(text)? } else { text.to_owned() };
     text.parse().map_err(|error: webui_api::model::NameError| Failure::Usage(error.to_string()))
 }
 
@@ -143,6 +155,17 @@ fn print(d: &Device) {
     fields.add_if("path", &d.path);
     fields.add_if("model", &d.model);
     fields.add_if("serial", &d.serial);
+    if let Some(drive) = &d.drive {
+        fields.add("firmware", &drive.firmware);
+        fields.add("driver", &drive.driver);
+        fields.add_if("NUMA node", &drive.numa_node);
+        fields.add_if("health", &drive.health);
+        let counts = (drive.resets, drive.timeouts, drive.errors);
+        fields.add(
+            "events",
+            format!("{} resets, {} time-outs, {} errors", counts.0, counts.1, counts.2),
+        );
+    }
     fields.add("size", format!("{} ({} bytes)", show::bytes(d.bytes), d.bytes));
     fields.add("block", format!("{} bytes", d.block_bytes));
     fields.add("volatile cache", show::yes(d.volatile_cache));
@@ -159,6 +182,7 @@ mod tests {
         assert_eq!(reference("nvme0").unwrap().as_str(), "nvme0");
         assert_eq!(reference("/dev/nvme0n1").unwrap().as_str(), "/dev/nvme0n1");
         assert!(reference("./disk.img").unwrap().is_path());
+        assert_eq!(reference("pci:03:00.0/2").unwrap().as_str(), "pci:03:00.0/2");
         assert!(matches!(reference("a b"), Err(Failure::Usage(_))));
     }
 }

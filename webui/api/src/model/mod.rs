@@ -23,7 +23,7 @@ pub use capacity::Capacity;
 pub use declaration::{
     Applied, Change, ChangeAction, Declaration, DeclaredPool, DeclaredSubsystem, DeclaredVolume,
 };
-pub use device::{Device, DeviceAttach, DeviceKind, PoolMember};
+pub use device::{Device, DeviceAttach, DeviceKind, NvmeDrive, PoolMember};
 pub use event::{Alert, Event, EventKind, Severity};
 pub use host::{Controller, ControllerQueue, Host};
 pub use job::{Job, JobKind, JobStatus};

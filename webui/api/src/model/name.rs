@@ -171,19 +171,52 @@ impl TryFrom<String> for HostNqn {
     }
 }
 
-/// A device: the name of one that is attached, or the absolute path of a file or block device.
+/// A device: the name of one that is attached, the absolute path of a file or block device, or the
+/// PCI address of an NVMe drive, as in `pci:0000:03:00.0`, with `/2` behind it for namespace 2.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, min_length = 1, max_length = 1024,
-    pattern = "^(/[!-~]+|[A-Za-z0-9][A-Za-z0-9._-]{0,62})$", example = "/dev/nvme0n1")]
+    pattern = "^(/[!-~]+|[A-Za-z0-9][A-Za-z0-9._-]{0,62}|pci:([0-9a-f]{1,8}:)?[0-9a-f]{1,2}:[01]?[0-9a-f]\\.[0-7](/[1-9][0-9]{0,8})?)$",
+    example = "/dev/nvme0n1")]
 pub struct DeviceRef(String);
 checked!(DeviceRef);
 
 impl DeviceRef {
-    /// Whether it is a path.
+    /// Whether it says where the device is, by path or PCI address: else it is a name.
     pub fn is_path(&self) -> bool {
-        self.0.starts_with('/')
+        self.0.starts_with('/') || self.is_pci()
     }
+
+    /// Whether it is an NVMe drive by its PCI address.
+    pub fn is_pci(&self) -> bool {
+        self.0.starts_with("pci:")
+    }
+}
+
+/// Whether a text is `pci:`, an address as the kernel writes it, and a namespace or none.
+fn is_pci(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("pci:") else { return false };
+    let (address, nsid) = match rest.split_once('/') {
+        Some((address, nsid)) => (address, Some(nsid)),
+        None => (rest, None),
+    };
+    let hex = |part: &str, digits: usize| {
+        let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        (1..=digits).contains(&part.len()) && part.bytes().all(is_hex)
+    };
+    let is_device = |part: &str| hex(part, 1) || (hex(part, 2) && part < "20");
+    let is_nsid = |part: &str| {
+        part.len() <= 9 && !part.starts_with('0') && part.parse::<u32>().is_ok_and(|n| n > 0)
+    };
+    let Some((place, function)) = address.rsplit_once('.') else { return false };
+    let parts: Vec<&str> = place.split(':').collect();
+    let is_place = match parts[..] {
+        [domain, bus, device] => hex(domain, 8) && hex(bus, 2) && is_device(device),
+        [bus, device] => hex(bus, 2) && is_device(device),
+        _ => false,
+    };
+    let is_function = function.len() == 1 && function < "8" && hex(function, 1);
+    is_place && is_function && nsid.is_none_or(|n| is_nsid(n) && !n.starts_with('+'))
 }
 
 impl TryFrom<String> for DeviceRef {
@@ -193,12 +226,12 @@ impl TryFrom<String> for DeviceRef {
             && text.len() <= 1024
             && text.starts_with('/')
             && text.bytes().all(|b| b.is_ascii_graphic());
-        if path || is_name(&text) {
+        if path || is_name(&text) || is_pci(&text) {
             return Ok(Self(text));
         }
         Err(NameError(format!(
-            "\"{}\" is no device: give the name of one that is attached, or an absolute path \
-             without spaces.",
+            "\"{}\" is no device: give the name of one that is attached, an absolute path \
+             without spaces, or pci: and the address of an NVMe drive, as in pci:0000:03:00.0.",
             shown(&text)
         )))
     }

@@ -180,6 +180,7 @@ impl State {
             name: Some(d.name.clone()),
             path: d.path.as_ref().and_then(|p| p.parse().ok()),
             bytes: Some(d.bytes),
+            ..DeviceAttach::default()
         };
         let devices = self.devices.keys().filter_map(|n| self.device(n).ok());
         let pools = self.pools.iter().filter(|(_, p)| p.imported);

@@ -20,6 +20,7 @@ impl State {
             name: name.clone(),
             kind: state.kind,
             path: state.path.clone(),
+            drive: None,
             model: None,
             serial: None,
             bytes: state.bytes,
@@ -79,7 +80,7 @@ impl State {
         if let Some((name, _)) = known {
             return Ok(name.clone());
         }
-        let request = DeviceAttach { name: None, path: Some(reference.clone()), bytes: None };
+        let request = DeviceAttach { path: Some(reference.clone()), ..DeviceAttach::default() };
         self.attach(request).map(|made| made.into_inner().name)
     }
 
