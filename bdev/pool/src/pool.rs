@@ -414,6 +414,16 @@ impl Pool {
         self.call(move |keeper| keeper.drain_device(&name))
     }
 
+    /// Has a device that is being drained stay part of the pool; nothing for one that is not being
+    /// drained. What has been moved stays where it is now.
+    ///
+    /// # Errors
+    /// It is not there, or no part of the pool any more.
+    pub fn keep_device(&self, name: &str) -> Result<(), PoolError> {
+        let name = name.to_owned();
+        self.call(move |keeper| keeper.keep_device(&name))
+    }
+
     /// A volume to open.
     ///
     /// # Errors

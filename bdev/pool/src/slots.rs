@@ -102,6 +102,13 @@ impl Slots {
         }
     }
 
+    /// Takes slots on a device again.
+    pub fn open_device(&mut self, number: u16) {
+        if let Some(device) = self.device(number) {
+            device.open = true;
+        }
+    }
+
     fn device(&mut self, number: u16) -> Option<&mut DeviceSlots> {
         self.devices.iter_mut().find(|device| device.number == number)
     }
@@ -197,6 +204,8 @@ mod tests {
         assert_eq!((slots.take(), slots.free()), (None, 0), "nothing is taken on a closed device");
         slots.give(Slot { device: 0, number: 1 });
         assert_eq!(slots.take(), Some(Slot { device: 0, number: 1 }));
+        slots.open_device(7);
+        assert_eq!(slots.take(), Some(Slot { device: 7, number: 64 }));
     }
 
     proptest! {

@@ -62,6 +62,22 @@ impl Keeper {
         Ok(())
     }
 
+    /// Has a device that is being drained stay. What has moved stays where it is now.
+    pub(crate) fn keep_device(&mut self, name: &str) -> Result<(), PoolError> {
+        let number = self.member(name)?;
+        let record = self.records.devices[&u32::from(number)].clone();
+        if record.state == DeviceState::Member {
+            return Ok(());
+        }
+        let record = DeviceRecord { state: DeviceState::Member, ..record };
+        self.commit(vec![Update::Device(number.into(), Some(record))])?;
+        self.slots.open_device(number);
+        if self.drain.as_ref().is_some_and(|drain| drain.device == number) {
+            self.next_drain();
+        }
+        Ok(())
+    }
+
     /// Goes on with a device that is to be drained.
     pub(super) fn next_drain(&mut self) {
         let mut devices = self.records.devices.iter();
@@ -84,9 +100,11 @@ impl Keeper {
     /// How far draining has come.
     pub(crate) fn draining(&self) -> Option<Progress> {
         let drain = self.drain.as_ref()?;
-        let what = format!("draining device {}", self.members[&drain.device].name);
+        let device = self.members[&drain.device].name.clone();
+        let what = format!("draining device {device}");
         let left = self.slots.taken_on(drain.device);
-        Some(Progress { what, done: drain.total.saturating_sub(left), total: drain.total })
+        let done = drain.total.saturating_sub(left);
+        Some(Progress { what, device: Some(device), done, total: drain.total })
     }
 
     pub(super) fn step_drain(&mut self) -> Result<(), PoolError> {

@@ -95,6 +95,8 @@ impl Kept {
 pub struct Progress {
     /// What it does, in words.
     pub what: String,
+    /// The device that is drained; nothing: deleted data is reclaimed.
+    pub device: Option<String>,
     /// Slots dealt with, of how many.
     pub done: u64,
     /// All of them, as far as is known.

@@ -51,7 +51,7 @@ impl Keeper {
         let left: u64 = apart.clone().map(|(node, _)| self.maps[node].slots()).sum();
         apart.count().checked_sub(1)?;
         let (what, done) = ("reclaiming what was deleted".to_owned(), self.reclaimed.slots);
-        Some(Progress { what, done, total: done + left })
+        Some(Progress { what, device: None, done, total: done + left })
     }
 
     pub(super) fn step_reclaim(&mut self) -> Result<(), PoolError> {

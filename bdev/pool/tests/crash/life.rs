@@ -337,6 +337,44 @@ fn blocks_are_no_larger_than_what_devices_write_atomically() {
 }
 
 #[test]
+fn a_device_that_is_half_drained_can_stay() {
+    let mut machine = Machine::new(&[device(100), device(100)], 4096);
+    let a = make(&mut machine, "a", 96 * MIB);
+    for extent in 0..90 {
+        assert!(write(&machine, a, extent * 256, 3, 1 + extent).is_success());
+    }
+    let before = status(&machine);
+    machine.pool.drain_device("disk0").unwrap();
+    // Its first transaction: most of what the device has.
+    machine.pool.step();
+    let half = status(&machine);
+    assert!(half.devices[1].used > before.devices[1].used, "{half:?}");
+    assert_eq!(half.jobs[0].device.as_deref(), Some("disk0"));
+    machine.pool.keep_device("disk0").unwrap();
+    machine.pool.keep_device("disk1").unwrap();
+    refused(machine.pool.keep_device("disk7"), Kind::NotFound, "\"disk7\"");
+    end_jobs(&machine);
+    let after = status(&machine);
+    assert_eq!(after.devices.len(), 2);
+    assert!(after.devices.iter().all(|device| device.state == DeviceState::Member));
+    assert!(after.jobs.is_empty() && after.devices[0].used > 0);
+    assert_eq!((after.space.used, after.space.total), (before.space.used, before.space.total));
+    (0..90).for_each(|extent| assert_eq!(read(&machine, a, extent * 256, 1), [1 + extent]));
+    close(&machine, a);
+    let b = make(&mut machine, "b", 128 * MIB);
+    let written = (0..105).filter(|extent| write(&machine, b, extent * 256, 1, 5).is_success());
+    assert_eq!(written.count(), 105, "the device is written to again");
+    close(&machine, b);
+    machine.pool.close().unwrap();
+    let (reactor, host) = new_reactor(&machine.rack, TapeJournals::default());
+    machine.reactor = reactor;
+    let members = machine.disks.iter().map(member).collect();
+    machine.pool = Pool::import(members, host).unwrap();
+    let again = status(&machine);
+    assert!(again.devices.iter().all(|device| device.state == DeviceState::Member));
+}
+
+#[test]
 fn devices_that_are_not_ours_are_left_alone() {
     let machine = Machine::new(&[device(10), device(10)], 4096);
     let rack = machine.rack.clone();

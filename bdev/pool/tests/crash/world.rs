@@ -601,8 +601,13 @@ impl World {
         if self.operate(|machine| machine.pool.drain_device(&name)).1.is_none() {
             return;
         }
+        let called_off = self.one_in(4).then(|| self.chance.below(20));
         // Operations go on meanwhile, and until it is done.
         for steps in 0.. {
+            if called_off == Some(steps) {
+                self.operate(|machine| machine.pool.keep_device(&name)).1.expect("takes no space");
+                return;
+            }
             self.write();
             self.machine.turn();
             self.hear();
