@@ -66,8 +66,6 @@ pub enum Command {
     },
     /// Show the counters of a running target.
     Stats(StatsArgs),
-    /// Change a running target through its control socket. It forgets such changes when it ends.
-    Socket(SocketArgs),
     /// Ask a target what it exports.
     Discover(DiscoverArgs),
     /// Show a remote controller and its namespaces.
@@ -95,30 +93,6 @@ impl From<ShellArg> for clap_complete::Shell {
             ShellArg::Fish => clap_complete::Shell::Fish,
         }
     }
-}
-
-/// What to change.
-#[derive(Args)]
-pub struct SocketArgs {
-    /// What.
-    #[command(subcommand)]
-    pub action: SocketAction,
-    /// Whom to ask.
-    #[command(flatten)]
-    pub target: Target,
-}
-
-/// What to change.
-#[derive(Subcommand)]
-pub enum SocketAction {
-    /// Add, remove or look again at block devices.
-    Bdev(BdevArgs),
-    /// Add or remove subsystems.
-    Subsystem(SubsystemArgs),
-    /// Add or remove namespaces.
-    Namespace(NamespaceArgs),
-    /// Let hosts connect to a subsystem, or not.
-    Host(HostArgs),
 }
 
 /// How to run the target. Without any option: a file-backed namespace in the data directory, on
@@ -225,144 +199,6 @@ pub struct StatsArgs {
     /// Whom to ask.
     #[command(flatten)]
     pub target: Target,
-}
-
-/// What to do with block devices.
-#[derive(Args)]
-pub struct BdevArgs {
-    /// What.
-    #[command(subcommand)]
-    pub action: BdevAction,
-}
-
-/// What to do with block devices.
-#[derive(Subcommand)]
-pub enum BdevAction {
-    /// Memory.
-    AddRam {
-        /// Its name.
-        name: String,
-        /// Its size.
-        size: Size,
-        /// Bytes in a block.
-        #[arg(long, default_value_t = 4096)]
-        block: u32,
-    },
-    /// A file or block device.
-    AddFile {
-        /// Its name.
-        name: String,
-        /// Its path.
-        path: PathBuf,
-        /// Size of a file to be made.
-        #[arg(long)]
-        size: Option<Size>,
-        /// Bytes in a block.
-        #[arg(long, default_value_t = 4096)]
-        block: u32,
-    },
-    /// Close one that nobody uses.
-    Remove {
-        /// Its name.
-        name: String,
-    },
-    /// Look at the size again and tell the hosts.
-    Rescan {
-        /// Its name.
-        name: String,
-    },
-}
-
-/// What to do with subsystems.
-#[derive(Args)]
-pub struct SubsystemArgs {
-    /// What.
-    #[command(subcommand)]
-    pub action: SubsystemAction,
-}
-
-/// What to do with subsystems.
-#[derive(Subcommand)]
-pub enum SubsystemAction {
-    /// Export one.
-    Add {
-        /// Its name.
-        nqn: String,
-        /// A host that may connect (repeatable).
-        #[arg(long)]
-        host: Vec<String>,
-        /// Any host may connect.
-        #[arg(long)]
-        allow_any_host: bool,
-        /// A bdev to export in it (repeatable).
-        #[arg(long)]
-        bdev: Vec<String>,
-    },
-    /// Take one away and disconnect its hosts.
-    Remove {
-        /// Its name.
-        nqn: String,
-    },
-}
-
-/// What to do with namespaces.
-#[derive(Args)]
-pub struct NamespaceArgs {
-    /// What.
-    #[command(subcommand)]
-    pub action: NamespaceAction,
-}
-
-/// What to do with namespaces.
-#[derive(Subcommand)]
-pub enum NamespaceAction {
-    /// Export a bdev as a namespace; its hosts see it at once.
-    Add {
-        /// The subsystem.
-        nqn: String,
-        /// The bdev.
-        bdev: String,
-        /// Its number; the first free one unless given.
-        #[arg(long)]
-        nsid: Option<u32>,
-        /// Its UUID; derived unless given.
-        #[arg(long)]
-        uuid: Option<String>,
-    },
-    /// Take a namespace away.
-    Remove {
-        /// The subsystem.
-        nqn: String,
-        /// Its number.
-        nsid: u32,
-    },
-}
-
-/// What to do with the list of hosts.
-#[derive(Args)]
-pub struct HostArgs {
-    /// What.
-    #[command(subcommand)]
-    pub action: HostAction,
-}
-
-/// What to do with the list of hosts.
-#[derive(Subcommand)]
-pub enum HostAction {
-    /// Let a host connect.
-    Add {
-        /// The subsystem.
-        nqn: String,
-        /// The host's NQN.
-        host: String,
-    },
-    /// Do not let a host connect any more, and disconnect it.
-    Remove {
-        /// The subsystem.
-        nqn: String,
-        /// The host's NQN.
-        host: String,
-    },
 }
 
 /// Whom to connect to and as whom.

@@ -1,106 +1,19 @@
-//! Commands to a running target, over its control socket.
+//! `forebay stats`: the counters of a running target, over its control socket.
 
-use crate::cli::{BdevAction, BdevArgs, HostAction, HostArgs, NamespaceAction, NamespaceArgs};
-use crate::cli::{SocketAction, SocketArgs, StatsArgs, SubsystemAction, SubsystemArgs, Target};
+use crate::cli::StatsArgs;
 use crate::table::Table;
-use control::config::{BdevConfig, BdevKind, NamespaceConfig, SubsystemConfig};
-use control::{Answer, Report, Request, ask};
-
-fn tell(target: &Target, request: &Request) -> Result<(), String> {
-    match ask(&target.path(), request)? {
-        Answer::Done(what) => crate::out::line!("{what}"),
-        Answer::Stats(report) => print(&report),
-        Answer::Error(why) => return Err(why),
-    }
-    Ok(())
-}
+use control::{Report, Request, ask};
 
 /// `forebay stats`.
 pub fn stats(args: &StatsArgs) -> Result<(), String> {
-    match ask(&args.target.path(), &Request::Stats)? {
-        Answer::Stats(report) if args.json => {
-            let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-            crate::out::line!("{text}");
-        }
-        Answer::Stats(report) => print(&report),
-        Answer::Done(what) | Answer::Error(what) => return Err(what),
+    let report = ask(&args.target.path(), &Request::Stats)?;
+    if !args.json {
+        print(&report);
+        return Ok(());
     }
+    let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
+    crate::out::line!("{text}");
     Ok(())
-}
-
-/// `forebay socket`.
-pub fn socket(args: &SocketArgs) -> Result<(), String> {
-    let request = match &args.action {
-        SocketAction::Bdev(args) => bdev(args)?,
-        SocketAction::Subsystem(args) => subsystem(args)?,
-        SocketAction::Namespace(args) => namespace(args)?,
-        SocketAction::Host(args) => host(args)?,
-    };
-    tell(&args.target, &request)
-}
-
-fn bdev(args: &BdevArgs) -> Result<Request, String> {
-    let add =
-        |name: &String, kind| Request::BdevAdd { bdev: BdevConfig { name: name.clone(), kind } };
-    let request = match &args.action {
-        BdevAction::AddRam { name, size, block } => {
-            add(name, BdevKind::Ram { size: *size, block: *block })
-        }
-        BdevAction::AddFile { name, path, size, block } => {
-            let path = std::path::absolute(path).map_err(|error| error.to_string())?;
-            add(name, BdevKind::File { path, size: *size, block: *block })
-        }
-        BdevAction::Remove { name } => Request::BdevRemove { name: name.clone() },
-        BdevAction::Rescan { name } => Request::BdevRescan { name: name.clone() },
-    };
-    Ok(request)
-}
-
-fn subsystem(args: &SubsystemArgs) -> Result<Request, String> {
-    let request = match &args.action {
-        SubsystemAction::Add { nqn, host, allow_any_host, bdev } => {
-            if host.is_empty() && !allow_any_host {
-                return Err("Name the hosts that may connect with --host, or open it to any with \
-                            --allow-any-host."
-                    .into());
-            }
-            let namespace =
-                |bdev: &String| NamespaceConfig { bdev: bdev.clone(), nsid: None, uuid: None };
-            let subsystem = SubsystemConfig {
-                nqn: nqn.clone(),
-                serial: None,
-                hosts: host.clone(),
-                allow_any_host: *allow_any_host,
-                namespaces: bdev.iter().map(namespace).collect(),
-            };
-            Request::SubsystemAdd { subsystem }
-        }
-        SubsystemAction::Remove { nqn } => Request::SubsystemRemove { nqn: nqn.clone() },
-    };
-    Ok(request)
-}
-
-fn namespace(args: &NamespaceArgs) -> Result<Request, String> {
-    let request = match &args.action {
-        NamespaceAction::Add { nqn, bdev, nsid, uuid } => Request::NamespaceAdd {
-            nqn: nqn.clone(),
-            namespace: NamespaceConfig { bdev: bdev.clone(), nsid: *nsid, uuid: uuid.clone() },
-        },
-        NamespaceAction::Remove { nqn, nsid } => {
-            Request::NamespaceRemove { nqn: nqn.clone(), nsid: *nsid }
-        }
-    };
-    Ok(request)
-}
-
-fn host(args: &HostArgs) -> Result<Request, String> {
-    let request = match &args.action {
-        HostAction::Add { nqn, host } => Request::HostAdd { nqn: nqn.clone(), host: host.clone() },
-        HostAction::Remove { nqn, host } => {
-            Request::HostRemove { nqn: nqn.clone(), host: host.clone() }
-        }
-    };
-    Ok(request)
 }
 
 /// The report as tables.

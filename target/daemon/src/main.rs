@@ -48,7 +48,6 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Audit(args) => client::audit::run(args),
         Command::Completion { shell } => complete(shell),
         Command::Stats(args) => Ok(live::stats(&args)?),
-        Command::Socket(args) => Ok(live::socket(&args)?),
         Command::Discover(args) => Ok(remote::discover::discover(&args)?),
         Command::Identify(args) => Ok(remote::identify::identify(&args)?),
         Command::Io(args) => Ok(remote::io::io(&args)?),

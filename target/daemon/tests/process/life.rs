@@ -66,22 +66,21 @@ fn a_stop_in_the_middle_of_writes_ends_well() {
 #[test]
 fn namespaces_and_subsystems_come_and_go() {
     let node = Appliance::start(&["--ram", "16MiB"]);
-    good(&node.tell(&["socket", "bdev", "add-ram", "more", "8MiB", "--block", "512"]));
-    let added = good(&node.tell(&["socket", "namespace", "add", NQN, "more"]));
-    assert!(added.contains("Namespace 2"), "{added}");
+    good(&node.ask(&["device", "attach", "--memory", "8MiB", "--name", "more"]));
+    good(&node.ask(&["namespace", "add", NQN, "--device", "more"]));
     good(&node.io(&["write", "--nsid", "2"]));
-    good(&node.io(&["verify", "--nsid", "2", "--size", "512"]));
-    good(&node.tell(&["socket", "namespace", "remove", NQN, "2"]));
+    good(&node.io(&["verify", "--nsid", "2", "--size", "4KiB"]));
+    good(&node.ask(&["namespace", "remove", NQN, "2", "--yes"]));
     assert!(!node.io(&["read", "--nsid", "2"]).status.success(), "it is gone");
-    good(&node.tell(&["socket", "bdev", "remove", "more"]));
+    good(&node.ask(&["device", "detach", "more", "--yes"]));
     let other = "nqn.2026-01.org.example:other";
-    good(&node.tell(&["socket", "subsystem", "add", other, "--host", "nqn.2026-01.org.example:h"]));
-    good(&node.tell(&["socket", "host", "add", other, "nqn.2026-01.org.example:h2"]));
-    good(&node.tell(&["socket", "host", "remove", other, "nqn.2026-01.org.example:h"]));
+    good(&node.ask(&["subsystem", "create", other, "--host", "nqn.2026-01.org.example:h"]));
+    good(&node.ask(&["host", "add", other, "nqn.2026-01.org.example:h2"]));
+    good(&node.ask(&["host", "remove", other, "nqn.2026-01.org.example:h", "--yes"]));
     let stats = node.stats();
     let hosts = &stats["subsystems"].as_array().unwrap().iter().find(|s| s["nqn"] == other);
     assert_eq!(hosts.unwrap()["hosts"], serde_json::json!(["nqn.2026-01.org.example:h2"]));
-    good(&node.tell(&["socket", "subsystem", "remove", other]));
+    good(&node.ask(&["subsystem", "delete", other, "--yes"]));
     good(&node.io(&["write"]));
 }
 
@@ -91,8 +90,8 @@ fn a_file_that_grows_is_larger_for_hosts_after_a_rescan() {
     let path = dir.path().join("disk.img");
     let node = Appliance::start(&["--file", &format!("{}=16MiB", path.display())]);
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(32 << 20).unwrap();
-    let said = good(&node.tell(&["socket", "bdev", "rescan", "file0"]));
-    assert!(said.contains("8192 blocks"), "{said}");
+    let said = good(&node.ask(&["device", "rescan", "file0"]));
+    assert!(said.contains("32.00 MiB"), "{said}");
     good(&node.io(&["write", "--offset", "16MiB", "--length", "16MiB"]));
 }
 

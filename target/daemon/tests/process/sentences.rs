@@ -67,20 +67,19 @@ fn commands_without_a_target_say_where_they_looked() {
 #[test]
 fn changes_that_cannot_be_made_say_why() {
     let node = Appliance::start(&["--ram", "1MiB"]);
-    let cases: [(&[&str], &str); 7] = [
-        (&["socket", "namespace", "add", NQN, "nothing"], "no bdev called \"nothing\""),
-        (&["socket", "namespace", "add", NQN, "ram0"], "in use by namespace 1"),
-        (&["socket", "namespace", "remove", NQN, "7"], "there is no namespace 7"),
+    let cases: [(&[&str], &str); 6] = [
+        (&["namespace", "add", NQN, "--device", "nothing"], "There is no device nothing"),
+        (&["namespace", "add", NQN, "--device", "ram0"], "in use by namespace 1"),
+        (&["namespace", "remove", NQN, "7", "--yes"], "no namespace 7"),
         (
-            &["socket", "namespace", "remove", "nqn.2026-01.org.example:x", "1"],
-            "there is no subsystem",
+            &["namespace", "remove", "nqn.2026-01.org.example:x", "1", "--yes"],
+            "There is no subsystem",
         ),
-        (&["socket", "bdev", "remove", "ram0"], "in use by namespace 1"),
-        (&["socket", "bdev", "rescan", "ram0"], "cannot change"),
-        (&["socket", "subsystem", "add", "nqn.2026-01.org.example:y"], "--allow-any-host"),
+        (&["device", "detach", "ram0", "--yes"], "The configuration file declares device ram0"),
+        (&["subsystem", "delete", NQN, "--yes"], "shows device ram0"),
     ];
     for (args, says) in cases {
-        let output = node.tell(args);
+        let output = node.ask(args);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && text.contains(says), "{args:?}: {text}");
     }
