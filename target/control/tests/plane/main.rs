@@ -5,5 +5,6 @@ mod degraded;
 mod exports;
 mod host;
 mod life;
+mod random;
 mod space;
 mod statistics;
