@@ -113,9 +113,12 @@ impl Node {
         let (name, uuid) = (pool.pool.name().to_owned(), pool.pool.uuid());
         let devices = pool.devices().map(str::to_owned).collect();
         let known = KnownPool { name: name.clone(), uuid, devices };
+        let configured: Vec<String> =
+            self.config.subsystems.iter().map(|subsystem| subsystem.nqn.clone()).collect();
         let kept = self.change_state(|state| {
             state.pools.retain(|other| other.name != name);
             state.pools.push(known);
+            state.pool_is_back(uuid, |nqn| configured.iter().any(|other| other == nqn));
         });
         if let Err(refusal) = kept {
             // Nothing is open in it yet.
@@ -195,8 +198,8 @@ impl Node {
         })
     }
 
-    /// Lets go of a pool, durably: its volumes are not exported any more, and its devices stay
-    /// attached.
+    /// Lets go of a pool, durably: its volumes are not exported until it is imported again, and its
+    /// devices stay attached.
     pub(crate) fn export_pool(&mut self, name: &str, force: bool) -> Result<(), Refusal> {
         if !self.state().pools.iter().any(|known| known.name == name) {
             return Err(Refusal::not_found(format!("There is no pool {name}.")));
@@ -206,20 +209,21 @@ impl Node {
                 "{host} is connected to {source}: disconnect it there, or force the export."
             )));
         }
-        self.forget_namespaces_of(name)?;
-        let Some(pool) = self.pools.remove(name) else {
-            self.troubles.pools.remove(name);
-            return self.change_state(|state| state.pools.retain(|known| known.name != name));
-        };
-        match pool.close() {
-            Ok(devices) => devices.iter().for_each(|device| self.bdevs.release(device)),
-            Err(left) => {
-                let (pool, refusal) = *left;
-                self.pools.insert(name.to_owned(), pool);
-                return Err(refusal);
+        self.serve_no_more(name)?;
+        if let Some(pool) = self.pools.remove(name) {
+            match pool.close() {
+                Ok(devices) => devices.iter().for_each(|device| self.bdevs.release(device)),
+                Err(left) => {
+                    let (pool, refusal) = *left;
+                    self.pools.insert(name.to_owned(), pool);
+                    self.restore_subsystems();
+                    self.restore_namespaces();
+                    return Err(refusal);
+                }
             }
         }
-        self.change_state(|state| state.pools.retain(|known| known.name != name))
+        self.troubles.pools.remove(name);
+        self.change_state(|state| state.let_pool_go(name))
     }
 
     fn first_connected(&self, pool: &str) -> Option<(String, String)> {
@@ -230,10 +234,11 @@ impl Node {
         })
     }
 
-    fn forget_namespaces_of(&mut self, pool: &str) -> Result<(), Refusal> {
+    /// Hosts see nothing of a pool any more; what is wanted stays as it is.
+    fn serve_no_more(&mut self, pool: &str) -> Result<(), Refusal> {
         let of = |known: &&crate::state::KnownNamespace| known.source.pool() == Some(pool);
         let known: Vec<_> = self.state().namespaces.iter().filter(of).cloned().collect();
-        known.iter().try_for_each(|known| self.forget_namespace(known))
+        known.iter().try_for_each(|known| self.close_known(known).map_err(Refusal::in_use))
     }
 
     /// Deletes a pool without volumes: its devices are empty afterwards.

@@ -81,11 +81,15 @@ impl Node {
                 continue;
             }
             let imported = self.import_known(&known);
+            if imported.is_ok() {
+                self.learn_names(&known.name);
+                self.find_moved(&known.name);
+            }
             note(&mut self.troubles.pools, known.name, "pool", imported);
         }
     }
 
-    fn restore_subsystems(&mut self) {
+    pub(crate) fn restore_subsystems(&mut self) {
         for known in self.state().subsystems.clone() {
             if self.registry.subsystem(&known.nqn).is_some() {
                 self.troubles.subsystems.remove(&known.nqn);

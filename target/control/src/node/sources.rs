@@ -115,18 +115,31 @@ impl Node {
         }
     }
 
-    /// Removes a namespace, durably; the subsystem too, if it is the source's own.
-    pub(crate) fn forget_namespace(&mut self, known: &KnownNamespace) -> Result<(), Refusal> {
+    /// Closes a namespace that is wanted; its subsystem too, if it is the source's own.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(crate) fn close_known(&mut self, known: &KnownNamespace) -> Result<(), String> {
         let KnownNamespace { subsystem: nqn, nsid, .. } = known;
         let own = self.state().subsystem(nqn).is_some_and(|subsystem| subsystem.own);
-        let removed = if own && self.registry.subsystem(nqn).is_some() {
+        self.troubles.namespaces.remove(&(nqn.clone(), *nsid));
+        if own {
+            self.troubles.subsystems.remove(nqn);
+        }
+        if own && self.registry.subsystem(nqn).is_some() {
             self.remove_subsystem(nqn)
         } else if self.is_served(known) {
             self.remove_namespace(nqn, *nsid)
         } else {
             Ok(())
-        };
-        self.troubles.namespaces.remove(&(nqn.clone(), *nsid));
+        }
+    }
+
+    /// Removes a namespace, durably; the subsystem too, if it is the source's own.
+    pub(crate) fn forget_namespace(&mut self, known: &KnownNamespace) -> Result<(), Refusal> {
+        let KnownNamespace { subsystem: nqn, nsid, .. } = known;
+        let own = self.state().subsystem(nqn).is_some_and(|subsystem| subsystem.own);
+        let removed = self.close_known(known);
         self.change_state(|state| {
             state.namespaces.retain(|other| (&other.subsystem, other.nsid) != (nqn, *nsid));
             if own {
@@ -136,16 +149,24 @@ impl Node {
         removed.map_err(Refusal::in_use)
     }
 
-    /// Exports a volume or snapshot as `set` says; `own` is the NQN of its own subsystem.
-    pub(crate) fn export(
+    /// Notes, durably, how a source is to be exported: as `set` says, `own` being the NQN of its own
+    /// subsystem. It need not be there yet: if it never comes, a restart forgets the note.
+    ///
+    /// # Errors
+    /// Why it could not be exported so; nothing is noted then.
+    pub(crate) fn intend(
         &mut self,
         source: Source,
         uuid: Uuid,
         own: &str,
         set: &ExportSet,
-    ) -> Result<(), Refusal> {
+    ) -> Result<KnownNamespace, Refusal> {
         if let Some(nqn) = &set.subsystem {
-            return self.want_namespace(nqn.as_str(), None, uuid, source).map(drop);
+            let (subsystem, nsid) = (nqn.to_string(), self.free_nsid(nqn.as_str()));
+            let nsid = nsid.map_err(Refusal::full)?;
+            let known = KnownNamespace { subsystem, nsid, uuid, source };
+            self.change_state(|state| state.namespaces.push(known.clone()))?;
+            return Ok(known);
         }
         if self.registry.subsystem(own).is_some() || self.state().subsystem(own).is_some() {
             return Err(Refusal::exists(format!(
@@ -153,13 +174,53 @@ impl Node {
                  in another one by naming it."
             )));
         }
-        let hosts: Vec<String> = set.hosts.iter().map(ToString::to_string).collect();
-        self.want_subsystem(own, true, hosts, set.allow_any_host)?;
-        if let Err(refusal) = self.want_namespace(own, Some(1), uuid, source) {
-            self.forget_subsystem(own)?;
-            return Err(refusal);
+        let hosts = set.hosts.iter().map(ToString::to_string).collect();
+        let allow_any_host = set.allow_any_host;
+        let subsystem = KnownSubsystem { nqn: own.into(), own: true, hosts, allow_any_host };
+        let known = KnownNamespace { subsystem: own.into(), nsid: 1, uuid, source };
+        self.change_state(|state| {
+            state.subsystems.push(subsystem);
+            state.namespaces.push(known.clone());
+        })?;
+        Ok(known)
+    }
+
+    /// Exports a source as was noted before.
+    ///
+    /// # Errors
+    /// Why not; the note is there still.
+    pub(crate) fn carry_out(&mut self, known: &KnownNamespace) -> Result<(), Refusal> {
+        let nqn = &known.subsystem;
+        if self.registry.subsystem(nqn).is_none()
+            && let Some(subsystem) = self.state().subsystem(nqn).cloned()
+        {
+            let who = hosts(subsystem.allow_any_host, subsystem.hosts);
+            self.make_subsystem(nqn, who).map_err(|why| {
+                Refusal::invalid(format!("Subsystem {nqn} cannot be made: {why}."))
+            })?;
         }
-        Ok(())
+        self.open_known(known).map_err(|why| {
+            Refusal::in_use(format!("The {} cannot be exported: {why}", known.source))
+        })
+    }
+
+    /// Exports a volume or snapshot that is there as `set` says; `own` is the NQN of its own
+    /// subsystem.
+    pub(crate) fn export(
+        &mut self,
+        source: Source,
+        uuid: Uuid,
+        own: &str,
+        set: &ExportSet,
+    ) -> Result<(), Refusal> {
+        let known = self.intend(source, uuid, own, set)?;
+        match self.carry_out(&known) {
+            Ok(()) => Ok(()),
+            Err(refusal) => {
+                self.forget_namespace(&known)?;
+                Err(refusal)
+            }
+        }
     }
 
     /// Adds a subsystem, durably.

@@ -3,7 +3,9 @@
 use super::Node;
 use crate::state::Source;
 use bdev::Bdev;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use uuid::Uuid;
 use webui_api::Refusal;
 
 impl Node {
@@ -39,24 +41,52 @@ impl Node {
         self.tell_of(&bdev).map_err(Refusal::unavailable)
     }
 
-    /// A volume has another name: what is written down for people follows.
-    pub(crate) fn renamed(
-        &mut self,
-        pool: &str,
-        to: &str,
-        volume: uuid::Uuid,
-    ) -> Result<(), Refusal> {
-        self.change_state(|state| {
-            for known in &mut state.namespaces {
-                if let Source::Volume { pool: of, uuid, name }
-                | Source::Snapshot { pool: of, uuid, name, .. } = &mut known.source
-                    && of == pool
-                    && *uuid == volume
-                {
-                    to.clone_into(name);
-                }
+    /// Takes over the names that the volumes of a pool have now: what is written down for people
+    /// follows, here and in the state.
+    pub(crate) fn learn_names(&mut self, pool: &str) {
+        let Some(open) = self.pools.get_mut(pool) else { return };
+        let Ok(status) = open.status() else { return };
+        let names: BTreeMap<Uuid, String> =
+            status.volumes.into_iter().map(|volume| (volume.uuid, volume.name)).collect();
+        open.named(&names);
+        let learned = self.change_state(|state| {
+            let of_it = state.namespaces.iter_mut().filter(|n| n.source.pool() == Some(pool));
+            of_it.for_each(|known| known.source.named(&names));
+        });
+        if let Err(refusal) = learned {
+            // Names there are for people: what is exported is found by its UUID.
+            tracing::warn!(pool, "new names are not written down: {refusal}");
+        }
+    }
+
+    /// Finds the exported snapshots of a pool that another volume has than was written down: it took
+    /// them over, and the appliance ended before that was noted. Whoever takes over snapshots is
+    /// then what their old volume was made from.
+    pub(crate) fn find_moved(&mut self, pool: &str) {
+        let Some(Ok(status)) = self.pools.get(pool).map(|open| open.status()) else { return };
+        let mut moved = Vec::new();
+        for known in &self.state().namespaces {
+            let Source::Snapshot { pool: of, uuid, snapshot, .. } = &known.source else { continue };
+            let has = |volume: &str| {
+                status.snapshots.iter().any(|s| s.volume == volume && s.name == *snapshot)
+            };
+            let Some(was) = status.volumes.iter().find(|v| of == pool && v.uuid == *uuid) else {
+                continue;
+            };
+            let owner = was.origin.as_ref().map(|(owner, _)| owner.as_str());
+            let owner = owner.filter(|owner| !has(&was.name) && has(owner));
+            if let Some(now) = status.volumes.iter().find(|v| Some(v.name.as_str()) == owner) {
+                let (pool, snapshot) = (of.clone(), snapshot.clone());
+                let to =
+                    Source::Snapshot { pool, uuid: now.uuid, name: now.name.clone(), snapshot };
+                moved.push((known.source.clone(), to));
             }
-        })
+        }
+        for (from, to) in moved {
+            if let Err(refusal) = self.snapshot_moved(&from, &to) {
+                tracing::error!("{from} is {to} now, which cannot be noted: {refusal}");
+            }
+        }
     }
 
     /// A snapshot is another volume's now: its export goes on.

@@ -303,11 +303,7 @@ impl Control for ControlPlane {
     }
 
     fn cancel_job(&self, id: u64) -> Answer<Job> {
-        let job = self.job(id)?;
-        Err(Refusal::refused(match job.ended_at_ms {
-            Some(_) => format!("Job {id} has ended."),
-            None => format!("Job {id} cannot be ended: what it does is half done otherwise."),
-        }))
+        self.end_job(id)
     }
 
     fn apply(&self, declaration: Declaration, dry_run: bool) -> Answer<Applied> {

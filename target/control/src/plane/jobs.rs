@@ -3,6 +3,7 @@
 use super::now_ms;
 use bdev_pool::{DeviceState, EXTENT_BYTES, PoolStatus, Progress};
 use std::collections::VecDeque;
+use webui_api::Refusal;
 use webui_api::model::{Job, JobKind, JobStatus, Object, ObjectKind};
 
 /// Jobs that have ended and are still shown.
@@ -103,11 +104,7 @@ impl Jobs {
         let mut turns = Vec::new();
         let draining = status.devices.iter().find(|device| device.state == DeviceState::Draining);
         for progress in &status.jobs {
-            let is_drain = progress.what.starts_with("draining");
-            let device = draining.filter(|_| is_drain).map(|device| device.name.as_str());
-            if is_drain && device.is_none() {
-                continue;
-            }
+            let device = progress.device.as_deref();
             let known = self.entries.iter_mut().find(|entry| {
                 is_running(&entry.job) && entry.pool == pool && entry.device.as_deref() == device
             });
@@ -116,9 +113,7 @@ impl Jobs {
             }
         }
         for entry in self.entries.iter_mut().filter(|e| e.pool == pool && is_running(&e.job)) {
-            let of = |progress: &&Progress| {
-                progress.what.starts_with("draining") == entry.device.is_some()
-            };
+            let of = |progress: &&Progress| progress.device.is_some() == entry.device.is_some();
             let before = entry.job.clone();
             let waits = entry.device.as_ref().is_some_and(|device| {
                 let member = status.devices.iter().find(|other| other.name == *device);
@@ -139,6 +134,32 @@ impl Jobs {
             }
         }
         turns
+    }
+
+    /// What a running job drains: pool and device; why it cannot be ended, of others.
+    pub(super) fn drained_by(&self, id: u64) -> Result<(String, String), Refusal> {
+        let Some(entry) = self.entries.iter().find(|entry| entry.job.id == id) else {
+            return Err(Refusal::not_found(format!("There is no job {id}.")));
+        };
+        match &entry.device {
+            _ if !is_running(&entry.job) => Err(Refusal::refused(format!("Job {id} has ended."))),
+            Some(device) => Ok((entry.pool.clone(), device.clone())),
+            None => Err(Refusal::refused(format!(
+                "Job {id} gives back the space of what was deleted, which is gone: without it the \
+                 space would be nobody's."
+            ))),
+        }
+    }
+
+    /// A job has been ended by an operator.
+    pub(super) fn cancelled(&mut self, id: u64, reason: String) -> Option<Job> {
+        let entry = self.entries.iter_mut().find(|entry| entry.job.id == id)?;
+        let job = &mut entry.job;
+        job.status = JobStatus::Cancelled;
+        job.ended_at_ms = Some(now_ms());
+        job.seconds_left = None;
+        job.reason = reason;
+        Some(job.clone())
     }
 
     /// A job that nobody asked for here.

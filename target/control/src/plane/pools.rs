@@ -216,6 +216,9 @@ impl ControlPlane {
                 return View::of(node)?.pool(pool.as_str()).map(Made::Existing);
             }
             let pool = node.import(request.name.as_ref(), &request.devices)?;
+            node.learn_names(&pool);
+            node.find_moved(&pool);
+            node.restore_subsystems();
             node.restore_namespaces();
             View::of(node)?.pool(&pool).map(Made::New)
         })?;
@@ -301,6 +304,26 @@ impl ControlPlane {
             Ok(locked(&self.seen).jobs.drain(pool.as_str(), &device.name, device.used))
         })?;
         self.done(EventKind::Created, (ObjectKind::Job, job.id), job.reason.clone());
+        Ok(job)
+    }
+
+    /// Ends a job: the device that it drains stays in its pool.
+    pub(super) fn end_job(&self, id: u64) -> Result<Job, Refusal> {
+        self.look();
+        let job = self.with(|node| {
+            let (pool, device) = locked(&self.seen).jobs.drained_by(id)?;
+            let status = node.open_pool(&pool)?.status()?;
+            if !status.devices.iter().any(|other| other.name == device) {
+                return Err(Refusal::refused(format!("Job {id} has ended.")));
+            }
+            node.with_pool(&pool, |pool| pool.keep_device(&device))?;
+            let reason = format!(
+                "somebody ended it: {device} stays in {pool}, and what has moved stays elsewhere"
+            );
+            let ended = locked(&self.seen).jobs.cancelled(id, reason);
+            ended.ok_or_else(|| Refusal::not_found(format!("There is no job {id}.")))
+        })?;
+        self.done(EventKind::Changed, (ObjectKind::Job, job.id), job.reason.clone());
         Ok(job)
     }
 

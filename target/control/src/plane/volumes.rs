@@ -12,7 +12,6 @@ use webui_api::model::{
 };
 use webui_api::{Made, Refusal};
 
-/// A burst of so many seconds at twice the limit is what so many seconds of the limit save up.
 fn to_limits(limits: Limits) -> bdev_pool::Limits {
     bdev_pool::Limits {
         iops: limits.iops.unwrap_or(0),
@@ -161,33 +160,14 @@ impl ControlPlane {
                 limits: to_limits(request.limits),
                 made_s: super::now_ms() / 1000,
             };
-            let uuid = new.uuid;
             check_subsystem(node, request.subsystem.as_ref())?;
-            node.with_pool(pool.as_str(), |pool| pool.create_volume(new))?;
-            self.export_new(node, &volume, uuid, &request.export())?;
+            make_exported(node, &volume, new, &request.export(), |pool, new| {
+                pool.create_volume(new)
+            })?;
             View::of(node)?.volume(&volume).map(Made::New)
         })?;
         self.told_of_new(&made, &volume);
         Ok(made)
-    }
-
-    /// Exports a volume that was just made, or deletes it again.
-    fn export_new(
-        &self,
-        node: &mut Node,
-        volume: &VolumeRef,
-        uuid: Uuid,
-        set: &webui_api::model::ExportSet,
-    ) -> Result<(), Refusal> {
-        let own = Nqn::of_volume(&volume.pool, &volume.volume);
-        let source = source_of(volume, uuid);
-        let exported = node.export(source.clone(), uuid, own.as_str(), set);
-        if exported.is_err() {
-            forget(node, &source);
-            let name = volume.volume.as_str();
-            node.with_pool(volume.pool.as_str(), |pool| pool.delete_volume(name, false))?;
-        }
-        exported
     }
 
     fn told_of_new(&self, made: &Made<Volume>, volume: &VolumeRef) {
@@ -219,12 +199,11 @@ impl ControlPlane {
                 limits: to_limits(request.limits),
                 made_s: super::now_ms() / 1000,
             };
-            let uuid = new.uuid;
             check_subsystem(node, request.subsystem.as_ref())?;
             let (of, at) = (snapshot.volume.as_str(), snapshot.snapshot.as_str());
-            let pool = snapshot.pool.as_str();
-            node.with_pool(pool, |pool| pool.clone_snapshot(of, at, new))?;
-            self.export_new(node, &volume, uuid, &request.export())?;
+            make_exported(node, &volume, new, &request.export(), |pool, new| {
+                pool.clone_snapshot(of, at, new)
+            })?;
             View::of(node)?.volume(&volume).map(Made::New)
         })?;
         self.told_of_new(&made, &volume);
@@ -263,10 +242,10 @@ impl ControlPlane {
     pub(super) fn rename(&self, volume: &VolumeRef, request: &Rename) -> Result<Volume, Refusal> {
         let to = VolumeRef { pool: volume.pool.clone(), volume: request.name.clone() };
         let shown = self.with(|node| {
-            let uuid = View::of(node)?.status_of(volume)?.uuid;
+            View::of(node)?.status_of(volume)?;
             let (pool, name) = (volume.pool.as_str(), volume.volume.as_str());
             node.with_pool(pool, |pool| pool.rename_volume(name, to.volume.as_str()))?;
-            node.renamed(pool, to.volume.as_str(), uuid)?;
+            node.learn_names(pool);
             View::of(node)?.volume(&to)
         })?;
         let message = format!("Volume {volume} is called {to} now.");
@@ -351,6 +330,32 @@ impl ControlPlane {
         self.done(EventKind::Changed, (ObjectKind::Volume, volume), message);
         Ok(outcome)
     }
+}
+
+/// Makes a volume and exports it. How it is exported is noted first: whenever the appliance ends in
+/// between, there is a volume with its export afterwards, or neither.
+fn make_exported(
+    node: &mut Node,
+    volume: &VolumeRef,
+    new: NewVolume,
+    set: &webui_api::model::ExportSet,
+    make: impl FnOnce(&bdev_pool::Pool, NewVolume) -> Result<(), bdev_pool::PoolError>,
+) -> Result<(), Refusal> {
+    let own = Nqn::of_volume(&volume.pool, &volume.volume);
+    let (uuid, name) = (new.uuid, new.name.clone());
+    let source = source_of(volume, uuid);
+    let known = node.intend(source.clone(), uuid, own.as_str(), set)?;
+    if let Err(refusal) = node.with_pool(volume.pool.as_str(), |pool| make(pool, new)) {
+        node.forget_namespace(&known)?;
+        return Err(refusal);
+    }
+    let exported = node.carry_out(&known);
+    if exported.is_err() {
+        node.forget_namespace(&known)?;
+        forget(node, &source);
+        node.with_pool(volume.pool.as_str(), |pool| pool.delete_volume(&name, false))?;
+    }
+    exported
 }
 
 /// What is there already, if it is what was asked for.

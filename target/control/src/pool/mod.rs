@@ -148,6 +148,11 @@ impl OpenPool {
         self.opened.retain(|(known, _)| !known.is(source));
     }
 
+    /// Volumes have these names now.
+    pub(crate) fn named(&mut self, names: &BTreeMap<Uuid, String>) {
+        self.opened.iter_mut().for_each(|(source, _)| source.named(names));
+    }
+
     /// A snapshot is another volume's from now on.
     pub(crate) fn moved(&mut self, source: &Source, to: &Source) {
         for (known, _) in self.opened.iter_mut().filter(|(known, _)| known.is(source)) {

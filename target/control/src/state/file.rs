@@ -111,7 +111,9 @@ fn parse(bytes: &[u8]) -> Result<State, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{DevicePlace, KnownDevice, KnownNamespace, KnownPool, Source};
+    use crate::state::{
+        DevicePlace, KnownDevice, KnownNamespace, KnownPool, KnownSubsystem, Source,
+    };
     use uuid::Uuid;
 
     fn filled() -> State {
@@ -141,6 +143,51 @@ mod tests {
         assert_eq!(*StateFile::open(folder.path()).unwrap().get(), filled());
         let left: Vec<_> = folder.path().read_dir().unwrap().flatten().collect();
         assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn a_pool_that_goes_and_comes_has_its_exports_again_but_for_what_is_taken() {
+        let uuid = Uuid::from_u128(7);
+        let nqn = |name: &str| format!("nqn.2026-01.org.example:{name}");
+        let subsystem = |name: &str, own| KnownSubsystem {
+            nqn: nqn(name),
+            own,
+            hosts: vec!["nqn.2026-01.org.example:host".into()],
+            allow_any_host: false,
+        };
+        let namespace = |of: &str, nsid, number, pool: &str| KnownNamespace {
+            subsystem: nqn(of),
+            nsid,
+            uuid: Uuid::from_u128(number),
+            source: Source::Volume {
+                pool: pool.into(),
+                uuid: Uuid::from_u128(number),
+                name: format!("v{number}"),
+            },
+        };
+        let mut state = filled();
+        state.subsystems = vec![subsystem("own", true), subsystem("shared", false)];
+        state.namespaces = vec![
+            namespace("own", 1, 1, "tank"),
+            namespace("shared", 1, 2, "tank"),
+            namespace("shared", 2, 3, "other"),
+            namespace("shared", 3, 4, "tank"),
+        ];
+        let mut there = state.clone();
+        there.let_pool_go("tank");
+        assert_eq!(there.namespaces, [namespace("shared", 2, 3, "other")]);
+        assert_eq!(there.subsystems, [subsystem("shared", false)]);
+        assert!(there.pools.is_empty());
+        let text = serde_json::to_vec(&there).unwrap();
+        let mut back = parse(&text).unwrap();
+        back.pool_is_back(Uuid::from_u128(8), |_| false);
+        assert_eq!(back, there, "another pool brings nothing back");
+        back.namespaces.push(namespace("shared", 3, 5, "other"));
+        back.pool_is_back(uuid, |_| false);
+        let numbers: Vec<u32> = back.namespaces.iter().map(|known| known.nsid).collect();
+        assert_eq!(numbers, [2, 3, 1, 1], "what has taken a place keeps it");
+        assert_eq!(back.subsystems, [subsystem("shared", false), subsystem("own", true)]);
+        assert!(back.gone.is_empty());
     }
 
     #[test]

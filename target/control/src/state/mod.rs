@@ -7,6 +7,7 @@ pub use file::{StateError, StateFile};
 
 use crate::config::DrivePlace;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -35,6 +36,9 @@ pub struct State {
     /// Where hosts connect.
     #[serde(default)]
     pub listeners: Vec<KnownListener>,
+    /// What was exported of pools that are not imported now: it comes back with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<GonePool>,
 }
 
 impl Default for State {
@@ -46,6 +50,7 @@ impl Default for State {
             subsystems: Vec::new(),
             namespaces: Vec::new(),
             listeners: Vec::new(),
+            gone: Vec::new(),
         }
     }
 }
@@ -94,6 +99,18 @@ pub struct KnownPool {
     pub uuid: Uuid,
     /// The devices it was last seen on, for people.
     pub devices: Vec<String>,
+}
+
+/// A pool that was here, and how its volumes and snapshots were exported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GonePool {
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// Subsystems that were theirs alone.
+    pub subsystems: Vec<KnownSubsystem>,
+    /// Their namespaces.
+    pub namespaces: Vec<KnownNamespace>,
 }
 
 /// A subsystem.
@@ -164,6 +181,15 @@ impl Source {
         }
     }
 
+    /// Takes over the name that its volume has now, by UUID.
+    pub fn named(&mut self, names: &BTreeMap<Uuid, String>) {
+        if let Source::Volume { uuid, name, .. } | Source::Snapshot { uuid, name, .. } = self
+            && let Some(now) = names.get(uuid)
+        {
+            name.clone_from(now);
+        }
+    }
+
     /// Whether both are the same thing, whatever names they had when they were written down.
     pub fn is(&self, other: &Source) -> bool {
         match (self, other) {
@@ -206,6 +232,51 @@ impl State {
     /// The namespace that shows `source`.
     pub fn namespace_of(&self, source: &Source) -> Option<&KnownNamespace> {
         self.namespaces.iter().find(|namespace| namespace.source.is(source))
+    }
+
+    /// Takes out a pool and how what lies in it is exported, which is kept for when the pool is back.
+    pub fn let_pool_go(&mut self, name: &str) {
+        let of_it = |known: &KnownNamespace| known.source.pool() == Some(name);
+        let (namespaces, others) =
+            std::mem::take(&mut self.namespaces).into_iter().partition(of_it);
+        self.namespaces = others;
+        let namespaces: Vec<KnownNamespace> = namespaces;
+        let shows = |nqn: &str| namespaces.iter().any(|known| known.subsystem == nqn);
+        let (subsystems, others) = std::mem::take(&mut self.subsystems)
+            .into_iter()
+            .partition(|known| known.own && shows(&known.nqn));
+        self.subsystems = others;
+        if let Some(at) = self.pools.iter().position(|known| known.name == name) {
+            let uuid = self.pools.remove(at).uuid;
+            self.gone.retain(|gone| gone.uuid != uuid);
+            if !namespaces.is_empty() {
+                self.gone.push(GonePool { uuid, subsystems, namespaces });
+            }
+        }
+    }
+
+    /// A pool is imported: what was exported of it is wanted again, but for what has taken its place
+    /// since.
+    pub fn pool_is_back(&mut self, uuid: Uuid, has_subsystem: impl Fn(&str) -> bool) {
+        let Some(at) = self.gone.iter().position(|gone| gone.uuid == uuid) else { return };
+        let gone = self.gone.remove(at);
+        for known in gone.subsystems {
+            if self.subsystem(&known.nqn).is_none() && !has_subsystem(&known.nqn) {
+                self.subsystems.push(known);
+            }
+        }
+        for known in gone.namespaces {
+            let place = (&known.subsystem, known.nsid);
+            let is_taken = |other: &KnownNamespace| (&other.subsystem, other.nsid) == place;
+            let there =
+                self.subsystem(&known.subsystem).is_some() || has_subsystem(&known.subsystem);
+            if there
+                && !self.namespaces.iter().any(is_taken)
+                && self.namespace_of(&known.source).is_none()
+            {
+                self.namespaces.push(known);
+            }
+        }
     }
 
     /// The subsystem `nqn`.

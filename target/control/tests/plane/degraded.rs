@@ -54,9 +54,10 @@ fn a_device_that_is_missing_is_named_and_all_is_well_when_it_is_back() {
     node.eventually("no alert is left", |node| node.alerts().unwrap().is_empty());
 }
 
-#[test]
-fn a_job_that_cannot_go_on_says_why_and_goes_on_when_it_can() {
-    let dir = Arc::new(tempfile::tempdir().unwrap());
+/// A pool with 16 MiB of a volume on a device whose data cannot be read for so many times, and one
+/// more device. Returns the plane, its folder, and a host that has the volume open.
+fn with_a_bad_device(times: Option<u64>) -> (Arc<ControlPlane>, tempfile::TempDir, Host) {
+    let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path(), ([127, 0, 0, 1], 0).into());
     let size = Size(128 * MIB);
     let ram =
@@ -67,7 +68,7 @@ fn a_job_that_cannot_go_on_says_why_and_goes_on_when_it_can() {
         lba: 17 * MIB / 4096,
         blocks: u64::MAX,
         status: [2, 0x81],
-        count: Some(3),
+        count: times,
     };
     let kind = BdevKind::Error { base: "below".into(), rules: vec![rule] };
     let bad = BdevConfig { name: "bad".into(), kind };
@@ -83,15 +84,45 @@ fn a_job_that_cannot_go_on_says_why_and_goes_on_when_it_can() {
     host.write(1, 0, 16 * MIB);
     let add = DeviceAdd { device: "good".parse().unwrap(), force: false };
     plane.add_device(&name("tank"), add).unwrap();
+    (plane, dir, host)
+}
+
+fn looks_until(plane: &ControlPlane, job: u64, status: JobStatus) {
+    let until = std::time::Instant::now() + crate::appliance::PATIENCE;
+    while plane.job(job).unwrap().status != status {
+        assert!(std::time::Instant::now() < until, "{:?}", plane.job(job));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_job_can_be_ended_and_its_device_stays() {
+    let (plane, _dir, host) = with_a_bad_device(None);
+    refused(plane.cancel_job(99), RefusalKind::NotFound);
     let job = plane.drain_device(&name("tank"), 0).unwrap();
-    let looks_until = |status: JobStatus| {
-        let until = std::time::Instant::now() + crate::appliance::PATIENCE;
-        while plane.job(job.id).unwrap().status != status {
-            assert!(std::time::Instant::now() < until, "{:?}", plane.job(job.id));
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-    };
-    looks_until(JobStatus::Waiting);
+    looks_until(&plane, job.id, JobStatus::Waiting);
+    assert_eq!(plane.pool_device(&name("tank"), 0).unwrap().state, MemberState::Draining);
+    let ended = plane.cancel_job(job.id).unwrap();
+    assert_eq!((ended.status, ended.ended_at_ms.is_some()), (JobStatus::Cancelled, true));
+    assert_eq!(plane.pool_device(&name("tank"), 0).unwrap().state, MemberState::Member);
+    let text = refused(plane.cancel_job(job.id), RefusalKind::Refused);
+    assert!(text.contains("has ended"), "{text}");
+    // It can be asked for again: another job.
+    let again = plane.drain_device(&name("tank"), 0).unwrap();
+    assert_ne!(again.id, job.id);
+    looks_until(&plane, again.id, JobStatus::Waiting);
+    plane.cancel_job(again.id).unwrap();
+    assert_eq!(plane.job(job.id).unwrap().status, JobStatus::Cancelled);
+    assert_eq!(plane.jobs().unwrap().iter().filter(|job| job.ended_at_ms.is_none()).count(), 0);
+    host.end();
+    plane.stop().unwrap();
+}
+
+#[test]
+fn a_job_that_cannot_go_on_says_why_and_goes_on_when_it_can() {
+    let (plane, _dir, mut host) = with_a_bad_device(Some(3));
+    let job = plane.drain_device(&name("tank"), 0).unwrap();
+    looks_until(&plane, job.id, JobStatus::Waiting);
     let stopped = plane.job(job.id).unwrap();
     assert!(
         stopped.reason.contains("has stopped") && stopped.seconds_left.is_none(),
@@ -104,7 +135,7 @@ fn a_job_that_cannot_go_on_says_why_and_goes_on_when_it_can() {
         plane.set_limits(&at("tank", "v"), limits).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    looks_until(JobStatus::Done);
+    looks_until(&plane, job.id, JobStatus::Done);
     host.verify(1, 0, 16 * MIB);
     host.end();
     plane.stop().unwrap();

@@ -1,14 +1,14 @@
 //! Pools and volumes from their making to a restart.
 
 use crate::appliance::{
-    Appliance, at, config, name, new_volume, open_to_all, refused, snapshot_at,
+    Appliance, at, config, host, name, new_volume, open_to_all, refused, snapshot_at,
 };
 use crate::host::Host;
 use bdev::Bdev;
 use control::Node;
 use webui_api::model::{
     DeviceAdd, GroupSnapshotCreate, JobStatus, Limits, MemberState, PoolImport, Rename, Resize,
-    RollBack, SnapshotCreate, VolumeClone,
+    RollBack, SnapshotCreate, SubsystemCreate, VolumeClone, VolumeCreate,
 };
 use webui_api::{Control, Made, RefusalKind};
 
@@ -208,6 +208,77 @@ fn a_pool_goes_to_another_machine() {
     let mut host = Host::connect(two.address, &own("tank", "v"), 1);
     host.verify(1, 0, 8 * MIB);
     host.end();
+}
+
+#[test]
+fn a_pool_that_comes_back_is_exported_as_before() {
+    let node = Appliance::new();
+    node.make_pool("tank", &["a.img"], 128 * MIB);
+    let shared = "nqn.2026-01.org.example:shared";
+    let subsystem =
+        SubsystemCreate { nqn: shared.parse().unwrap(), hosts: vec![], allow_any_host: true };
+    node.create_subsystem(subsystem).unwrap();
+    let of_one = VolumeCreate {
+        hosts: vec![host("nqn.2026-01.org.example:h")],
+        allow_any_host: false,
+        ..new_volume("listed", 8 * MIB)
+    };
+    node.create_volume(&name("tank"), of_one).unwrap();
+    let within = VolumeCreate {
+        subsystem: Some(shared.parse().unwrap()),
+        allow_any_host: false,
+        ..new_volume("within", 8 * MIB)
+    };
+    node.create_volume(&name("tank"), within).unwrap();
+    node.make_volume("tank", "open", 8 * MIB);
+    node.unexport_volume(&at("tank", "open")).unwrap();
+    node.make_volume("tank", "old", 8 * MIB);
+    let snapshot = SnapshotCreate { name: name("s") };
+    node.create_snapshot(&at("tank", "old"), snapshot).unwrap();
+    node.export_snapshot(&snapshot_at("tank", "old", "s"), open_to_all()).unwrap();
+    node.rename_volume(&at("tank", "old"), Rename { name: name("new") }).unwrap();
+    let shown = |node: &Appliance| {
+        let exports = node.volumes(None).unwrap().into_iter().map(|v| (v.name, v.uuid, v.export));
+        let snapshot = node.snapshot(&snapshot_at("tank", "new", "s")).unwrap();
+        (exports.collect::<Vec<_>>(), snapshot.export, node.declaration().unwrap())
+    };
+    let before = shown(&node);
+    node.export_pool(&name("tank"), false).unwrap();
+    let left = node.subsystems().unwrap();
+    assert_eq!(left.len(), 1, "only what is not the pool's alone: {left:?}");
+    assert!(left[0].namespaces.is_empty() && node.alerts().unwrap().is_empty());
+    // Also when the appliance was started again meanwhile.
+    let node = node.again();
+    assert!(node.pools().unwrap().is_empty());
+    assert_eq!(node.subsystems().unwrap().len(), 1);
+    node.import_pool(PoolImport { name: Some(name("tank")), devices: vec![] }).unwrap();
+    assert_eq!(shown(&node), before);
+    let mut host = Host::connect(node.address, &own("tank", "old"), 1);
+    host.write(1, 0, MIB);
+    host.end();
+    let node = node.again();
+    assert_eq!(shown(&node), before);
+}
+
+#[test]
+fn a_volume_that_cannot_be_made_or_noted_leaves_nothing_behind() {
+    let node = Appliance::new();
+    node.make_pool("tank", &["a.img"], 64 * MIB);
+    let state = || std::fs::read(node.file("state.json")).unwrap();
+    let before = state();
+    let thick = VolumeCreate { thick: true, ..new_volume("v", 1 << 30) };
+    refused(node.create_volume(&name("tank"), thick), RefusalKind::Full);
+    assert_eq!(state(), before);
+    // How it is exported is noted before it is made: what cannot be noted is not made.
+    let blocked = node.file("state.json.new");
+    std::fs::create_dir(&blocked).unwrap();
+    refused(node.create_volume(&name("tank"), new_volume("v", MIB)), RefusalKind::Device);
+    assert!(node.volumes(None).unwrap().is_empty());
+    std::fs::remove_dir(&blocked).unwrap();
+    assert!(matches!(
+        node.create_volume(&name("tank"), new_volume("v", MIB)).unwrap(),
+        Made::New(_)
+    ));
 }
 
 #[test]

@@ -32,7 +32,7 @@ enum JobsAction {
         /// Its number.
         id: u64,
     },
-    /// End a job. What it has done stays.
+    /// End a job that drains a device, which stays in its pool; what has moved stays where it is.
     Cancel {
         /// Its number.
         id: u64,
@@ -55,7 +55,7 @@ pub fn run(args: JobsArgs) -> Result<(), Failure> {
             })
         }
         Some(JobsAction::Cancel { id, confirm }) => {
-            confirm.ask(&format!("Job {id} ends; what it has done stays."))?;
+            confirm.ask(&format!("Job {id} ends; what it has moved stays where it is."))?;
             let answer = c.post(&[&"jobs", &id, &"cancel"])?;
             c.print(&answer, |job: &Job| {
                 crate::out::line!("Job {id} is {}: {}", show::word(&job.status), job.reason);

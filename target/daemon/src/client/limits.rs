@@ -37,7 +37,8 @@ pub struct LimitFlags {
     /// Bytes a second, as in 500MB, or none.
     #[arg(long, value_name = "SIZE")]
     pub bandwidth: Option<Limit<Size>>,
-    /// For how many seconds a volume that was idle may go at twice the limit.
+    /// Of what it did not use before, how many seconds' worth of the limits it may use later, at
+    /// any speed.
     #[arg(long, value_name = "SECONDS")]
     pub burst: Option<u32>,
 }

@@ -53,7 +53,12 @@ impl Appliance {
 
     /// Starts one with a configuration file, on a port of the kernel's choice.
     pub fn start_config(file: &Path) -> Appliance {
-        let dir = tempfile::tempdir().expect("a folder");
+        Appliance::start_config_in(tempfile::tempdir().expect("a folder"), file)
+    }
+
+    /// Starts one with a configuration file and its state in `dir`, on a port of the kernel's
+    /// choice.
+    pub fn start_config_in(dir: TempDir, file: &Path) -> Appliance {
         let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
         command.arg("serve").arg("--data-dir").arg(dir.path()).arg("--config").arg(file);
         command.args(["--listen", "127.0.0.1:0", "--api", "127.0.0.1:0"]);

@@ -2,6 +2,7 @@
 
 mod appliance;
 mod bad_peers;
+mod cut_short;
 mod life;
 mod operator;
 mod pools;

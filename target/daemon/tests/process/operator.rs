@@ -86,8 +86,7 @@ fn a_pool_is_exported_imported_and_declared_elsewhere() {
     good(&node, &["pool", "export", "tank", "--yes"]);
     assert!(good(&node, &["pool", "importable"]).contains("tank"));
     good(&node, &["pool", "import", "tank"]);
-    // Who may connect is the appliance's to know, not the pool's: it was forgotten with the pool.
-    good(&node, &["volume", "export", "a", "--allow-any-host"]);
+    // Its volumes are exported as before.
     assert!(io(&node, "verify", "a", "9"));
     let declared = good(&node, &["export"]);
     let file = node.dir.path().join("declared.toml");
