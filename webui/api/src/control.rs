@@ -189,7 +189,9 @@ pub trait Control: Send + Sync + 'static {
     fn jobs(&self) -> Result<Vec<Job>, Refusal>;
     /// One job.
     fn job(&self, id: u64) -> Result<Job, Refusal>;
-    /// Ends a job. What it has done stays. `Refused` for a job that has ended or cannot be ended.
+    /// Ends a job that drains a device: the device stays in its pool, and what has moved stays where
+    /// it is. `Refused` for a job that has ended, and for one that reclaims space: what was deleted
+    /// is gone, and without the job its space would be nobody's.
     fn cancel_job(&self, id: u64) -> Result<Job, Refusal>;
 
     /// Makes what is declared so, or says what it would do. Stops at the first thing that is

@@ -32,7 +32,8 @@ pub struct Limits {
     #[serde(default)]
     #[schema(minimum = 4096, maximum = 1_000_000_000_000_u64)]
     pub bytes_per_second: Option<u64>,
-    /// For how many seconds a volume that was idle may go at twice the limit.
+    /// How much of what it did not use before it may use later, at any speed, in seconds of the
+    /// limits: after a pause, with 10, ten seconds' worth of commands may go at once.
     #[serde(default)]
     #[schema(maximum = 3600)]
     pub burst_seconds: u32,

@@ -108,7 +108,14 @@ fn happenings(table: &mut Table) {
         c.control().job(c.path.id).map(Shown)
     });
     table.plain(
-        post("/api/v1/jobs/{id}/cancel", "cancel_job", OPERATOR, "End a job. What it did stays."),
+        post(
+            "/api/v1/jobs/{id}/cancel",
+            "cancel_job",
+            OPERATOR,
+            "End a job that drains a device: the device stays in its pool, and what has moved stays \
+             where it is. Jobs that reclaim space are refused: what was deleted is gone, and its \
+             space would be nobody's.",
+        ),
         |c: Call<'_, JobPath>| c.control().cancel_job(c.path.id).map(Shown),
     );
 }

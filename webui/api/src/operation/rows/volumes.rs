@@ -83,7 +83,7 @@ fn changes(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes/{volume}/roll-back",
             "roll_back_volume",
             OPERATOR,
-            "Bring it back to a snapshot.",
+            "Bring it back to a snapshot, in one transaction: it is there when this answers.",
         ),
         |c: Call<'_, VolumePath, NoQuery, RollBack>| {
             c.app.control.roll_back(&c.path.into(), c.body).map(Shown)
@@ -94,7 +94,8 @@ fn changes(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes/{volume}/promote",
             "promote_volume",
             OPERATOR,
-            "Turn the line between a clone and its origin round.",
+            "Turn the line between a clone and its origin round, in one transaction and without \
+             copying: it is done when this answers.",
         ),
         |c: Call<'_, VolumePath>| c.app.control.promote(&c.path.into()).map(Shown),
     );
