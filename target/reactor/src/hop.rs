@@ -54,7 +54,9 @@ impl Bdev for Hop {
             opened.set(addr).expect("a hop is opened once");
         }));
         Ok(Box::new(HopChannel {
-            waiting: Slab::new(cx.limit),
+            // Of a thousand volumes most are idle: places for all that may be under way would take
+            // a quarter of a MiB each.
+            waiting: Slab::growing(cx.limit),
             to_home,
             from_home,
             home: self.home.clone(),
