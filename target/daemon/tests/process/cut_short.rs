@@ -74,14 +74,13 @@ fn a_volume_that_is_cut_short_in_its_making_is_exported_or_not_there() {
     std::fs::write(&file, configuration(files.path())).unwrap();
     let mut node = Appliance::start_config(&file);
     shown(&node, &["pool", "create", "tank", "slow"]);
-    let mut there = 0;
-    for round in 0..6 {
+    for round in 0..6_u8 {
         let volume = format!("tank/v{round}");
-        let dir = cut_short(node, &volume, Duration::from_millis(round * 70));
+        let dir = cut_short(node, &volume, Duration::from_millis(u64::from(round) * 70));
         node = Appliance::start_config_in(dir, &file);
         let volumes = shown(&node, &["volume", "list"]);
         let volumes = volumes["items"].as_array().expect("a list");
-        assert!(volumes.len() <= there + 1, "{volumes:?}");
+        assert!(volumes.len() <= usize::from(round) + 1, "{volumes:?}");
         let exported = volumes.iter().filter(|volume| volume["export"]["allow_any_host"] == true);
         assert_eq!(exported.count(), volumes.len(), "round {round}: {volumes:?}");
         let subsystems = shown(&node, &["subsystem", "list"]);
@@ -90,6 +89,5 @@ fn a_volume_that_is_cut_short_in_its_making_is_exported_or_not_there() {
         // The same again makes it so, whatever was left of it.
         shown(&node, &["volume", "create", &volume, "8MiB", "--allow-any-host"]);
         assert_eq!(shown(&node, &["volume", "show", &volume])["export"]["nsid"], 1);
-        there += 1;
     }
 }
