@@ -64,6 +64,8 @@ pub(crate) struct NvmeChannel {
     vector: Option<u16>,
     /// The vector may interrupt.
     is_armed: Cell<bool>,
+    /// How often the drive was out when a Flush last told of it, or the channel was opened.
+    losses: u32,
     /// The data of operations is in these, by number.
     mappings: Vec<Arc<Mapping>>,
 }
@@ -91,6 +93,7 @@ impl NvmeChannel {
             care_ns: cx.now_ns,
             vector,
             is_armed: Cell::new(false),
+            losses: inner.shared.losses(),
             inner,
             namespace,
             ring,
@@ -132,13 +135,24 @@ impl NvmeChannel {
             && io.data.is_aligned(4)
     }
 
+    /// Whether an operation is the first Flush since the drive was out: what its volatile cache held
+    /// may be lost, and whoever relies on the Flush has to know.
+    fn tells_of_loss(&mut self, io: &Io) -> bool {
+        if io.op != Op::Flush || !self.namespace.geometry().volatile_cache {
+            return false;
+        }
+        let losses = self.inner.shared.losses();
+        std::mem::replace(&mut self.losses, losses) != losses
+    }
+
     /// Takes an operation that is not plain.
     #[inline(never)]
     fn submit_unusual(&mut self, io: Io, cx: &mut Cx<'_>) {
         if let Some(status) = self.verdict(&io) {
             return cx.complete(io, status);
         }
-        if self.mode == Mode::Parked && self.is_hopeless() {
+        let is_hopeless = self.mode == Mode::Parked && self.is_hopeless();
+        if self.tells_of_loss(&io) || is_hopeless {
             return cx.complete(io, NO_CONTROLLER);
         }
         if self.mode == Mode::Live && self.waiting.is_empty() && !self.flights.is_full() {
@@ -172,11 +186,14 @@ impl NvmeChannel {
     }
 
     /// Starts what waits, as far as there is place.
-    fn start_waiting(&mut self, now_ns: u64) {
+    fn start_waiting(&mut self, cx: &mut Cx<'_>) {
         while !self.flights.is_full()
             && let Some(io) = self.waiting.pop_front()
         {
-            self.start(io, now_ns);
+            match self.tells_of_loss(&io) {
+                true => cx.complete(io, NO_CONTROLLER),
+                false => self.start(io, cx.now_ns()),
+            }
         }
     }
 
@@ -327,7 +344,7 @@ impl Channel for NvmeChannel {
         }
         if self.mode == Mode::Live {
             if !self.waiting.is_empty() {
-                self.start_waiting(cx.now_ns());
+                self.start_waiting(cx);
             }
             self.ring.ring(&*self.inner.hw);
             work += self.harvest(cx);

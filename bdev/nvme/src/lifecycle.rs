@@ -266,6 +266,7 @@ impl Admin {
         };
         self.refuse_requests(&why);
         if matches!(why, Failure::Gone | Failure::Removed) {
+            self.shared.add_loss();
             self.hw.let_go();
         }
         self.state = State::Dead { why };

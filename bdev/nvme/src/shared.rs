@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     safe: AtomicU32,
     /// No epoch will come after: nothing will ever be done again, until an operator asks.
     dead: AtomicBool,
+    /// How often it was out of the machine, where it has no power: its volatile cache is empty then.
+    losses: AtomicU32,
     pub(crate) counters: Counters,
 }
 
@@ -116,6 +118,15 @@ impl Shared {
     /// Whether commands of `epoch` can no longer touch memory.
     pub(crate) fn is_safe(&self, epoch: u32) -> bool {
         self.safe.load(Ordering::Acquire) > epoch
+    }
+
+    /// It was taken out.
+    pub(crate) fn add_loss(&self) {
+        self.losses.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn losses(&self) -> u32 {
+        self.losses.load(Ordering::Acquire)
     }
 
     pub(crate) fn set_dead(&self, dead: bool) {

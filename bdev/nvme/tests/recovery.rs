@@ -4,7 +4,7 @@
 mod rig;
 mod soft;
 
-use bdev::{Addr, DmaBuf, IoFlags, Op};
+use bdev::{Addr, DmaBuf, DmaSlice, IoFlags, Op};
 use bdev_nvme::{Failure, Health};
 use nvme_spec::Status;
 use rig::Rig;
@@ -153,6 +153,15 @@ fn a_drive_that_the_machine_wants_back_is_let_go_and_goes_on_when_it_returns() {
     rig.turns(100);
     assert_eq!(rig.write(ns, 3, 1, &[7; 512]), Status::SUCCESS);
     assert_eq!(rig.read(ns, 3, 1, 512), (Status::SUCCESS, vec![7; 512]));
+    // It was without power: the next Flush cannot promise what was written before, those after it
+    // can.
+    let flush = |rig: &mut Rig| rig.one(ns, Op::Flush, 0, 0, DmaSlice::EMPTY);
+    assert_eq!(flush(&mut rig), NO_CONTROLLER);
+    assert_eq!(flush(&mut rig), Status::SUCCESS);
+    // A reset keeps the power on.
+    rig.controller.reset(rig.now_ns);
+    rig.turns(100);
+    assert_eq!(flush(&mut rig), Status::SUCCESS);
     assert_eq!(rig.controller.health(), Health::Ready);
     rig.check();
 }

@@ -7,7 +7,7 @@ use crate::ioctl::{
     DeviceInfo, IrqInfo, MOST_VECTORS, MSIX_IRQ, REQUEST_IRQ, RegionInfo, call, drain, eventfd,
     reset, set_vectors,
 };
-use crate::iommu::{AddressSpace, Layout, through_group, through_iommufd};
+use crate::iommu::{AddressSpace, Layout, pci_windows, through_group, through_iommufd};
 use crate::window::Window;
 use bdev::dma::Region;
 use bdev_nvme::{BUS_PAGE_BYTES, Hardware};
@@ -96,7 +96,9 @@ impl VfioFunction {
         let interrupts = interrupts.map_err(|error| failed("its interrupts", error))?;
         let request = eventfd().map_err(|error| failed("its interrupts", error))?;
         open.listen(&request);
-        let held = Mutex::new(Held { layout: Layout::new(), open: Some(open) });
+        let iomem = std::fs::read_to_string(host.path("proc/iomem")).unwrap_or_default();
+        let windows = pci_windows(&iomem);
+        let held = Mutex::new(Held { layout: Layout::new(&windows), open: Some(open) });
         Ok(VfioFunction { registers, interrupts, held, request, way })
     }
 

@@ -7,6 +7,7 @@ use crate::ioctl::{
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
@@ -97,9 +98,14 @@ pub(crate) fn through_iommufd(dev: &Path, name: &str) -> Result<(AddressSpace, F
 }
 
 impl Layout {
-    /// Nothing is mapped.
-    pub(crate) fn new() -> Layout {
-        Layout { free: vec![(FIRST_IOVA, LAST_IOVA - FIRST_IOVA)], mapped: Vec::new() }
+    /// Nothing is mapped. Addresses at which PCI functions answer are left out: a switch may send
+    /// what goes there to them, and never to the IOMMU.
+    pub(crate) fn new(windows: &[RangeInclusive<u64>]) -> Layout {
+        let mut free = vec![(FIRST_IOVA, LAST_IOVA - FIRST_IOVA)];
+        for window in windows {
+            leave_out(&mut free, window);
+        }
+        Layout { free, mapped: Vec::new() }
     }
 
     /// Lets the function reach `bytes` bytes at `address`: where it finds them.
@@ -188,6 +194,30 @@ impl AddressSpace {
     }
 }
 
+/// The addresses at which PCI functions answer, or may later, as `/proc/iomem` names them. Without
+/// privileges it shows no addresses.
+pub(crate) fn pci_windows(iomem: &str) -> Vec<RangeInclusive<u64>> {
+    let window = |line: &str| {
+        let (range, name) = line.split_once(" : ")?;
+        let (first, last) = range.trim().split_once('-')?;
+        let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+        name.starts_with("PCI ").then_some(hex(first)?..=hex(last)?)
+    };
+    iomem.lines().filter_map(window).collect()
+}
+
+/// Takes a window out of the free pieces.
+fn leave_out(free: &mut Vec<(u64, u64)>, window: &RangeInclusive<u64>) {
+    let (begin, end) = (*window.start(), window.end().saturating_add(1));
+    let parts = |&(first, length): &(u64, u64)| {
+        let before = (first, begin.min(first + length).saturating_sub(first));
+        let after_first = end.max(first);
+        let after = (after_first, (first + length).saturating_sub(after_first));
+        [before, after]
+    };
+    *free = free.iter().flat_map(parts).filter(|(_, length)| *length > 0).collect();
+}
+
 /// Takes `bytes` from the first piece that is as long.
 fn take(free: &mut Vec<(u64, u64)>, bytes: u64) -> Option<u64> {
     let at = free.iter().position(|(_, length)| *length >= bytes)?;
@@ -215,6 +245,19 @@ fn give(free: &mut Vec<(u64, u64)>, first: u64, bytes: u64) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn addresses_of_functions_are_left_out() {
+        let iomem = "00001000-0009fbff : System RAM\n80000000-febfffff : PCI Bus 0000:00\n  \
+                     fe000000-fe003fff : 0000:00:03.0\n100000000-1ffffffff : PCI Bus 0000:00\n\
+                     4000000000-47ffffffff : PCI Bus 0000:00\nx-y : PCI nothing\n";
+        let windows = pci_windows(iomem);
+        assert_eq!(windows.len(), 3);
+        let layout = Layout::new(&windows);
+        let (low, high) = (0x2_0000_0000, 0x48_0000_0000);
+        assert_eq!(layout.free, [(low, 0x40_0000_0000 - low), (high, LAST_IOVA - high)]);
+        assert_eq!(Layout::new(&[0..=u64::MAX]).free, []);
+    }
 
     proptest! {
         #[test]

@@ -7,6 +7,7 @@ use bdev_nvme::{Controller, Failure, Hardware, Health, NvmeBdev, Options, Reques
 use nvme_spec::log::{SmartLog, critical_warning};
 use reactor::thread;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use vfio::{Access, Consent, Host, PciAddress, UioFunction, VfioFunction};
@@ -53,6 +54,8 @@ pub(crate) struct Drive {
     function: Option<Arc<VfioFunction>>,
     controller: Controller,
     log: Mutex<HealthLog>,
+    /// How often it came back.
+    returns: AtomicU64,
     /// Why it did not come back when it was last tried.
     absence: Mutex<Option<String>>,
 }
@@ -149,8 +152,9 @@ impl Drives {
             }
         };
         let controller = Controller::new(hardware, Options::default()).map_err(|error| error.0)?;
-        let (log, absence) = (Mutex::default(), Mutex::default());
-        let drive = Drive { address, access, numa_node, function, controller, log, absence };
+        let (log, absence, returns) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
+        let drive =
+            Drive { address, access, numa_node, function, controller, log, returns, absence };
         drive.wait(|health| *health != Health::Starting);
         match drive.controller.health() {
             Health::Ready => Ok(drive),
@@ -188,6 +192,7 @@ impl Drives {
         bound.map_err(|error| error.to_string())?;
         function.reopen(&self.host, drive.address)?;
         drive.controller.reset(thread::clock_ns());
+        drive.returns.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -245,6 +250,11 @@ impl Drive {
             Err(_) => {}
         }
         *absence = ended.err();
+    }
+
+    /// How often it was taken out and came back.
+    pub(crate) fn returns(&self) -> u64 {
+        self.returns.load(Ordering::Relaxed)
     }
 
     /// Why it does nothing, if that is so.

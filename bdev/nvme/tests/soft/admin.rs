@@ -50,6 +50,13 @@ impl Engine {
             admin::GET_LOG_PAGE => Some((self.log(sqe), 0)),
             admin::DOORBELL_BUFFER if self.config.shadows => {
                 let (shadows, events) = sqe.prps();
+                for (what, page) in [("doorbells", shadows), ("event indices", events)] {
+                    let mut bytes = [0; 4096];
+                    assert!(self.bus.read(page, &mut bytes), "the pages are on the bus");
+                    if bytes.iter().any(|byte| *byte != 0) {
+                        self.blame(format!("{what} in memory that are not zero at first"));
+                    }
+                }
                 self.shadows = Some((shadows, events));
                 ok
             }

@@ -49,6 +49,8 @@ pub struct Faults {
     pub busy_to_the_end: bool,
     /// It refuses to make I/O submission queues.
     pub no_queues: bool,
+    /// It looks at doorbells in memory only when it is rung. (No fault, but not what the others do.)
+    pub dozes: bool,
     /// The machine asks for it back, once.
     pub wanted_back: bool,
     /// Its isolation takes this many calls to become certain.
@@ -136,6 +138,8 @@ pub struct Engine {
     pub raised: bool,
     /// Doorbells written, by kind: submission, completion.
     pub doorbells: [u64; 2],
+    /// An I/O submission doorbell was written since it last worked.
+    rung: bool,
     pub aborts: Vec<(u16, u16)>,
     pub resets: u32,
     pub events_wanted: u32,
@@ -169,6 +173,7 @@ impl Engine {
             pending_interrupt: false,
             raised: false,
             doorbells: [0; 2],
+            rung: false,
             aborts: Vec::new(),
             resets: 0,
             events_wanted: 0,
@@ -310,6 +315,7 @@ impl Engine {
             return self.blame("doorbell at no doorbell's place");
         }
         self.doorbells[usize::from(is_cq)] += 1;
+        self.rung |= !is_cq && qid > 0;
         if is_cq {
             self.move_head(qid, value);
         } else if !self.faults.deaf {
@@ -351,8 +357,11 @@ impl Engine {
         if !may_run || self.faults.gone || self.faults.fatal {
             return;
         }
+        let is_awake = std::mem::take(&mut self.rung) || !self.faults.dozes;
         loop {
-            self.look_at_shadows();
+            if is_awake {
+                self.look_at_shadows();
+            }
             let Some((&qid, _)) = self.sqs.iter().find(|(_, sq)| sq.head != sq.tail) else { break };
             self.fetch(qid);
         }

@@ -5,6 +5,7 @@ mod devices;
 mod doors;
 mod pools;
 mod reactors;
+mod reopen;
 mod restore;
 mod sources;
 mod subsystems;
@@ -26,7 +27,7 @@ use nvmf::registry::{Registry, RegistryConfig};
 use nvmf::subsystem::Hosts;
 use nvmf_tcp::{ConnectionLimit, Inbox};
 use reactor::thread;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -54,6 +55,8 @@ pub struct Node {
     pub(crate) doors: Vec<Door>,
     state: StateFile,
     pub(crate) troubles: Troubles,
+    /// Pools that failed and are to be opened again.
+    waiting: BTreeSet<String>,
 }
 
 impl Node {
@@ -96,6 +99,7 @@ impl Node {
             doors: Vec::new(),
             state,
             troubles: Troubles::default(),
+            waiting: BTreeSet::new(),
         };
         let opened = node.open(sockets, &cores, &memory, &plan);
         opened.inspect_err(|_| {

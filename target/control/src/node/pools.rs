@@ -109,7 +109,8 @@ impl Node {
         opened: Result<OpenPool, Refusal>,
         parts: &[Part],
     ) -> Result<(), Refusal> {
-        let pool = opened.inspect_err(|_| self.give_parts(parts))?;
+        let mut pool = opened.inspect_err(|_| self.give_parts(parts))?;
+        pool.returns = self.returns_of(&pool);
         let (name, uuid) = (pool.pool.name().to_owned(), pool.pool.uuid());
         let devices = pool.devices().map(str::to_owned).collect();
         let known = KnownPool { name: name.clone(), uuid, devices };

@@ -75,7 +75,7 @@ impl Node {
         }
     }
 
-    fn restore_pools(&mut self) {
+    pub(super) fn restore_pools(&mut self) {
         for known in self.state().pools.clone() {
             if self.pools.contains_key(&known.name) {
                 continue;

@@ -54,6 +54,11 @@ impl ControlPlane {
         let now_ms = now_ms();
         seen.connected.looks += 1;
         node.bdevs.look_after_drives();
+        for pool in node.reopen_pools() {
+            let object = Object::new(ObjectKind::Pool, &pool);
+            let message = format!("Pool {pool} is open again: a drive of it has come back.");
+            self.publish(EventKind::Changed, Severity::Info, object, message);
+        }
         if seen.connected.looks.is_multiple_of(RETRY) && node.retry() {
             let object = Object::new(ObjectKind::Appliance, "");
             let message = "Something that was missing is there again.";

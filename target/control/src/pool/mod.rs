@@ -39,6 +39,8 @@ pub(crate) struct OpenPool {
     pub pool: Pool,
     lease: Lease,
     media: BTreeMap<String, Arc<BdevMedium>>,
+    /// How often drives of it had come back when it was opened, all together.
+    pub returns: u64,
     /// One bdev for each volume and snapshot that was asked for: channels are found by it.
     opened: Vec<(Source, Arc<VolumeBdev>)>,
 }
@@ -97,7 +99,7 @@ impl OpenPool {
         match open(members, host) {
             Ok(pool) => {
                 let media = parts.iter().map(|part| (part.name.clone(), part.medium.clone()));
-                Ok(OpenPool { pool, lease, media: media.collect(), opened: Vec::new() })
+                Ok(OpenPool { pool, lease, media: media.collect(), returns: 0, opened: Vec::new() })
             }
             Err(error) => {
                 lease.give_back();
@@ -209,7 +211,7 @@ impl OpenPool {
 
     /// Gives back what it has of the reactors: nothing is under way.
     pub(crate) fn let_go(self) -> Vec<String> {
-        let OpenPool { pool, lease, media, opened } = self;
+        let OpenPool { pool, lease, media, opened, .. } = self;
         drop((pool, opened));
         media.values().for_each(|medium| medium.close());
         lease.give_back();
