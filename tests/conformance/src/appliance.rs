@@ -175,23 +175,12 @@ impl Appliance {
         Err(format!("it did not end on SIGTERM:\n{}", self.log_tail()))
     }
 
-    /// Runs the command line of the binary against this appliance; its standard output.
+    /// Runs a command that asks the control socket of this appliance; its standard output.
     ///
     /// # Errors
     /// What it said when it failed.
     pub fn command(&self, words: &[&str]) -> Result<String, String> {
-        let out = Command::new(&self.binary)
-            .args(words)
-            .arg("--control")
-            .arg(self.folder.path().join("control.sock"))
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| format!("{}: {error}", self.binary.display()))?;
-        if out.status.success() {
-            return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
-        }
-        let said = String::from_utf8_lossy(&out.stderr);
-        Err(format!("forebay {}: {}", words.join(" "), said.trim()))
+        self.said(words, "--control", &self.folder.path().join("control.sock"))
     }
 
     /// Runs a command that asks the API of this appliance; its standard output.
@@ -199,10 +188,15 @@ impl Appliance {
     /// # Errors
     /// What it said when it failed.
     pub fn operate(&self, words: &[&str]) -> Result<String, String> {
+        self.said(words, "--data-dir", self.folder.path())
+    }
+
+    /// What a command says of the appliance that `flag` and `place` lead to.
+    fn said(&self, words: &[&str], flag: &str, place: &Path) -> Result<String, String> {
         let out = Command::new(&self.binary)
             .args(words)
-            .arg("--data-dir")
-            .arg(self.folder.path())
+            .arg(flag)
+            .arg(place)
             .stdin(Stdio::null())
             .output()
             .map_err(|error| format!("{}: {error}", self.binary.display()))?;

@@ -143,12 +143,12 @@ const DOCUMENTS: [(&str, &[&str]); 15] = [
 ];
 
 #[test]
-fn linux_6_12() {
+fn backports_6_12() {
     everything(Kernel::Linux6_12);
 }
 
 #[test]
-fn linux_6_1() {
+fn bookworm_6_1() {
     everything(Kernel::Linux6_1);
 }
 

@@ -31,12 +31,12 @@ struct Weight {
 }
 
 #[test]
-fn linux_6_1() {
+fn bookworm_6_1() {
     cycles(Kernel::Linux6_1);
 }
 
 #[test]
-fn linux_6_12() {
+fn backports_6_12() {
     cycles(Kernel::Linux6_12);
 }
 

@@ -64,12 +64,12 @@ const CHECKS: [&str; 16] = [
 ];
 
 #[test]
-fn linux_6_12() {
+fn backports_6_12() {
     injected(Kernel::Linux6_12);
 }
 
 #[test]
-fn linux_6_1() {
+fn bookworm_6_1() {
     injected(Kernel::Linux6_1);
 }
 

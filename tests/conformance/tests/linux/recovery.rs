@@ -60,12 +60,12 @@ const CHECKS: [&str; 13] = [
 ];
 
 #[test]
-fn linux_6_12() {
+fn backports_6_12() {
     killed_and_restarted(Kernel::Linux6_12);
 }
 
 #[test]
-fn linux_6_1() {
+fn bookworm_6_1() {
     killed_and_restarted(Kernel::Linux6_1);
 }
 

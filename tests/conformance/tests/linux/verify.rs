@@ -42,12 +42,12 @@ nsid = 3
 const SECTIONS: usize = 14;
 
 #[test]
-fn linux_6_12() {
+fn backports_6_12() {
     rounds(Kernel::Linux6_12, &["none", "header", "data", "both"]);
 }
 
 #[test]
-fn linux_6_1() {
+fn bookworm_6_1() {
     rounds(Kernel::Linux6_1, &["none", "header", "data", "both"]);
 }
 
