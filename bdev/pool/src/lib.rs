@@ -16,7 +16,6 @@ mod medium;
 mod merge;
 mod pool;
 mod record;
-mod redo;
 mod slots;
 mod state;
 mod store;

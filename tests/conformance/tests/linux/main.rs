@@ -7,9 +7,11 @@ mod admin;
 mod cycles;
 mod drive;
 mod faults;
-mod local_drives;
+mod operator;
 mod recovery;
+mod restarts;
 mod verify;
+mod volumes;
 
 use conformance::appliance::Appliance;
 use conformance::guest::{self, Answer, Extras, Job};
@@ -63,6 +65,15 @@ fn run(
 /// Starts the binary. Fails the test where it does not come up.
 fn start(configuration: &str) -> Appliance {
     match Appliance::start(&format!("{BASE}{configuration}")) {
+        Ok(appliance) => appliance,
+        Err(why) => panic!("{why}"),
+    }
+}
+
+/// Starts the binary with its API, and nothing that is declared in a file. Fails the test where it
+/// does not come up.
+fn start_with_api() -> Appliance {
+    match Appliance::start_with_api(BASE) {
         Ok(appliance) => appliance,
         Err(why) => panic!("{why}"),
     }
