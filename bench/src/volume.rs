@@ -353,7 +353,7 @@ impl Bench {
         }
         for every in COMMITS {
             self.snapshot(std::slice::from_ref(&name), &format!("before-{every}"))?;
-            let (before, count) = (self.medium.written.load(Ordering::Relaxed), 16 * every.max(16));
+            let (before, count) = (self.medium.written.load(Ordering::Relaxed), 64 * every.max(64));
             for written in 1..=count {
                 let place = self.lab.random.below(SPARSE_BYTES / load.payload);
                 self.write(thin, place)?;
@@ -373,7 +373,8 @@ impl Bench {
     /// The longest that no write ended, in ms: undisturbed, and while a snapshot is taken.
     fn pauses(&mut self, name: &str, thin: Addr) -> Result<(), String> {
         let span = Duration::from_millis(300);
-        let places = self.options.mib * MIB / 4096;
+        // Each snapshot makes all that is written after it new: there is room for so many.
+        let places = self.options.mib * MIB / 4096 / (self.options.pairs as u64 + 1);
         let (mut calm, mut disturbed) = (Vec::new(), Vec::new());
         for pair in 0..self.options.pairs {
             calm.push(self.lab.longest_gap(thin, places, span)?);

@@ -59,7 +59,7 @@ fn make(path: &Path) {
     };
     let device = DeviceRecord { uuid: superblock.uuid, slots, state: DeviceState::Member };
     let first = [Update::Device(0, Some(device))];
-    let store = Store::create(medium(path), &superblock, &first).expect("a store");
+    let mut store = Store::create(medium(path), &superblock, &first).expect("a store");
     let rows = (EXTENTS / VOLUMES).div_ceil(EXTENTS_PER_ROW as u64) as u32;
     let mut next = 0;
     for number in 1..=VOLUMES {

@@ -1,6 +1,7 @@
 //! The metadata region of a device as redb's storage (`FORMAT.md`, "The metadata store").
 
 use crate::medium::{BLOCK_BYTES, Medium};
+use crate::redo::LOG_BYTES;
 use crate::superblock::Superblock;
 use std::collections::BTreeMap;
 use std::io;
@@ -71,6 +72,21 @@ impl Region {
         self.state().superblock.clone()
     }
 
+    /// Reads whole blocks of the redo log.
+    pub(crate) fn read_log(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        self.medium.read(self.log_place() + at, into)
+    }
+
+    /// Writes a record, whole blocks, to the redo log, and makes it durable.
+    pub(crate) fn write_log(&self, at: u64, record: &[u8]) -> io::Result<()> {
+        self.medium.write(&[(self.log_place() + at, record)])?;
+        self.medium.flush()
+    }
+
+    fn log_place(&self) -> u64 {
+        REGION_OFFSET + store_bytes(self.state().superblock.metadata_bytes)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // The thread that panicked has left nothing half done: every change here is one step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -117,6 +133,11 @@ impl Region {
         state.superblock = next;
         Ok(())
     }
+}
+
+/// Bytes of a metadata region that the store may use: the redo log lies behind them.
+pub(crate) fn store_bytes(metadata_bytes: u64) -> u64 {
+    metadata_bytes.saturating_sub(LOG_BYTES)
 }
 
 /// The parts of `bytes` by block: its number, the part of it, and the part of `bytes`.
@@ -191,7 +212,7 @@ impl Region {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.state();
-        if len > state.superblock.metadata_bytes {
+        if len > store_bytes(state.superblock.metadata_bytes) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         if len > state.length {
@@ -251,7 +272,7 @@ mod tests {
 
     /// A region full of what others left there.
     fn region() -> Arc<Region> {
-        let bytes = REGION_OFFSET + REGION_BYTES;
+        let bytes = REGION_OFFSET + REGION_BYTES + LOG_BYTES;
         let medium = FileMedium::new(tempfile::tempfile().unwrap(), bytes);
         medium.write(&[(0, &vec![0xa5; bytes as usize])]).unwrap();
         let superblock = Superblock {
@@ -261,7 +282,7 @@ mod tests {
             sequence: 0,
             data_offset: bytes,
             slots: 0,
-            metadata_bytes: REGION_BYTES,
+            metadata_bytes: REGION_BYTES + LOG_BYTES,
             metadata_generation: 1,
             metadata_length: 0,
             name: "unit".to_owned(),

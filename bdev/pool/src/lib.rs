@@ -16,6 +16,7 @@ mod medium;
 mod merge;
 mod pool;
 mod record;
+mod redo;
 mod slots;
 mod state;
 mod store;

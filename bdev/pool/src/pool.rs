@@ -161,7 +161,7 @@ impl Pool {
         let with = members.values().max_by_key(|member| member.superblock.metadata_generation);
         let with = with.ok_or_else(|| PoolError::new(Kind::Invalid, "No device was named."))?;
         let store = Store::open(with.medium.clone(), with.superblock.clone());
-        let store = store.map_err(|error| match error {
+        let mut store = store.map_err(|error| match error {
             StoreError::None => PoolError::new(
                 Kind::Device,
                 "None of these devices has the pool's metadata: name all devices of the pool. If \
@@ -171,7 +171,7 @@ impl Pool {
         })?;
         let mut contents = store.load().map_err(|error| store_error(&error))?;
         complete(&mut members, &contents)?;
-        begin_session(&members, &store, &mut contents, host.journals.as_deref())?;
+        begin_session(&members, &mut store, &mut contents, host.journals.as_deref())?;
         Pool::start(store, members, contents, host)
     }
 
@@ -487,7 +487,7 @@ fn complete(members: &mut BTreeMap<u16, Member>, contents: &Contents) -> Result<
 /// What a process that was killed knew becomes durable, and its journals are no one's any more.
 fn begin_session(
     members: &BTreeMap<u16, Member>,
-    store: &Store,
+    store: &mut Store,
     contents: &mut Contents,
     journals: Option<&dyn Journals>,
 ) -> Result<(), PoolError> {

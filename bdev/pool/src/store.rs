@@ -4,6 +4,7 @@ use crate::backend::{Backend, Region};
 use crate::entry::{EXTENTS_PER_ROW, NotARow, Row, Slot};
 use crate::medium::Medium;
 use crate::record::{DeviceRecord, NodeRecord, NodeState, VolumeRecord};
+use crate::redo::RedoLog;
 use crate::superblock::{EXTENT_BYTES, Superblock};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
@@ -15,8 +16,14 @@ use std::sync::Arc;
 const DEVICES: TableDefinition<u32, &[u8]> = TableDefinition::new("devices");
 const VOLUMES: TableDefinition<u64, &[u8]> = TableDefinition::new("volumes");
 const NODES: TableDefinition<u64, &[u8]> = TableDefinition::new("nodes");
-const SESSION: TableDefinition<u32, u64> = TableDefinition::new("session");
+const NUMBERS: TableDefinition<u32, u64> = TableDefinition::new("numbers");
 const MAP: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("map");
+
+/// In `numbers`: how often the pool was opened.
+const SESSION: u32 = 0;
+
+/// In `numbers`: the last record of the redo log that the store has.
+const REDONE: u32 = 1;
 
 /// What redb keeps in memory of the store, in bytes: the branches of the map of a large pool. The
 /// map itself is in memory elsewhere.
@@ -94,6 +101,7 @@ pub struct Contents {
 pub struct Store {
     db: Database,
     region: Arc<Region>,
+    log: RedoLog,
 }
 
 impl Store {
@@ -110,8 +118,10 @@ impl Store {
         let nothing =
             Superblock { metadata_length: 0, metadata_generation: 0, ..superblock.clone() };
         let region = Region::new(medium, nothing);
-        let store = Store::over(region)?;
-        store.commit(first)?;
+        let db = database(&region)?;
+        let log = RedoLog::new(region.clone(), 0);
+        let mut store = Store { db, region, log };
+        store.transact(first)?;
         store.region.publish(superblock.metadata_generation).map_err(StoreError::Device)?;
         Ok(store)
     }
@@ -123,14 +133,14 @@ impl Store {
     pub fn open(medium: Arc<dyn Medium>, superblock: Superblock) -> Result<Store, StoreError> {
         match superblock.metadata_generation {
             0 => Err(StoreError::None),
-            _ => Store::over(Region::new(medium, superblock)),
+            _ => {
+                let region = Region::new(medium, superblock);
+                let db = database(&region)?;
+                let redone = number(&db.begin_read()?, REDONE)?;
+                let log = RedoLog::open(region.clone(), redone).map_err(StoreError::Device)?;
+                Ok(Store { db, region, log })
+            }
         }
-    }
-
-    fn over(region: Arc<Region>) -> Result<Store, StoreError> {
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES);
-        Ok(Store { db: builder.create_with_backend(Backend(region.clone()))?, region })
     }
 
     /// Writes the superblock of its device, which it writes now and then itself, with a change in
@@ -142,19 +152,31 @@ impl Store {
         self.region.change_superblock(change)
     }
 
-    /// Closes it. Returns the superblock of its device.
-    pub(crate) fn close(self) -> Superblock {
-        let Store { db, region } = self;
+    /// Closes it, with nothing left in its redo log. Returns the superblock of its device.
+    ///
+    /// # Errors
+    /// As of [`Store::commit`].
+    pub(crate) fn close(mut self) -> Result<Superblock, StoreError> {
+        self.transact(&[])?;
+        let Store { db, region, .. } = self;
         drop(db);
-        region.superblock()
+        Ok(region.superblock())
     }
 
-    /// Makes all of `updates` durable, or none.
+    /// Makes all of `updates` durable, or none. Some rows go to the redo log, everything else into
+    /// a transaction, with what the log has.
     ///
     /// # Errors
     /// The device's, or redb's: then the store is as before, or as after, and has to be opened
     /// anew.
-    pub fn commit(&self, updates: &[Update]) -> Result<(), StoreError> {
+    pub fn commit(&mut self, updates: &[Update]) -> Result<(), StoreError> {
+        match self.log.append(updates).map_err(StoreError::Device)? {
+            true => Ok(()),
+            false => self.transact(updates),
+        }
+    }
+
+    fn transact(&mut self, updates: &[Update]) -> Result<(), StoreError> {
         let mut transaction = self.db.begin_write()?;
         // A crash is followed by an open in milliseconds, for one more flush a commit.
         transaction.set_quick_repair(true);
@@ -163,20 +185,23 @@ impl Store {
             let mut volumes = transaction.open_table(VOLUMES)?;
             let mut nodes = transaction.open_table(NODES)?;
             let mut map = transaction.open_table(MAP)?;
+            let mut numbers = transaction.open_table(NUMBERS)?;
+            for (key, row) in self.log.rows() {
+                put_row(&mut map, key, row)?;
+            }
+            numbers.insert(REDONE, self.log.last())?;
             for update in updates {
                 match update {
-                    Update::Session(session) => {
-                        drop(transaction.open_table(SESSION)?.insert(0, session)?)
-                    }
+                    Update::Session(session) => drop(numbers.insert(SESSION, session)?),
                     Update::Device(number, record) => put(&mut devices, *number, record)?,
                     Update::Volume(number, record) => put(&mut volumes, *number, record)?,
                     Update::Node(number, record) => put(&mut nodes, *number, record)?,
-                    Update::Row(key, row) if row.is_empty() => drop(map.remove(key)?),
-                    Update::Row(key, row) => drop(map.insert(key, &row.encode()[..])?),
+                    Update::Row(key, row) => put_row(&mut map, key, row)?,
                 }
             }
         }
         transaction.commit()?;
+        self.log.clear();
         Ok(())
     }
 
@@ -187,11 +212,7 @@ impl Store {
     pub fn load(&self) -> Result<Contents, StoreError> {
         let transaction = self.db.begin_read()?;
         let mut contents = Contents {
-            session: match transaction.open_table(SESSION) {
-                // Pools made before there were journals have none.
-                Err(redb::TableError::TableDoesNotExist(_)) => 0,
-                table => table?.get(0)?.map_or(0, |session| session.value()),
-            },
+            session: number(&transaction, SESSION)?,
             devices: records(&transaction.open_table(DEVICES)?, "devices")?,
             volumes: records(&transaction.open_table(VOLUMES)?, "volumes")?,
             nodes: records(&transaction.open_table(NODES)?, "nodes")?,
@@ -204,8 +225,37 @@ impl Store {
             })?;
             contents.rows.insert(key.value(), row);
         }
+        for (key, row) in self.log.rows() {
+            contents.apply(&Update::Row(*key, row.clone()));
+        }
         Ok(contents)
     }
+}
+
+fn database(region: &Arc<Region>) -> Result<Database, StoreError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    Ok(builder.create_with_backend(Backend(region.clone()))?)
+}
+
+fn number(transaction: &redb::ReadTransaction, which: u32) -> Result<u64, StoreError> {
+    match transaction.open_table(NUMBERS) {
+        // A pool that was made before there were any.
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
+        table => Ok(table?.get(which)?.map_or(0, |number| number.value())),
+    }
+}
+
+fn put_row(
+    map: &mut redb::Table<'_, RowKey, &'static [u8]>,
+    key: &RowKey,
+    row: &Row,
+) -> Result<(), StoreError> {
+    match row.is_empty() {
+        true => drop(map.remove(key)?),
+        false => drop(map.insert(key, &row.encode()[..])?),
+    }
+    Ok(())
 }
 
 fn put<K: redb::Key + for<'a> std::borrow::Borrow<K::SelfType<'a>> + 'static, R: Serialize>(

@@ -114,10 +114,10 @@ impl Superblock {
     /// # Errors
     /// What is there instead.
     pub fn read(medium: &dyn Medium) -> Result<Superblock, SuperblockError> {
-        let mut head = vec![0; HEAD_BYTES.min(medium.bytes() as usize)];
-        let whole = head.len() - head.len() % BLOCK_BYTES;
-        medium.read(0, &mut head[..whole]).map_err(SuperblockError::Device)?;
-        let copies = head.chunks_exact(BLOCK_BYTES).take(COPIES as usize);
+        let blocks = (medium.bytes() / BLOCK_BYTES as u64).min(COPIES) as usize;
+        let mut copies = vec![0; blocks * BLOCK_BYTES];
+        medium.read(0, &mut copies).map_err(SuperblockError::Device)?;
+        let copies = copies.chunks_exact(BLOCK_BYTES);
         let (mut best, mut unknown) = (None::<Superblock>, None);
         for copy in copies {
             match Superblock::decode(copy) {
@@ -131,7 +131,7 @@ impl Superblock {
         match (best, unknown) {
             (Some(block), _) => Ok(block),
             (None, Some(format)) => Err(SuperblockError::Format(format)),
-            (None, None) if head.iter().all(|byte| *byte == 0) => Err(SuperblockError::Empty),
+            (None, None) if is_empty(medium)? => Err(SuperblockError::Empty),
             (None, None) => Err(SuperblockError::Foreign),
         }
     }
@@ -204,6 +204,14 @@ impl Superblock {
 }
 
 /// CRC32C of all but the last field.
+/// Whether the first MiB of a device, or all of a smaller one, is zeros.
+fn is_empty(medium: &dyn Medium) -> Result<bool, SuperblockError> {
+    let bytes = HEAD_BYTES.min(medium.bytes() as usize);
+    let mut head = vec![0; bytes - bytes % BLOCK_BYTES];
+    medium.read(0, &mut head).map_err(SuperblockError::Device)?;
+    Ok(head.chunks_exact(BLOCK_BYTES).all(|block| *block == [0; BLOCK_BYTES]))
+}
+
 fn crc(bytes: &[u8]) -> u32 {
     checksum(CrcAlgorithm::Crc32Iscsi, &bytes[..BLOCK_BYTES - 4]) as u32
 }

@@ -16,7 +16,7 @@ use support::tape::{PowerCuts, Tape};
 use uuid::Uuid;
 
 const MIB: usize = 1 << 20;
-const REGION_BYTES: usize = 3 * MIB;
+const REGION_BYTES: usize = 4 * MIB;
 
 fn env(name: &str, default: u64) -> u64 {
     let text = std::env::var(name).ok();
@@ -184,7 +184,7 @@ fn run(seed: u64, commits: usize, lies: bool) -> Run {
 /// store.
 fn look(image: Vec<u8>, may_be_none: bool, allowed: &[&Contents]) -> Result<(), String> {
     let tape = Arc::new(Tape::new(image));
-    let store = match open(&tape) {
+    let mut store = match open(&tape) {
         Err(StoreError::None) if may_be_none => return Ok(()),
         store => store.map_err(|error| error.to_string())?,
     };
@@ -277,7 +277,7 @@ fn what_is_not_a_pools_is_said() {
 fn a_full_region_is_an_error_and_what_was_committed_stays() {
     let tape = Arc::new(Tape::new(device()));
     let mut changes = Changes::new(3);
-    let store = create(&tape, &mut changes);
+    let mut store = create(&tape, &mut changes);
     let mut kept = changes.contents.clone();
     let full = (0..4000).any(|_| {
         let updates = changes.next();
@@ -288,7 +288,7 @@ fn a_full_region_is_an_error_and_what_was_committed_stays() {
         }
         full
     });
-    assert!(full, "400 rows of many nodes do not fit into 3 MiB");
+    assert!(full, "400 rows of many nodes do not fit into 4 MiB with a redo log of one");
     drop(store);
     assert_eq!(open(&tape).unwrap().load().unwrap(), kept);
 }

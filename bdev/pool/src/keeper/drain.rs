@@ -1,6 +1,7 @@
 //! A device is drained: everything on it moves elsewhere, the metadata last, and it is nobody's.
 
 use super::{Keeper, Progress};
+use crate::backend::store_bytes;
 use crate::entry::{Entry, Slot};
 use crate::error::{Kind, PoolError};
 use crate::medium::BLOCK_BYTES;
@@ -247,8 +248,8 @@ impl Keeper {
         let roomy = others.max_by_key(|(_, member)| member.superblock.metadata_bytes);
         let to = roomy.map(|(number, _)| *number).expect("checked when it began");
         let store = self.store.take().expect("open while it is kept");
-        let source = store.close();
-        let moved = self.copy_metadata(&source, from, to);
+        let source = store.close().map_err(|error| error.to_string());
+        let moved = source.and_then(|source| self.copy_metadata(&source, from, to));
         if let Err(why) = &moved {
             self.failed = Some(format!("The pool's metadata could not be moved: {why}."));
         }
@@ -264,7 +265,7 @@ impl Keeper {
         let io = |error: std::io::Error| error.to_string();
         let (old, new) = (&self.members[&from], &self.members[&to]);
         let length = source.metadata_length.next_multiple_of(BLOCK_BYTES as u64);
-        if length > new.superblock.metadata_bytes {
+        if length > store_bytes(new.superblock.metadata_bytes) {
             return Err(format!("device {} has too small a place for it", new.name));
         }
         let mut at = 0;

@@ -21,7 +21,7 @@ use crate::store::{Contents, Store, Update};
 use crate::superblock::Superblock;
 use crate::volume::NodeMap;
 use bdev::Bdev;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 
@@ -125,6 +125,8 @@ pub(crate) struct Keeper {
     /// Transactions of the store since the pool was opened.
     pub commits: u64,
     pub failed: Option<String>,
+    /// Volumes that may have slots in stock.
+    stocked: BTreeSet<ViewId>,
     /// A volume was refused a slot, and none was handed out since.
     pub full: bool,
     /// Numbers of volumes and nodes.
@@ -179,6 +181,7 @@ impl Keeper {
             batch: Vec::new(),
             commits: 0,
             failed: None,
+            stocked: BTreeSet::new(),
             full: false,
             next,
             next_home: 0,
@@ -303,7 +306,7 @@ impl Keeper {
             return Err(PoolError::new(Kind::Device, why.clone()));
         }
         let done = self.flush_devices().and_then(|()| {
-            let store = self.store.as_ref().expect("open while it is kept");
+            let store = self.store.as_mut().expect("open while it is kept");
             store.commit(updates).map_err(|error| error.to_string())
         });
         done.map_err(|error| {

@@ -127,6 +127,9 @@ impl Keeper {
                 false => tracing::info!("the pool has space again"),
             }
         }
+        if !slots.is_empty() {
+            self.stocked.insert(view);
+        }
         let kept = self.views.get_mut(&view).expect("as its record");
         kept.held += slots.len() as u64;
         kept.view.post(Mail::Granted(slots));
@@ -134,9 +137,13 @@ impl Keeper {
 
     /// Takes back what volumes have in stock, all or all but one.
     pub(super) fn collect_stocks(&mut self, but: Option<ViewId>) {
-        let others: Vec<ViewId> = self.records.volumes.keys().copied().collect();
+        let there = |id: &ViewId| self.records.volumes.contains_key(id) && Some(*id) != but;
+        let others: Vec<ViewId> = self.stocked.iter().copied().filter(there).collect();
+        // A pool that is full is asked for slots by every write that fails: there is nothing to
+        // collect then, and nobody is asked.
+        self.stocked.retain(|id| Some(*id) == but);
         let mut asked = Vec::new();
-        for id in others.into_iter().filter(|id| Some(*id) != but) {
+        for id in others {
             asked.push((id, self.begin_with(id, |state| state.give_stock())));
         }
         for (id, answer) in asked {

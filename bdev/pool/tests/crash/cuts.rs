@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 const REOPEN: u64 = 150;
 
 /// After one action to a device in so many, and after each to a journal, the process is killed.
-const KILL: u64 = 4;
+const KILL: u64 = 8;
 
 fn node_map(contents: &Contents, node: u64) -> NodeMap {
     let rows = contents.rows.range((node, 0)..=(node, u32::MAX));

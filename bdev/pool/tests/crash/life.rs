@@ -1,8 +1,9 @@
 //! What an operator does with a pool, one thing after the other.
 
-use crate::disk::{Disk, Rack};
+use crate::disk::{Disk, Kills, Rack};
 use crate::journals::TapeJournals;
-use crate::machine::{Machine, member, new_reactor, pattern, values};
+use crate::machine::{Machine, host_without_reactors, member, new_reactor, pattern, values};
+use crate::support::chance::Chance;
 use bdev::{Addr, Bdev, Op};
 use bdev_pool::{
     DeviceState, Found, Kind, Limits, Medium, NewVolume, Pool, PoolError, PoolStatus, probe,
@@ -372,6 +373,48 @@ fn a_device_that_is_half_drained_can_stay() {
     machine.pool = Pool::import(members, host).unwrap();
     let again = status(&machine);
     assert!(again.devices.iter().all(|device| device.state == DeviceState::Member));
+}
+
+#[test]
+fn a_journal_counts_for_the_session_after_its_own_and_no_other() {
+    let devices = [device(10)];
+    let mut machine = Machine::new(&devices, 4096);
+    let a = make(&mut machine, "a", MIB);
+    assert!(write(&machine, a, 0, 1, 1).is_success());
+    let log = std::mem::take(&mut machine.rack.lock().unwrap().log);
+    let (images, left) = Kills::new(&log, 1).at(log.len(), &mut Chance::new(1));
+
+    let killed = Machine::import(&devices, images.clone(), left.clone());
+    assert_eq!(read(&killed, open(&killed, "a"), 0, 1), [1]);
+
+    // Opened on another machine, which does not have the journal, it goes on without.
+    let elsewhere = Machine::import(&devices, images, Vec::new());
+    let a = open(&elsewhere, "a");
+    assert_eq!(read(&elsewhere, a, 0, 1), [0]);
+    assert!(write(&elsewhere, a, 0, 1, 2).is_success());
+    assert!(elsewhere.one(a, Op::Flush, (0, 0, 4096), &[]).status.is_success());
+    let images = elsewhere.rack.lock().unwrap().images();
+    let back = Machine::import(&devices, images, left);
+    assert_eq!(read(&back, open(&back, "a"), 0, 1), [2]);
+}
+
+#[test]
+fn a_damaged_journal_keeps_the_pool_closed_and_says_so() {
+    let devices = [device(10)];
+    let mut machine = Machine::new(&devices, 4096);
+    let a = make(&mut machine, "a", MIB);
+    let b = make(&mut machine, "b", MIB);
+    assert!(write(&machine, a, 0, 1, 1).is_success());
+    assert!(write(&machine, b, 0, 1, 1).is_success());
+    let log = std::mem::take(&mut machine.rack.lock().unwrap().log);
+    let (images, mut left) = Kills::new(&log, 1).at(log.len(), &mut Chance::new(1));
+    // Both say that they have the same slot.
+    let line = left[0][8..].to_vec();
+    left[1][16..8 + line.len()].copy_from_slice(&line[8..]);
+    let host = host_without_reactors(TapeJournals::new(machine.rack.clone(), left));
+    machine.rack.lock().unwrap().put(images);
+    let devices = machine.disks.iter().map(member).collect();
+    refused(Pool::import(devices, host), Kind::Device, "named by");
 }
 
 #[test]

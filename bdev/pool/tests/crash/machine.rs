@@ -1,7 +1,7 @@
 //! One reactor's stack with volumes of a pool open on it, and a host above that asks one thing after
 //! the other or many at once.
 
-use crate::disk::{Disk, DiskBdev, Rack, SECTOR};
+use crate::disk::{Disk, DiskBdev, Image, Rack, SECTOR};
 use crate::journals::TapeJournals;
 use crate::support::chance::Chance;
 use bdev::dma::PoolPlan;
@@ -227,6 +227,18 @@ impl Machine {
             *disk.beside.lock().unwrap() = Some(Box::new(turn));
         }
         Machine { rack, disks, reactor, pool, no_journals, uuids }
+    }
+
+    /// With the pool that is on devices like these, and what a process before left in memory.
+    pub fn import(devices: &[(u64, u32)], images: Vec<Image>, left: Vec<Vec<u64>>) -> Machine {
+        let rack = Arc::new(Mutex::new(Rack::new(4096)));
+        let disks: Vec<_> = devices.iter().map(|device| Rack::add(&rack, *device)).collect();
+        rack.lock().unwrap().put(images);
+        let journals = TapeJournals::new(rack.clone(), left);
+        let no_journals = journals.is_full.clone();
+        let (reactor, host) = new_reactor(&rack, journals);
+        let pool = Pool::import(disks.iter().map(member).collect(), host).unwrap();
+        Machine { rack, disks, reactor, pool, no_journals, uuids: 1 << 32 }
     }
 
     pub fn uuid(&mut self) -> Uuid {

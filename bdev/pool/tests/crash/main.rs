@@ -26,12 +26,12 @@ fn env(name: &str, default: u64) -> u64 {
 fn run_seeds(first: u64, seeds: u64) {
     let mut all = Tally::default();
     for seed in first..first + seeds {
-        let tally = run(seed, 600, |_| {});
+        let tally = run(seed, 900, |_| {});
         println!("seed {seed}: {tally:?}");
         all.add(tally);
     }
     println!("{all:?}");
-    assert!(all.images > seeds * 1000 && all.reopened > 0);
+    assert!(all.images > seeds * 1250 && all.reopened > 0);
     let happened = [all.full, all.snapshots, all.clones, all.rolled_back, all.promoted];
     assert!(happened.iter().all(|count| *count > 0), "everything happens");
     let happened = [all.shrunk, all.drained, all.added, all.deleted];

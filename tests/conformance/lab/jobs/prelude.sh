@@ -90,6 +90,43 @@ controller_of() {
     [ -n "$found" ] && echo "$found"
 }
 
+# judge NAME COMMAND...: as `check`, for functions and for what takes long.
+judge() {
+    name=$1
+    shift
+    if "$@" >"/out/$name" 2>&1; then ok "$name"; else
+        fail "$name" "status $?: $(tail -n 4 "/out/$name" | cut -c1-300)"
+    fi
+}
+
+# saw NAME FILE PATTERN: holds where the pattern is in what /out/FILE keeps.
+saw() {
+    if grep -qE "$3" "/out/$2"; then ok "$1"; else
+        fail "$1" "no '$3' in: $(tail -n 4 "/out/$2" | cut -c1-300)"
+    fi
+}
+
+# pci SERIAL: the PCI address of the drive, while the kernel's driver has it.
+pci() {
+    for one in /sys/class/nvme/nvme*; do
+        [ "$(tr -d ' ' <"$one/serial" 2>/dev/null)" = "$1" ] && cat "$one/address"
+    done
+}
+
+# disk SERIAL: its block device.
+disk() {
+    for one in /sys/class/nvme/nvme*; do
+        [ "$(tr -d ' ' <"$one/serial" 2>/dev/null)" = "$1" ] || continue
+        for block in /sys/block/nvme*; do
+            [ "$(cat "$block/hidden" 2>/dev/null)" = 1 ] && continue
+            case $(readlink -f "$block/device") in
+            */"${one##*/}") echo "/dev/${block##*/}"; return ;;
+            esac
+            [ -e "$(readlink -f "$block/device")/${one##*/}" ] && echo "/dev/${block##*/}" && return
+        done
+    done
+}
+
 modprobe nvme-tcp
 if [ "${PEER:-}" = nvmet ]; then
     . /nvmet.sh

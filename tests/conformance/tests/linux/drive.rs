@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The drives: an ordinary one, one that does 8 commands a second, one with a file system on it.
 const DRIVES: [(&str, &str); 3] =
     [("FAST", ""), ("SLOW", ",throttling.iops-total=8"), ("USED", "")];
-const DRIVE_BYTES: u64 = 32 << 20;
+pub(crate) const DRIVE_BYTES: u64 = 32 << 20;
 
 const CHECKS: [&str; 24] = [
     "kernel-has-them",
@@ -79,15 +79,18 @@ fn extras(folder: &Path) -> Extras {
     }
     let program = built();
     let mut files = vec![("/drive".to_owned(), program.clone())];
-    // The guest has the C library; what else Rust links to comes from here.
-    let libraries = Command::new("ldd").arg(&program).output().expect("ldd runs").stdout;
-    let text = String::from_utf8_lossy(&libraries).into_owned();
-    let paths = text.lines().filter_map(|line| line.split_whitespace().nth(2));
-    if let Some(path) = paths.into_iter().find(|path| path.contains("libgcc_s")) {
-        files.push(("/lib/x86_64-linux-gnu/libgcc_s.so.1".to_owned(), PathBuf::from(path)));
-    }
+    files.extend(library(&program));
     // With "pt" the kernel's own drivers go around the IOMMU, and uio can too; VFIO never does.
     Extras { files, machine, append: "intel_iommu=on iommu=pt".into() }
+}
+
+/// The library that a program needs beside the C library, which the guest has.
+pub(crate) fn library(program: &Path) -> Option<(String, PathBuf)> {
+    let libraries = Command::new("ldd").arg(program).output().expect("ldd runs").stdout;
+    let text = String::from_utf8_lossy(&libraries).into_owned();
+    let mut paths = text.lines().filter_map(|line| line.split_whitespace().nth(2));
+    let path = paths.find(|path| path.contains("libgcc_s"))?;
+    Some(("/lib/x86_64-linux-gnu/libgcc_s.so.1".to_owned(), PathBuf::from(path)))
 }
 
 /// The program that works a drive, built from this tree.

@@ -142,6 +142,38 @@ fn a_declaration_that_cannot_be_is_refused() {
     }
 }
 
+#[test]
+fn drives_are_named_by_pci_address() {
+    for text in ["pci:0000:03:00.0", "pci:03:1f.7", "pci:10000:1:0.0/2", "pci:0000:03:00.0/99"] {
+        let device: DeviceRef = text.parse().unwrap();
+        assert!(device.is_pci() && device.is_path(), "{text}");
+        assert_eq!(device.as_str(), text);
+    }
+    for text in [
+        "pci:",
+        "pci:0",
+        "pci:03:20.0",
+        "pci:03:00.8",
+        "pci:03:00.0/0",
+        "pci:03:00.0/",
+        "pci:x:00.0",
+        "pci:0000:03:00.0/+1",
+        "pci:0000:03:00.0 ",
+        "PCI:03:00.0",
+        "pci:0000:03:0A.0",
+    ] {
+        assert!(text.parse::<DeviceRef>().is_err(), "{text}");
+    }
+    assert!(!"nvme0".parse::<DeviceRef>().unwrap().is_path());
+    assert!(!"/dev/nvme0n1".parse::<DeviceRef>().unwrap().is_pci());
+    let path = Some("pci:0000:03:00.0".parse().unwrap());
+    let drive = DeviceAttach { path, force: true, ..DeviceAttach::default() };
+    assert_eq!(drive.check(), Ok(()));
+    assert!(DeviceAttach { bytes: Some(1 << 30), ..drive.clone() }.check().is_err());
+    let file = DeviceAttach { path: Some("/srv/a.img".parse().unwrap()), ..drive };
+    assert!(file.check().unwrap_err().contains("NVMe drive"));
+}
+
 proptest! {
     #[test]
     fn capacities_are_read_as_they_are_printed(bytes: u64, shift in 0_u32..60) {

@@ -1,0 +1,210 @@
+//! The shipped binary on local NVMe drives: in one guest it serves emulated drives, behind an
+//! emulated IOMMU, through our own driver; another guest is its host. Drives fail and are taken out
+//! under load, and come back.
+
+use crate::drive::{DRIVE_BYTES, library};
+use crate::{HOST, MAIN};
+use conformance::appliance;
+use conformance::guest::{self, Extras, Job};
+use conformance::lab::{Kernel, Lab};
+use conformance::report::{self, Outcome};
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// The drives: two for a pool, one that is exported as it is and has a bad sector at 24 MiB, one
+/// with a file system.
+const DRIVES: [(&str, u64); 4] = [
+    ("ONE", 2 * DRIVE_BYTES),
+    ("TWO", 2 * DRIVE_BYTES),
+    ("RAW", DRIVE_BYTES),
+    ("USED", DRIVE_BYTES),
+];
+const BAD_SECTOR: u64 = (24 << 20) / 512;
+
+const CHECKS: [&str; 57] = [
+    "kernel-has-them",
+    "drives",
+    "drives-model",
+    "drives-content",
+    "bind-mounted",
+    "bind-marked",
+    "bind-absent",
+    "bind",
+    "bind-shown",
+    "serve",
+    "pool-of-used",
+    "used-stays",
+    "pool",
+    "volume",
+    "attach",
+    "subsystem",
+    "export-whole",
+    "devices",
+    "devices-listed",
+    "health-read",
+    "show",
+    "show-serial",
+    "show-driver",
+    "raw-out",
+    "raw-is-failed",
+    "raw-alert",
+    "raw-is-back",
+    "member-out",
+    "member-is-failed",
+    "member-is-back",
+    "pool-is-back",
+    "still-serving",
+    "ends",
+    "forebay-is-calm",
+    "stays-bound",
+    "unbind",
+    "kernel-has-it-back",
+    "kernel-is-calm",
+    "connect-volume",
+    "connect-raw",
+    "verify-volume",
+    "verify-raw",
+    "bad-sector-status",
+    "good-sector",
+    "raw-errors",
+    "raw-still-there",
+    "raw-verified-again",
+    "raw-flush-tells",
+    "raw-flush",
+    "raw-written-again",
+    "member-errors",
+    "volume-verified-again",
+    "volume-written-again",
+    "disconnect-volume",
+    "disconnect-raw",
+    "host-is-calm",
+    "bad-sector",
+];
+
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// What one guest tells the other.
+#[derive(Default)]
+struct Events {
+    told: Mutex<(BTreeSet<String>, bool)>,
+    news: Condvar,
+}
+
+impl Events {
+    /// Answers `tell NAME` and `await NAME`.
+    fn answer(&self, words: &str) -> Result<String, String> {
+        let mut told = self.told.lock().expect("no guest panics with it");
+        match words.split_once(' ') {
+            Some(("tell", name)) => {
+                told.0.insert(name.to_owned());
+                self.news.notify_all();
+            }
+            Some(("await", name)) => {
+                let until = Instant::now() + LIMIT;
+                while !told.0.contains(name) {
+                    if told.1 {
+                        return Err("the other guest is over".into());
+                    }
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(format!("nobody told of {name}"));
+                    }
+                    told = self.news.wait_timeout(told, left).expect("likewise").0;
+                }
+            }
+            _ => return Err(format!("{words} is neither tell nor await")),
+        }
+        Ok(String::new())
+    }
+
+    /// A guest is over: nobody waits for it any more.
+    fn end(&self) {
+        self.told.lock().expect("no guest panics with it").1 = true;
+        self.news.notify_all();
+    }
+}
+
+#[test]
+fn backports_6_12() {
+    let Some(lab) = Lab::required_or_skip() else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let port = free.local_addr().expect("it has an address").port();
+    drop(free);
+    let (target, host) = (target_job(folder.path(), port), host_job(port));
+    let events = Events::default();
+    let run = |job: &Job<'_>| {
+        let outcome = guest::run(&lab, Kernel::Linux6_12, job, &mut |words| events.answer(words));
+        events.end();
+        outcome.unwrap_or_else(|why| panic!("{why}"))
+    };
+    let (mut outcome, host): (Outcome, Outcome) = std::thread::scope(|scope| {
+        let host = scope.spawn(|| run(&host));
+        (run(&target), host.join().expect("it does not panic"))
+    });
+    outcome.checks.extend(host.checks);
+    outcome.ended &= host.ended;
+    outcome.serial_tail.push_str(&host.serial_tail);
+    report::judge(&outcome, &CHECKS);
+}
+
+fn host_job(port: u16) -> Job<'static> {
+    let variables = vec![
+        ("ADDRESS", "10.0.2.2".to_owned()),
+        ("PORT", port.to_string()),
+        ("HOSTNQN", HOST.to_owned()),
+        ("MAIN", MAIN.to_owned()),
+    ];
+    let (forwards, extras) = (Vec::new(), Extras::default());
+    Job { script: "local-host", variables, limit: LIMIT, forwards, extras }
+}
+
+fn target_job(folder: &Path, port: u16) -> Job<'static> {
+    let mut machine = vec!["-device".into(), "intel-iommu,intremap=on,caching-mode=on".into()];
+    for (name, bytes) in DRIVES {
+        let path = folder.join(name);
+        let file = std::fs::File::create(&path).expect("an image");
+        file.set_len(bytes).expect("an image");
+        machine.extend(drive(name, &path));
+    }
+    let program = stripped(folder);
+    let mut files = vec![("/bin/forebay".to_owned(), program.clone())];
+    files.extend(library(&program));
+    let append = "intel_iommu=on iommu=pt".into();
+    let extras = Extras { files, machine, append };
+    let variables = vec![("MAIN", MAIN.to_owned())];
+    let forwards = vec![(port, 4420)];
+    Job { script: "local-drives", variables, limit: LIMIT, forwards, extras }
+}
+
+/// The emulator's options for a drive.
+fn drive(name: &str, path: &Path) -> Vec<String> {
+    let file = match name {
+        "RAW" => format!(
+            "file.driver=blkdebug,file.image.driver=file,file.image.filename={},\
+             file.inject-error.0.event=none,file.inject-error.0.iotype=read,\
+             file.inject-error.0.errno=5,file.inject-error.0.sector={BAD_SECTOR}",
+            path.display()
+        ),
+        _ => format!("file={}", path.display()),
+    };
+    vec![
+        "-drive".into(),
+        format!("{file},if=none,id={name},format=raw,discard=unmap"),
+        "-device".into(),
+        format!("nvme,drive={name},serial={name},max_ioqpairs=8,msix_qsize=9,mdts=4"),
+    ]
+}
+
+/// The binary without what debuggers need: the guest's memory holds it.
+fn stripped(folder: &Path) -> PathBuf {
+    let binary = appliance::binary().unwrap_or_else(|why| panic!("{why}"));
+    let path = folder.join("forebay");
+    let strip = Command::new("strip").arg("-o").arg(&path).arg(&binary).status();
+    assert!(strip.expect("strip runs").success(), "the binary can be stripped");
+    path
+}
