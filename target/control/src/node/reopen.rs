@@ -1,16 +1,16 @@
 //! Pools whose metadata could not be written while a drive was out: opened again when it is back.
 
 use super::Node;
-use crate::pool::OpenPool;
+use crate::pool::{OpenPool, discard_journals};
 use bdev_nvme::Health;
 use webui_api::RefusalKind;
 
 impl Node {
     /// Opens pools again that wait for nothing but that. Returns their names.
     ///
-    /// What such a pool knew and could not write is in its journals, as after a process that was
-    /// killed. Hosts see its namespaces go away and come back: what they wrote and had not flushed
-    /// may be lost with the drive's cache, and they are told so by errors.
+    /// A drive that was out had no power, and what its cache held is lost: journals would speak of
+    /// blocks that were never written, so they do not count. Hosts see its namespaces go away and
+    /// come back: that what they had not flushed may be lost they are told by errors.
     pub(crate) fn reopen_pools(&mut self) -> Vec<String> {
         let mut reopened = Vec::new();
         for name in self.pools.keys().cloned().collect::<Vec<_>>() {
@@ -61,6 +61,7 @@ impl Node {
             }
         }
         let pool = self.pools.remove(name).expect("it was just looked at");
+        let uuid = pool.pool.uuid();
         let devices = match pool.close() {
             Ok(devices) => devices,
             Err(left) if left.1.kind == RefusalKind::InUse => {
@@ -70,6 +71,12 @@ impl Node {
             Err(left) => left.0.let_go(),
         };
         devices.iter().for_each(|device| self.bdevs.release(device));
-        true
+        match discard_journals(uuid) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(pool = name, %error, "its journals cannot be removed");
+                false
+            }
+        }
     }
 }

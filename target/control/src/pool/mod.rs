@@ -67,6 +67,11 @@ fn journal_folder() -> PathBuf {
     folder.join(format!("forebay-{user}"))
 }
 
+/// What a pool knew and had not committed is to count no more.
+pub(crate) fn discard_journals(pool: Uuid) -> std::io::Result<()> {
+    SharedJournals::new(journal_folder()).discard(pool)
+}
+
 impl OpenPool {
     /// Makes a pool.
     pub(crate) fn create(
