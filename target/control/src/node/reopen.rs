@@ -60,8 +60,11 @@ impl Node {
                 tracing::error!(why, "a namespace does not go away");
             }
         }
+        if let Err(error) = discard_journals(self.pools[name].pool.uuid()) {
+            tracing::error!(pool = name, %error, "its journals cannot be removed");
+            return false;
+        }
         let pool = self.pools.remove(name).expect("it was just looked at");
-        let uuid = pool.pool.uuid();
         let devices = match pool.close() {
             Ok(devices) => devices,
             Err(left) if left.1.kind == RefusalKind::InUse => {
@@ -71,12 +74,6 @@ impl Node {
             Err(left) => left.0.let_go(),
         };
         devices.iter().for_each(|device| self.bdevs.release(device));
-        match discard_journals(uuid) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(pool = name, %error, "its journals cannot be removed");
-                false
-            }
-        }
+        true
     }
 }
