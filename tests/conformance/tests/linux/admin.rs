@@ -1,6 +1,6 @@
 //! What an administrator types; namespaces and subsystems that come and go.
 
-use crate::{CLOSED, HOST, MAIN, run, start, stop};
+use crate::{CLOSED, HOST, MAIN, run, start_with_api, stop};
 use conformance::appliance::Appliance;
 use conformance::golden;
 use conformance::lab::{Kernel, Lab};
@@ -42,14 +42,10 @@ uuid = "0b0f5c9e-7a64-4f86-9d5e-0a54f9b0a001"
 bdev = "small"
 nsid = 2
 uuid = "0b0f5c9e-7a64-4f86-9d5e-0a54f9b0a002"
-
-[[subsystem]]
-nqn = "{CLOSED}"
-serial = "LAB0002"
-hosts = ["nqn.2014-08.org.nvmexpress:uuid:99999999-2222-3333-4444-555555555555"]
-[[subsystem.namespace]]
-bdev = "nothing"
 "#;
+
+/// A host that no guest is.
+const OTHER_HOST: &str = "nqn.2014-08.org.nvmexpress:uuid:99999999-2222-3333-4444-555555555555";
 
 const CHECKS: [&str; 55] = [
     "discover",
@@ -154,10 +150,14 @@ fn bookworm_6_1() {
 
 fn everything(kernel: Kernel) {
     let Some(lab) = Lab::required_or_skip() else { return };
-    let names = [("{MAIN}", MAIN), ("{CLOSED}", CLOSED), ("{HOST}", HOST)];
+    let names = [("{MAIN}", MAIN), ("{HOST}", HOST)];
     let configuration =
         names.iter().fold(CONFIGURATION.to_owned(), |text, (name, nqn)| text.replace(name, nqn));
-    let mut appliance = start(&configuration);
+    let mut appliance = start_with_api(&configuration);
+    let closed = ["subsystem", "create", CLOSED, "--host", OTHER_HOST];
+    appliance.operate(&closed).expect("a subsystem");
+    let namespace = ["namespace", "add", CLOSED, "--device", "nothing"];
+    appliance.operate(&namespace).expect("a namespace");
     let port = appliance.port();
     let mut outcome =
         run(&lab, kernel, "admin", port, &[], &mut |words| carry_out(&appliance, words));
@@ -180,10 +180,10 @@ fn everything(kernel: Kernel) {
 fn carry_out(appliance: &Appliance, words: &str) -> Result<String, String> {
     match words {
         "namespace-add" => {
-            appliance.command(&["socket", "namespace", "add", MAIN, "spare", "--nsid", "3"])
+            appliance.operate(&["namespace", "add", MAIN, "--device", "spare", "--nsid", "3"])
         }
-        "namespace-remove" => appliance.command(&["socket", "namespace", "remove", MAIN, "3"]),
-        "subsystem-change" => appliance.command(&["socket", "host", "add", CLOSED, HOST]),
+        "namespace-remove" => appliance.operate(&["namespace", "remove", MAIN, "3", "--yes"]),
+        "subsystem-change" => appliance.operate(&["host", "add", CLOSED, HOST]),
         other => Err(format!("unknown request {other}")),
     }
     .map(|text| text.lines().next().unwrap_or("").to_owned())

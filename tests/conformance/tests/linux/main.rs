@@ -71,10 +71,9 @@ fn start(configuration: &str) -> Appliance {
     }
 }
 
-/// Starts the binary with its API, and nothing that is declared in a file. Fails the test where it
-/// does not come up.
-fn start_with_api() -> Appliance {
-    match Appliance::start_with_api(BASE) {
+/// Starts the binary with its API. Fails the test where it does not come up.
+fn start_with_api(configuration: &str) -> Appliance {
+    match Appliance::start_with_api(&format!("{BASE}{configuration}")) {
         Ok(appliance) => appliance,
         Err(why) => panic!("{why}"),
     }

@@ -21,7 +21,7 @@ fn bookworm_6_1() {
 
 fn restarts(kernel: Kernel) {
     let Some(lab) = Lab::required_or_skip() else { return };
-    let mut appliance = start_with_api();
+    let mut appliance = start_with_api("");
     let file = device(&appliance, "disk.img", 512);
     appliance.operate(&["pool", "create", "tank", &file]).expect("a pool");
     let volume = |name: &str| {

@@ -140,7 +140,7 @@ fn compared(from: &Reads, now: &Reads, words: &[&str]) -> Result<String, String>
 
 fn volumes(kernel: Kernel) {
     let Some(lab) = Lab::required_or_skip() else { return };
-    let mut appliance = start_with_api();
+    let mut appliance = start_with_api("");
     let (first, more) = (device(&appliance, "first.img", 224), device(&appliance, "more.img", 256));
     appliance.operate(&["pool", "create", "tank", &first]).expect("a pool");
     let port = appliance.port();
