@@ -1,6 +1,6 @@
 //! A subsystem: namespaces, the controllers of its hosts, and who may connect.
 
-use crate::controller::{Association, Controller, EndReason, Notice};
+use crate::controller::{Association, Controller, EndReason, EndedController, Notice};
 use crate::counters::{IoCounters, IoCounts};
 use crate::limits;
 use crate::namespace::{Namespace, NamespaceConfig};
@@ -73,7 +73,7 @@ struct Controllers {
     /// The identifier to try first: one past the last given out, so that none is used again soon.
     next: u16,
     /// Those that have ended of late, the oldest first.
-    ended: VecDeque<Arc<Controller>>,
+    ended: VecDeque<EndedController>,
     /// No new ones, and why.
     closed: Option<EndReason>,
 }
@@ -299,13 +299,13 @@ impl Subsystem {
             if controllers.ended.len() == limits::ENDED_CONTROLLERS {
                 controllers.ended.pop_front();
             }
-            controllers.ended.push_back(ended);
+            controllers.ended.push_back(ended.record());
         }
     }
 
     /// The controllers that have ended since this was last asked, for what they have done: the
     /// last [`limits::ENDED_CONTROLLERS`] of them.
-    pub fn take_ended(&self) -> Vec<Arc<Controller>> {
+    pub fn take_ended(&self) -> Vec<EndedController> {
         std::mem::take(&mut self.controllers().ended).into()
     }
 
@@ -313,8 +313,6 @@ impl Subsystem {
     pub(crate) fn close(&self, why: EndReason) {
         let mut controllers = self.controllers();
         controllers.closed = Some(why);
-        // They know their subsystem: kept here, both would be there for ever.
-        controllers.ended.clear();
         drop(controllers);
         self.live_controllers().iter().for_each(|controller| controller.end(why));
     }

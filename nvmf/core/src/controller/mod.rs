@@ -10,7 +10,7 @@ pub(crate) use abort::AbortAsked;
 pub use error_log::{CommandError, Location};
 pub use event::Notice;
 pub use property::{PropertyEffect, VERSION, capabilities};
-pub use queue::{QueueRefusal, QueueUse};
+pub use queue::{EndedController, QueueRefusal, QueueUse};
 
 use crate::admin::Features;
 use crate::subsystem::{Subsystem, SubsystemKind};
@@ -132,7 +132,7 @@ pub struct Controller {
     queues: Mutex<Queues>,
     has_aborts: AtomicBool,
     aborts: Mutex<Aborts>,
-    meters: QueueMeters,
+    meters: Arc<QueueMeters>,
 }
 
 impl Controller {
@@ -165,7 +165,7 @@ impl Controller {
             has_aborts: AtomicBool::new(false),
             aborts: Mutex::default(),
             queues: Mutex::new(Queues::new(queues, association.reactor)),
-            meters: QueueMeters::new(queues),
+            meters: Arc::new(QueueMeters::new(queues)),
             subsystem,
             association,
         }

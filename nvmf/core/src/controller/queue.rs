@@ -4,7 +4,7 @@ use super::Controller;
 use crate::counters::{Counter, IoCounters, IoCounts};
 use crate::limits;
 use bdev::latency::Latencies;
-use std::sync::{MutexGuard, OnceLock};
+use std::sync::{Arc, MutexGuard, OnceLock};
 
 /// Why an I/O queue cannot be connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,35 @@ impl QueueMeters {
 
     fn all(&self) -> impl Iterator<Item = &QueueMeter> {
         self.0.iter().filter_map(|meter| meter.get().map(Box::as_ref))
+    }
+
+    fn total(&self) -> IoCounts {
+        IoCounts::sum(self.all().map(|meter| meter.counters.read()))
+    }
+
+    fn latencies(&self) -> impl Iterator<Item = &Latencies> {
+        self.all().map(|meter| &meter.latencies)
+    }
+}
+
+/// What is kept of a controller when it has ended. It does not keep the controller, which knows its
+/// subsystem, which keeps this.
+#[derive(Clone, Debug)]
+pub struct EndedController {
+    /// The host that it was of.
+    pub host_nqn: String,
+    meters: Arc<QueueMeters>,
+}
+
+impl EndedController {
+    /// As [`Controller::total`].
+    pub fn total(&self) -> IoCounts {
+        self.meters.total()
+    }
+
+    /// As [`Controller::latencies`].
+    pub fn latencies(&self) -> impl Iterator<Item = &Latencies> {
+        self.meters.latencies()
     }
 }
 
@@ -152,12 +181,18 @@ impl Controller {
 
     /// What all queues have done, those that are not connected any more included.
     pub fn total(&self) -> IoCounts {
-        IoCounts::sum(self.meters.all().map(|meter| meter.counters.read()))
+        self.meters.total()
     }
 
     /// How long reads and writes of all queues took, as [`Controller::queue_latencies`].
     pub fn latencies(&self) -> impl Iterator<Item = &Latencies> {
-        self.meters.all().map(|meter| &meter.latencies)
+        self.meters.latencies()
+    }
+
+    /// What is kept of it when it has ended.
+    pub fn record(&self) -> EndedController {
+        let (host_nqn, meters) = (self.association.host_nqn.clone(), self.meters.clone());
+        EndedController { host_nqn, meters }
     }
 
     /// Queue `qid` has so many commands under way. Called by its queue pair.

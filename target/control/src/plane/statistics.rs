@@ -7,7 +7,7 @@ use crate::node::ReactorEntry;
 use crate::state::Source;
 use bdev::latency::{BOUNDS, Latencies, Latency, bounds_ns};
 use bdev_mem::{Meter, Meters};
-use nvmf::controller::Controller;
+use nvmf::controller::{Controller, EndedController};
 use nvmf::counters::{Counter, IoCounts};
 use nvmf::namespace::Namespace;
 use std::collections::BTreeMap;
@@ -116,6 +116,11 @@ pub(super) fn of_controller(controller: &Controller) -> IoStatistics {
     let queue_depth = depths.map(|queue| controller.queue_depth(queue.qid)).sum();
     let statistics = timed(&controller.total(), controller.latencies());
     IoStatistics { queue_depth, ..statistics }
+}
+
+/// What a controller did that has ended.
+pub(super) fn of_ended(ended: &EndedController) -> IoStatistics {
+    timed(&ended.total(), ended.latencies())
 }
 
 /// Nothing was done.

@@ -1,10 +1,10 @@
 //! A look at the appliance, every second: jobs, alerts, hosts that come and go.
 
 use super::jobs::Turn;
-use super::statistics::{add, nothing, of_controller};
+use super::statistics::{add, nothing, of_ended};
 use super::{ControlPlane, Seen, alerts, locked, now_ms, statuses};
 use crate::node::Node;
-use nvmf::controller::Controller;
+use nvmf::controller::{Controller, EndedController};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use webui_api::model::{EventKind, IoStatistics, JobStatus, Object, ObjectKind, Severity};
@@ -36,11 +36,11 @@ impl Connected {
         }
     }
 
-    fn has_ended(&mut self, controller: &Controller) {
-        let host = &controller.association().host_nqn;
+    fn has_ended(&mut self, ended: &EndedController) {
+        let host = &ended.host_nqn;
         if self.gone.len() < HOSTS || self.gone.contains_key(host) {
             let sum = self.gone.entry(host.clone()).or_insert_with(nothing);
-            add(sum, IoStatistics { queue_depth: 0, ..of_controller(controller) });
+            add(sum, of_ended(ended));
         }
     }
 }
@@ -132,7 +132,7 @@ impl ControlPlane {
                 told(EventKind::Disconnected, place, format!("{host} is gone from {}.", place.0));
                 if node.registry.subsystem(&place.0).is_none() {
                     // It cannot be asked for those that have ended with it.
-                    connected.has_ended(controller);
+                    connected.has_ended(&controller.record());
                 }
             }
         }
