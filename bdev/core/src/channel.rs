@@ -82,6 +82,14 @@ pub trait Bdev: Send + Sync {
         0
     }
 
+    /// A number that is another one when what was written and not flushed may have been lost since:
+    /// the device was without power, or is not the same any more. 0 where nobody can tell; a layer
+    /// says what those below it say.
+    fn power_session(&self) -> u64 {
+        let below = self.children();
+        below.iter().fold(0, |sum, child| sum.wrapping_add(child.power_session()))
+    }
+
     /// Opens a channel for one reactor.
     fn open(&self, cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError>;
 }

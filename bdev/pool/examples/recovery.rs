@@ -57,7 +57,8 @@ fn make(path: &Path) {
         metadata_length: 0,
         name: "large".to_owned(),
     };
-    let device = DeviceRecord { uuid: superblock.uuid, slots, state: DeviceState::Member };
+    let device =
+        DeviceRecord { uuid: superblock.uuid, slots, power: 0, state: DeviceState::Member };
     let first = [Update::Device(0, Some(device))];
     let mut store = Store::create(medium(path), &superblock, &first).expect("a store");
     let rows = (EXTENTS / VOLUMES).div_ceil(EXTENTS_PER_ROW as u64) as u32;

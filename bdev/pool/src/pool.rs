@@ -9,6 +9,7 @@ use crate::keeper::{
     new_superblock,
 };
 use crate::limits::Limits;
+use crate::record::DeviceRecord;
 use crate::state::View;
 use crate::store::{Contents, Store, StoreError, Update};
 use crate::superblock::{EXTENT_BYTES, Superblock, SuperblockError};
@@ -496,7 +497,15 @@ fn begin_session(
         let why = format!("What the process before left in memory cannot be used: {error}.");
         PoolError::new(Kind::Device, why)
     };
-    let left = journals.map_or(Ok(Vec::new()), |journals| journals.left(pool)).map_err(failed)?;
+    let mut left =
+        journals.map_or(Ok(Vec::new()), |journals| journals.left(pool)).map_err(failed)?;
+    let powers = new_powers(members, contents);
+    if !powers.is_empty() && !left.is_empty() {
+        // They speak of blocks that may have been lost with a cache: what lay in their slots before
+        // would be seen.
+        tracing::warn!("a device was without power: what was not flushed before that is lost");
+        left.clear();
+    }
     let mut updates = replay(contents, &left).map_err(|error| store_error(&error))?;
     if !updates.is_empty() {
         tracing::info!(
@@ -511,8 +520,20 @@ fn begin_session(
             })?;
         }
     }
+    updates.extend(powers);
     updates.push(Update::Session(contents.session + 1));
     store.commit(&updates).map_err(|error| store_error(&error))?;
     updates.iter().for_each(|update| contents.apply(update));
     journals.map_or(Ok(()), |journals| journals.discard(pool)).map_err(failed)
+}
+
+/// Devices that say something else of their power than when the pool was opened last.
+fn new_powers(members: &BTreeMap<u16, Member>, contents: &Contents) -> Vec<Update> {
+    let known = contents.devices.iter().filter_map(|(number, record)| {
+        let power = members.get(&u16::try_from(*number).ok()?)?.bdev.power_session();
+        let record = DeviceRecord { power, ..record.clone() };
+        Some((*number, record))
+    });
+    let changed = known.filter(|(number, record)| contents.devices[number] != *record);
+    changed.map(|(number, record)| Update::Device(number, Some(record))).collect()
 }

@@ -13,6 +13,9 @@ pub struct DeviceRecord {
     pub uuid: Uuid,
     /// Slots on it.
     pub slots: u64,
+    /// What it said of its power when the pool was opened ([`bdev::Bdev::power_session`]).
+    #[serde(default)]
+    pub power: u64,
     /// Whether slots are taken on it.
     pub state: DeviceState,
 }

@@ -80,8 +80,12 @@ impl Changes {
     }
 
     fn first(&mut self) -> Vec<Update> {
-        let device =
-            DeviceRecord { uuid: Uuid::from_u128(2), slots: 1 << 40, state: DeviceState::Member };
+        let device = DeviceRecord {
+            uuid: Uuid::from_u128(2),
+            slots: 1 << 40,
+            power: 0,
+            state: DeviceState::Member,
+        };
         let mut updates = vec![Update::Device(0, Some(device))];
         updates.extend(self.volume());
         updates

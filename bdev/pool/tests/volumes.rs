@@ -191,7 +191,7 @@ impl World {
         let mut contents = Contents::default();
         for (number, slots) in SLOTS.into_iter().enumerate() {
             let uuid = Uuid::from_u128(number as u128);
-            let device = DeviceRecord { uuid, slots, state: DeviceState::Member };
+            let device = DeviceRecord { uuid, slots, power: 0, state: DeviceState::Member };
             contents.devices.insert(number as u32, device);
         }
         let mut world = World {

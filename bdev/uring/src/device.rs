@@ -231,6 +231,14 @@ impl Bdev for UringBdev {
         Geometry { blocks, ..self.geometry.clone() }
     }
 
+    fn power_session(&self) -> u64 {
+        match self.device.kind {
+            // The kernel has what was written.
+            Kind::File => 0,
+            Kind::Block => sys::disk_sequence(&self.device.file).unwrap_or(0),
+        }
+    }
+
     /// The channel is used by the thread that opens it, as every channel of a reactor is: its
     /// ring is bound to that thread.
     fn open(&self, cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {

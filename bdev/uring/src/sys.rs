@@ -11,6 +11,9 @@ use std::path::Path;
 /// `BLKGETSIZE64`: _IOR(0x12, 114, size_t).
 const BLKGETSIZE64: libc::c_ulong = 0x8008_1272;
 
+/// `BLKGETDISKSEQ`: _IOR(0x12, 128, __u64).
+const BLKGETDISKSEQ: libc::c_ulong = 0x8008_1280;
+
 /// `BLKPBSZGET`: _IO(0x12, 123).
 const BLKPBSZGET: libc::c_ulong = 0x127b;
 
@@ -59,6 +62,15 @@ pub(crate) fn logical_block_bytes(file: &File) -> io::Result<u32> {
     // SAFETY: BLKSSZGET stores one int to where it is told.
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::BLKSSZGET as _, &mut bytes) })?;
     u32::try_from(bytes).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// The number of a disk among all that this boot has seen (since Linux 5.15): one that is taken out and
+/// put back gets another.
+pub(crate) fn disk_sequence(file: &File) -> io::Result<u64> {
+    let mut sequence = 0u64;
+    // SAFETY: BLKGETDISKSEQ stores one u64 to where it is told.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), BLKGETDISKSEQ as _, &mut sequence) })?;
+    Ok(sequence)
 }
 
 /// What a block device writes atomically, in bytes: the kernel's physical block size.

@@ -79,6 +79,10 @@ impl Bdev for DriveBdev {
         self.bdev.geometry()
     }
 
+    fn power_session(&self) -> u64 {
+        self.drive.power_cycles()
+    }
+
     fn open(&self, cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {
         self.bdev.open(cx)
     }
@@ -157,7 +161,16 @@ impl Drives {
             Drive { address, access, numa_node, function, controller, log, returns, absence };
         drive.wait(|health| *health != Health::Starting);
         match drive.controller.health() {
-            Health::Ready => Ok(drive),
+            Health::Ready => {
+                // How often it was switched on has to be known before it is used.
+                drive.look_after(thread::clock_ns());
+                let until = Instant::now() + PATIENCE;
+                while drive.is_asked() && Instant::now() < until {
+                    drive.look_after(thread::clock_ns());
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Ok(drive)
+            }
             Health::Dead(why) => Err(format!("drive {address} cannot be used: {why}")),
             _ => Err(format!("drive {address} does not become ready")),
         }
@@ -237,6 +250,17 @@ impl Drive {
             log.due_ns = now_ns.saturating_add(HEALTH_NS);
             self.controller.poll(now_ns);
         }
+    }
+
+    /// Whether an answer with the health log is still to come.
+    fn is_asked(&self) -> bool {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).asked.is_some()
+    }
+
+    /// How often it was switched on, as the health log says; 0 without one.
+    fn power_cycles(&self) -> u64 {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.log.as_ref().map_or(0, |log| log.power_cycles.get() as u64)
     }
 
     /// Notes how taking it again ended; says so once.

@@ -115,7 +115,8 @@ impl Member {
     /// As the store knows it.
     pub(crate) fn record(&self) -> DeviceRecord {
         let (uuid, slots) = (self.superblock.uuid, self.superblock.slots);
-        DeviceRecord { uuid, slots, state: DeviceState::Member }
+        let power = self.bdev.power_session();
+        DeviceRecord { uuid, slots, power, state: DeviceState::Member }
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Rack {
     pub tick: u64,
     /// What the devices that are added say that they write atomically.
     pub atomic_bytes: u32,
+    /// How often the devices were switched on.
+    pub power: u64,
     /// The bug: they write sectors of 512 bytes atomically, whatever they say.
     pub tears: bool,
     /// The bug: flushes of devices do nothing.
@@ -198,6 +200,10 @@ impl Bdev for DiskBdev {
         let atomic_blocks = self.0.atomic_bytes / self.0.block_bytes;
         let plain = Geometry::plain(self.0.block_bytes, blocks);
         Geometry { volatile_cache: true, atomic_blocks, ..plain }
+    }
+
+    fn power_session(&self) -> u64 {
+        self.0.rack.lock().unwrap().power
     }
 
     fn open(&self, _cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {

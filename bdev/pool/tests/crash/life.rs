@@ -387,6 +387,10 @@ fn a_journal_counts_for_the_session_after_its_own_and_no_other() {
     let killed = Machine::import(&devices, images.clone(), left.clone());
     assert_eq!(read(&killed, open(&killed, "a"), 0, 1), [1]);
 
+    // Without power meanwhile, a device may not have what the journal speaks of.
+    let cut = Machine::import_after(1, &devices, images.clone(), left.clone());
+    assert_eq!(read(&cut, open(&cut, "a"), 0, 1), [0]);
+
     // Opened on another machine, which does not have the journal, it goes on without.
     let elsewhere = Machine::import(&devices, images, Vec::new());
     let a = open(&elsewhere, "a");

@@ -231,7 +231,18 @@ impl Machine {
 
     /// With the pool that is on devices like these, and what a process before left in memory.
     pub fn import(devices: &[(u64, u32)], images: Vec<Image>, left: Vec<Vec<u64>>) -> Machine {
+        Machine::import_after(0, devices, images, left)
+    }
+
+    /// [`Machine::import`], where the devices were switched on so many times meanwhile.
+    pub fn import_after(
+        power: u64,
+        devices: &[(u64, u32)],
+        images: Vec<Image>,
+        left: Vec<Vec<u64>>,
+    ) -> Machine {
         let rack = Arc::new(Mutex::new(Rack::new(4096)));
+        rack.lock().unwrap().power = power;
         let disks: Vec<_> = devices.iter().map(|device| Rack::add(&rack, *device)).collect();
         rack.lock().unwrap().put(images);
         let journals = TapeJournals::new(rack.clone(), left);
