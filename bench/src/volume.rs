@@ -30,7 +30,7 @@ const SPARSE_BYTES: u64 = 64 << 30;
 /// What to measure.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Where the two devices are made, as files.
+    /// Where the devices are made, as files.
     #[arg(long, default_value = "/dev/shm")]
     folder: PathBuf,
     /// Size of the volume in MiB.
@@ -88,6 +88,19 @@ impl Reactors for Polled {
     fn remove_child(&self, _: &Arc<dyn Bdev>, _: &Arc<dyn Bdev>) {}
 }
 
+/// Where I/O goes: a channel, and the block of it that counts as the first one.
+#[derive(Clone, Copy)]
+struct Target {
+    addr: Addr,
+    first: u64,
+}
+
+impl Target {
+    fn whole(addr: Addr) -> Target {
+        Target { addr, first: 0 }
+    }
+}
+
 /// What a sample asks for.
 #[derive(Clone, Copy)]
 struct Load {
@@ -129,9 +142,9 @@ impl Lab {
         self.start.elapsed().as_nanos() as u64
     }
 
-    fn submit(&mut self, to: Addr, op: Op, place: u64, payload: u64, buffer: usize) {
+    fn submit(&mut self, to: Target, op: Op, place: u64, payload: u64, buffer: usize) {
         let blocks = payload / 4096;
-        let (flags, lba) = (IoFlags::NONE, place * blocks);
+        let (flags, lba) = (IoFlags::NONE, to.first + place * blocks);
         let data = match op {
             Op::Flush => DmaSlice::EMPTY,
             _ => self.buffers[buffer].sub(0, payload as usize),
@@ -140,7 +153,7 @@ impl Lab {
         let blocks = if op == Op::Flush { 0 } else { blocks as u32 };
         let now_ns = self.now_ns();
         let io = Io { op, flags, lba, blocks, data, reply_to, reply_tag };
-        self.stack.submit(to, io, now_ns);
+        self.stack.submit(to.addr, io, now_ns);
     }
 
     fn turn(&mut self) -> Result<Vec<usize>, String> {
@@ -155,7 +168,13 @@ impl Lab {
     }
 
     /// Operations a second, over `places` places.
-    fn sample(&mut self, to: Addr, load: Load, places: u64, span: Duration) -> Result<f64, String> {
+    fn sample(
+        &mut self,
+        to: Target,
+        load: Load,
+        places: u64,
+        span: Duration,
+    ) -> Result<f64, String> {
         let Load { op, payload, depth, sequential } = load;
         let (start, mut next, mut ended, mut in_flight) = (Instant::now(), 0, 0u64, 0);
         let mut idle: Vec<usize> = (0..depth).collect();
@@ -185,7 +204,7 @@ impl Lab {
     }
 
     /// The longest time, in ms, in which nothing ended of 4 KiB writes at depth 32.
-    fn longest_gap(&mut self, to: Addr, places: u64, span: Duration) -> Result<f64, String> {
+    fn longest_gap(&mut self, to: Target, places: u64, span: Duration) -> Result<f64, String> {
         let (start, mut last, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
         let mut idle: Vec<usize> = (0..32).collect();
         while start.elapsed() < span || idle.len() < 32 {
@@ -205,7 +224,7 @@ impl Lab {
         Ok(longest.as_secs_f64() * 1000.0)
     }
 
-    fn one(&mut self, to: Addr, op: Op) -> Result<(), String> {
+    fn one(&mut self, to: Target, op: Op) -> Result<(), String> {
         self.submit(to, op, 0, 4096, 0);
         while self.turn()?.is_empty() {}
         Ok(())
@@ -271,7 +290,7 @@ impl Bench {
         self.options.mib * MIB / load.payload
     }
 
-    fn open_new(&mut self, number: u128, bytes: u64) -> Result<(String, Addr), String> {
+    fn open_new(&mut self, number: u128, bytes: u64) -> Result<(String, Target), String> {
         let name = format!("volume-{number}");
         let new = NewVolume {
             name: name.clone(),
@@ -286,26 +305,26 @@ impl Bench {
         let volume: Arc<dyn Bdev> = self.pool.volume(&name).map_err(|error| error.message)?;
         let now_ns = self.lab.now_ns();
         let addr = self.lab.stack.open(&volume, now_ns).map_err(|error| error.0)?;
-        Ok((name, addr))
+        Ok((name, Target::whole(addr)))
     }
 
     /// Fills an empty volume and the bare device by turns. Returns the last volume.
-    fn fill(&mut self, bare: Addr) -> Result<(String, Addr), String> {
+    fn fill(&mut self, bare: Target) -> Result<(String, Target), String> {
         let load = Load { op: Op::Write, payload: 128 << 10, depth: 16, sequential: true };
         let mut pairs = Vec::new();
-        let mut last: Option<(String, Addr)> = None;
+        let mut last: Option<(String, Target)> = None;
         for pair in 0..self.options.pairs {
-            if let Some((name, addr)) = last.take() {
-                self.lab.stack.close(addr);
+            if let Some((name, thin)) = last.take() {
+                self.lab.stack.close(thin.addr);
                 self.delete(&name)?;
             }
-            let (name, addr) = self.open_new(pair as u128, self.options.mib * MIB)?;
+            let (name, volume) = self.open_new(pair as u128, self.options.mib * MIB)?;
             let places = self.places(load);
             let span = Duration::ZERO;
             let base = self.lab.sample(bare, load, places, span)?;
-            let thin = self.lab.sample(addr, load, places, span)?;
+            let thin = self.lab.sample(volume, load, places, span)?;
             pairs.push((base, thin));
-            last = Some((name, addr));
+            last = Some((name, volume));
         }
         report("sequential fill, 128 KiB QD 16", &pairs);
         last.ok_or_else(|| "no pairs were asked for".into())
@@ -321,7 +340,7 @@ impl Bench {
     }
 
     /// All of it is allocated.
-    fn compare(&mut self, bare: Addr, thin: Addr) -> Result<(), String> {
+    fn compare(&mut self, bare: Target, thin: Target) -> Result<(), String> {
         let span = Duration::from_secs_f64(self.options.seconds);
         for (op, payload, depth) in [
             (Op::Read, 4096, 1),
@@ -334,9 +353,13 @@ impl Bench {
             let load = Load { op, payload, depth, sequential: false };
             let places = self.places(load);
             let mut pairs = Vec::new();
-            for _ in 0..self.options.pairs {
-                let base = self.lab.sample(bare, load, places, span)?;
-                pairs.push((base, self.lab.sample(thin, load, places, span)?));
+            for pair in 0..self.options.pairs {
+                // Neither is always the one that comes second.
+                let volume_first = pair % 2 == 1;
+                let (one, other) = if volume_first { (thin, bare) } else { (bare, thin) };
+                let one = self.lab.sample(one, load, places, span)?;
+                let other = self.lab.sample(other, load, places, span)?;
+                pairs.push(if volume_first { (other, one) } else { (one, other) });
             }
             report(&format!("allocated, {} KiB {op:?} QD {depth}", payload >> 10), &pairs);
         }
@@ -371,7 +394,7 @@ impl Bench {
     }
 
     /// The longest that no write ended, in ms: undisturbed, and while a snapshot is taken.
-    fn pauses(&mut self, name: &str, thin: Addr) -> Result<(), String> {
+    fn pauses(&mut self, name: &str, thin: Target) -> Result<(), String> {
         let span = Duration::from_millis(300);
         // Each snapshot makes all that is written after it new: there is room for so many.
         let places = self.options.mib * MIB / 4096 / (self.options.pairs as u64 + 1);
@@ -401,7 +424,7 @@ impl Bench {
         Ok(())
     }
 
-    fn write(&mut self, to: Addr, place: u64) -> Result<(), String> {
+    fn write(&mut self, to: Target, place: u64) -> Result<(), String> {
         self.lab.submit(to, Op::Write, place, 4096, 0);
         while self.lab.turn()?.is_empty() {}
         Ok(())
@@ -429,16 +452,17 @@ fn report(what: &str, pairs: &[(f64, f64)]) {
     );
 }
 
-/// Speed: the two devices are as large as the volume, and more.
+/// Speed, against the device that the volume is on, through the same channel of it. What the pool
+/// has there is written over: of the data only, which nobody looks at.
 fn speed(options: &Options, folder: &Path) -> Result<(), String> {
-    let bytes = options.mib * MIB;
-    let (bare, below) = (folder.join("bare"), folder.join("below"));
-    device(&bare, bytes)?;
+    let (bytes, path) = (options.mib * MIB, folder.join("below"));
     // Beside the volume, what is written after the snapshots.
     let below_bytes = 2 * bytes + bytes / 8 + 64 * MIB;
-    let file = device(&below, below_bytes)?;
-    let mut bench = Bench::new(options, folder, bdev(&below)?, (file, below_bytes))?;
-    let bare = bench.lab.stack.open(&bdev(&bare)?, 0).map_err(|error| error.0)?;
+    let file = device(&path, below_bytes)?;
+    let below = bdev(&path)?;
+    let mut bench = Bench::new(options, folder, below.clone(), (file, below_bytes))?;
+    let addr = bench.lab.stack.open(&below, 0).map_err(|error| error.0)?;
+    let bare = Target { addr, first: (below_bytes - bytes) / 4096 };
     let (name, thin) = bench.fill(bare)?;
     bench.compare(bare, thin)?;
     bench.pauses(&name, thin)
@@ -464,6 +488,7 @@ fn cost(options: &Options, folder: &Path) -> Result<(), String> {
     let file = sparse(&folder.join("metadata"), below_bytes)?;
     let mut bench = Bench::new(options, folder, null(below_bytes)?, (file, below_bytes))?;
     let bare = bench.lab.stack.open(&null(bytes)?, 0).map_err(|error| error.0)?;
+    let bare = Target::whole(bare);
     let (_, thin) = bench.open_new(0, bytes)?;
     let fill = Load { op: Op::Write, payload: 128 << 10, depth: 16, sequential: true };
     bench.lab.sample(thin, fill, bench.places(fill), Duration::ZERO)?;
