@@ -27,6 +27,9 @@ const COMMITS: [u64; 4] = [128, 32, 8, 1];
 /// The volume whose amplification is measured: a thousand rows of its map.
 const SPARSE_BYTES: u64 = 64 << 30;
 
+/// Snapshots behind the volume whose reads are measured: two of an hour for two days.
+const SNAPSHOTS: u64 = 96;
+
 /// What to measure.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
@@ -424,6 +427,26 @@ impl Bench {
         Ok(())
     }
 
+    /// What the volume itself adds to an I/O.
+    fn over_nothing(
+        &mut self,
+        what: &str,
+        op: Op,
+        bare: Target,
+        thin: Target,
+    ) -> Result<(), String> {
+        let span = Duration::from_secs_f64(self.options.seconds);
+        let load = Load { op, payload: 4096, depth: 32, sequential: false };
+        let (places, mut added) = (self.places(load), Vec::new());
+        for _ in 0..self.options.pairs {
+            let base = self.lab.sample(bare, load, places, span)?;
+            added.push(1e9 / self.lab.sample(thin, load, places, span)? - 1e9 / base);
+        }
+        let (ns, low, high) = median(added);
+        println!("over nothing, 4 KiB {what}, QD 32: {ns:.0} ns more ({low:.0} to {high:.0})");
+        Ok(())
+    }
+
     fn write(&mut self, to: Target, place: u64) -> Result<(), String> {
         self.lab.submit(to, Op::Write, place, 4096, 0);
         while self.lab.turn()?.is_empty() {}
@@ -480,7 +503,7 @@ fn sparse(path: &Path, bytes: u64) -> Result<File, String> {
 /// What the volume itself costs: over a device that does nothing.
 fn cost(options: &Options, folder: &Path) -> Result<(), String> {
     let bytes = options.mib * MIB;
-    let below_bytes = bytes + bytes / 8 + 64 * MIB;
+    let below_bytes = 16 * bytes;
     let null = |bytes| match Null::new(bytes, 4096) {
         Ok(null) => Ok(Arc::new(null) as Arc<dyn Bdev>),
         Err(error) => Err(error.0),
@@ -489,21 +512,25 @@ fn cost(options: &Options, folder: &Path) -> Result<(), String> {
     let mut bench = Bench::new(options, folder, null(below_bytes)?, (file, below_bytes))?;
     let bare = bench.lab.stack.open(&null(bytes)?, 0).map_err(|error| error.0)?;
     let bare = Target::whole(bare);
-    let (_, thin) = bench.open_new(0, bytes)?;
+    let (name, thin) = bench.open_new(0, bytes)?;
     let fill = Load { op: Op::Write, payload: 128 << 10, depth: 16, sequential: true };
     bench.lab.sample(thin, fill, bench.places(fill), Duration::ZERO)?;
-    let span = Duration::from_secs_f64(options.seconds);
     for op in [Op::Read, Op::Write] {
-        let load = Load { op, payload: 4096, depth: 32, sequential: false };
-        let (places, mut added) = (bench.places(load), Vec::new());
-        for _ in 0..options.pairs {
-            let base = bench.lab.sample(bare, load, places, span)?;
-            added.push(1e9 / bench.lab.sample(thin, load, places, span)? - 1e9 / base);
-        }
-        let (ns, low, high) = median(added);
-        println!("over nothing, 4 KiB {op:?} QD 32: {ns:.0} ns more ({low:.0} to {high:.0})");
+        bench.over_nothing(&format!("{op:?}"), op, bare, thin)?;
     }
-    Ok(())
+    for taken in 1..=SNAPSHOTS {
+        bench.snapshot(std::slice::from_ref(&name), &format!("{taken}"))?;
+        for _ in 0..bytes / MIB / 16 {
+            let place = bench.lab.random.below(bytes / 4096);
+            bench.write(thin, place)?;
+        }
+    }
+    bench.over_nothing(
+        &format!("Read of a volume with {SNAPSHOTS} snapshots"),
+        Op::Read,
+        bare,
+        thin,
+    )
 }
 
 /// Amplification: a volume so large that no two writes of a commit meet in a row of its map.
@@ -514,11 +541,31 @@ fn amplification(options: &Options, folder: &Path) -> Result<(), String> {
     Bench::new(options, folder, bdev(&below)?, (file, bytes))?.amplification()
 }
 
+/// Files in memory can take all that the machine has, and stop it.
+fn check_memory(options: &Options) -> Result<(), String> {
+    if !options.folder.starts_with("/dev/shm") {
+        return Ok(());
+    }
+    let memory = std::fs::read_to_string("/proc/meminfo").map_err(|error| error.to_string())?;
+    let kib = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = kib.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    let (available, needed) = (kib.unwrap_or(0) / 1024, 3 * options.mib);
+    match needed <= available / 2 {
+        true => Ok(()),
+        false => Err(format!(
+            "{needed} MiB of files would be made in {}, and {available} MiB of memory are free: \
+             give a smaller --mib, or a --folder on a disk",
+            options.folder.display()
+        )),
+    }
+}
+
 /// Runs it.
 ///
 /// # Errors
 /// A sentence.
 pub fn run(options: &Options) -> Result<(), String> {
+    check_memory(options)?;
     let folder = options.folder.join(format!("forebay-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let measured = cost(options, &folder)

@@ -5,6 +5,7 @@
 //! thread for each pool keeps the metadata and does what operators ask for ([`Pool`]).
 
 mod backend;
+mod behind;
 mod channel;
 mod devices;
 mod entry;

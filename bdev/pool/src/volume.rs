@@ -1,6 +1,7 @@
 //! The map of one volume in memory, as its home reactor uses it (`FORMAT.md`). No I/O is done here:
 //! it says where blocks are, and is told what has been written.
 
+use crate::behind::Behind;
 use crate::entry::{Blocks, EXTENTS_PER_ROW, Entry, Rest, Row, Slot};
 use crate::journal::Journal;
 use crate::merge::Merge;
@@ -61,6 +62,11 @@ impl NodeMap {
         let before = row.get(at).slot().is_some();
         row.set(at, entry);
         self.slots = self.slots + u64::from(entry.slot().is_some()) - u64::from(before);
+    }
+
+    /// Behind the last extent that it may say something of.
+    pub(crate) fn end(&self) -> u64 {
+        (self.leaves.len() * LEAF_ROWS * EXTENTS_PER_ROW) as u64
     }
 
     /// How many slots it names.
@@ -177,8 +183,7 @@ pub struct Dirty {
 pub struct Volume {
     node: u64,
     own: NodeMap,
-    /// The nodes behind it with their numbers, its parent first.
-    chain: Vec<(u64, Arc<NodeMap>)>,
+    behind: Behind,
     dirty: BTreeSet<u32>,
     given_up: Vec<Slot>,
     journal: Option<Journal>,
@@ -191,7 +196,8 @@ impl Volume {
     /// its parent first.
     pub fn new(node: u64, own: NodeMap, chain: Vec<(u64, Arc<NodeMap>)>) -> Volume {
         let (dirty, given_up) = (BTreeSet::new(), Vec::new());
-        Volume { node, own, chain, dirty, given_up, journal: None, unkept: false }
+        let behind = Behind::new(chain);
+        Volume { node, own, behind, dirty, given_up, journal: None, unkept: false }
     }
 
     /// The same, with a journal of what it changes.
@@ -236,8 +242,9 @@ impl Volume {
 
     /// Where block `block` of `extent` is.
     pub fn find(&self, extent: u64, block: usize) -> Source {
-        for map in std::iter::once(&self.own).chain(self.chain.iter().map(|(_, map)| &**map)) {
-            match map.get(extent) {
+        let own = self.own.get(extent);
+        for entry in std::iter::once(own).chain(self.behind.entries(extent)) {
+            match entry {
                 Entry::Nothing => {}
                 Entry::Zeros => return Source::Zeros,
                 Entry::Whole(slot) => return Source::Slot(slot),
@@ -256,12 +263,13 @@ impl Volume {
         blocks: Range<usize>,
         mut each: impl FnMut(Range<usize>, Source),
     ) {
-        if let Entry::Whole(slot) = self.own.get(extent) {
+        let own = self.own.get(extent);
+        if let Entry::Whole(slot) = own {
             return each(blocks, Source::Slot(slot));
         }
         let mut left = Blocks::range(blocks);
-        for map in std::iter::once(&self.own).chain(self.chain.iter().map(|(_, map)| &**map)) {
-            let (slot, here, rest) = match map.get(extent) {
+        for entry in std::iter::once(own).chain(self.behind.entries(extent)) {
+            let (slot, here, rest) = match entry {
                 Entry::Nothing => continue,
                 Entry::Zeros => break,
                 Entry::Whole(slot) => (slot, left, Rest::Zeros),
@@ -290,7 +298,7 @@ impl Volume {
 
     /// The first extent from `extent` on that may read as anything but zeros.
     pub fn next_from(&self, extent: u64) -> Option<u64> {
-        let maps = std::iter::once(&self.own).chain(self.chain.iter().map(|(_, map)| &**map));
+        let maps = std::iter::once(&self.own).chain(self.behind.maps());
         maps.filter_map(|map| map.next_from(extent)).min()
     }
 
@@ -327,7 +335,7 @@ impl Volume {
 
     /// Whether a node behind the live one says anything of `extent`.
     fn is_behind(&self, extent: u64) -> bool {
-        self.chain.iter().any(|(_, map)| map.get(extent) != Entry::Nothing)
+        self.behind.entries(extent).any(|entry| entry != Entry::Nothing)
     }
 
     fn are_zeros(&self, extent: u64, mut blocks: Range<usize>) -> bool {
@@ -376,7 +384,7 @@ impl Volume {
         let (chunk, at) = place(extent);
         self.own.set(extent, entry);
         self.dirty.insert(chunk);
-        let parent = self.chain.first().map(|(parent, _)| *parent);
+        let parent = self.behind.parent().map(|(parent, _)| *parent);
         let kept = self.journal.as_mut().is_some_and(|journal| {
             let row = self.own.row_at(chunk).expect("just set");
             journal.note((self.node, chunk), parent, (at, &before), row)
@@ -402,7 +410,7 @@ impl Volume {
     /// way. Returns what the snapshot's transaction has to say of the node that is past.
     pub fn move_on(&mut self, node: u64) -> Dirty {
         let dirty = self.take_dirty();
-        self.chain.insert(0, (self.node, Arc::new(std::mem::take(&mut self.own))));
+        self.behind.push(self.node, Arc::new(std::mem::take(&mut self.own)));
         self.node = node;
         dirty
     }
@@ -430,18 +438,14 @@ impl Volume {
         self.change(extent, entry.moved_to(slot));
     }
 
-    /// The nodes behind the live one with their numbers, its parent first.
-    pub fn chain(&self) -> &[(u64, Arc<NodeMap>)] {
-        &self.chain
+    /// The live node's parent, with its number.
+    pub fn parent(&self) -> Option<&(u64, Arc<NodeMap>)> {
+        self.behind.parent()
     }
 
     /// A node behind the live one says something else from now on, or is gone.
     pub fn replace(&mut self, node: u64, map: Option<Arc<NodeMap>>) {
-        let Some(at) = self.chain.iter().position(|(other, _)| *other == node) else { return };
-        match map {
-            Some(map) => self.chain[at].1 = map,
-            None => drop(self.chain.remove(at)),
-        }
+        self.behind.replace(node, map);
     }
 
     /// Its own node takes over what its parent says of `extent`: the copy of `merge` is made, the
@@ -519,7 +523,8 @@ mod tests {
         volume.written(0, B, 1..2);
         let at = |block| volume.find(0, block);
         assert_eq!([at(0), at(1), at(4)], [Source::Slot(A), Source::Slot(B), Source::Zeros]);
-        let behind = volume.chain()[0].1.entries().filter_map(|(_, entry)| entry.slot());
+        let behind =
+            volume.parent().expect("a snapshot").1.entries().filter_map(|(_, entry)| entry.slot());
         assert_eq!(behind.collect::<Vec<_>>(), [A]);
         assert_eq!(rows(&volume.take_dirty()), [(2, 0)]);
     }

@@ -94,7 +94,8 @@ impl Keeper {
                     let left = state.map.own_slots();
                     let dirty = state.map.move_on(next);
                     state.send_commit(dirty);
-                    (state.map.chain()[0].1.clone(), left)
+                    let (_, past) = state.map.parent().expect("the node that it moved on from");
+                    (past.clone(), left)
                 });
                 moving.push((*volume, next, answer));
             }
