@@ -12,12 +12,6 @@ pub enum JobKind {
     Drain,
     /// Gives back the space of a volume or snapshot that was deleted.
     Reclaim,
-    /// Brings a volume back to a snapshot.
-    RollBack,
-    /// Makes a clone independent of its origin.
-    Promote,
-    /// Reserves the space of a thick volume.
-    Reserve,
 }
 
 /// How far a job is.
