@@ -98,7 +98,10 @@ impl World {
                 (format!("{}/{}", volume.pool, volume.name), place_of(&volume.export));
             let (uuid, bytes, iops) = (volume.uuid, volume.bytes, volume.limits.iops);
             let snapshots = volume.snapshots;
-            shown.push(format!("{at} {uuid} {bytes} {iops:?} {origin:?} {snapshots} {export:?}"));
+            let thick = volume.thick;
+            shown.push(format!(
+                "{at} {uuid} {bytes} {iops:?} {thick} {origin:?} {snapshots} {export:?}"
+            ));
         }
         for pool in node.pools().unwrap() {
             for snapshot in node.snapshots(&pool.name, None).unwrap() {

@@ -42,6 +42,7 @@ pub struct Volume {
     pub uuid: String,
     pub bytes: u64,
     pub iops: Option<u64>,
+    pub thick: bool,
     pub behind: Option<usize>,
     pub export: Option<Place>,
 }
@@ -255,10 +256,10 @@ impl Model {
                 });
                 let here = |s: &&Snapshot| s.is_there && s.volume == *number;
                 let snapshots = pool.snapshots.iter().filter(here).count();
-                let Volume { name: volume, uuid, bytes, iops, export, .. } = volume;
+                let Volume { name: volume, uuid, bytes, iops, thick, export, .. } = volume;
                 let at = format!("{name}/{volume}");
                 shown.push(format!(
-                    "{at} {uuid} {bytes} {iops:?} {origin:?} {snapshots} {export:?}"
+                    "{at} {uuid} {bytes} {iops:?} {thick} {origin:?} {snapshots} {export:?}"
                 ));
                 namespaces.extend(export.clone().map(|place| (place, format!("volume {at}"))));
             }

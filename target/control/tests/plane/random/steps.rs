@@ -4,8 +4,8 @@ use super::model::{Done, Ends, Model, Snapshot, Subsystem, Volume, Wanted, What,
 use super::{HOSTS, MIB, SHARED, SNAPSHOTS, VOLUMES, World, changed, made};
 use crate::appliance::{at, host, name, new_volume, snapshot_at};
 use webui_api::model::{
-    ExportSet, HostAdd, Limits, Nqn, PoolImport, Rename, Resize, SnapshotCreate, SubsystemCreate,
-    VolumeClone, VolumeCreate,
+    ExportSet, GroupSnapshotCreate, HostAdd, Limits, Nqn, PoolImport, Rename, Resize, RollBack,
+    SnapshotCreate, SubsystemCreate, VolumeClone, VolumeCreate,
 };
 use webui_api::{Control, RefusalKind};
 
@@ -35,6 +35,7 @@ struct Asked<'a> {
     name: &'a str,
     bytes: Option<u64>,
     iops: Option<u64>,
+    thick: bool,
     origin: Option<usize>,
     wanted: &'a Wanted,
 }
@@ -47,6 +48,7 @@ impl Model {
             let there = &here.volumes[&number];
             let same = asked.bytes.is_none_or(|bytes| bytes == there.bytes)
                 && there.iops == asked.iops
+                && (there.thick == asked.thick || asked.origin.is_some())
                 && here.origin(number) == asked.origin
                 && self.is_as(there.export.as_ref(), asked.wanted);
             return if same { Ok(Done::Existing) } else { Err(RefusalKind::Exists) };
@@ -59,6 +61,7 @@ impl Model {
             uuid: String::new(),
             bytes: asked.bytes.or(of_origin).unwrap(),
             iops: asked.iops,
+            thick: asked.thick,
             behind: asked.origin,
             export,
         };
@@ -96,6 +99,50 @@ impl Model {
         let snapshot = Snapshot { name, volume: number, bytes, behind, is_there, export: None };
         here.snapshots.push(snapshot);
         Ok(Done::New)
+    }
+
+    /// Of all or of none.
+    fn group(&mut self, pool: &str, volumes: &[&str], at: &str) -> Ends {
+        let here = self.here(pool)?;
+        for volume in volumes {
+            here.volume(volume).ok_or(RefusalKind::NotFound)?;
+            if here.snapshot(volume, at).is_some() {
+                return Err(RefusalKind::Exists);
+            }
+        }
+        for volume in volumes {
+            self.snapshot(pool, volume, at)?;
+        }
+        Ok(Done::Changed)
+    }
+
+    fn roll_back(&mut self, pool: &str, volume: &str, at: &str) -> Ends {
+        let What::Snapshot(at) = self.find(pool, volume, Some(at))? else {
+            unreachable!("it was looked for")
+        };
+        let bytes = self.here(pool)?.snapshots[at].bytes;
+        self.change(pool, volume, |there| {
+            (there.behind, there.bytes) = (Some(at), bytes);
+            Ok(Done::Changed)
+        })
+    }
+
+    /// The snapshots of its origin that a volume was made from become its own.
+    fn promote(&mut self, pool: &str, volume: &str) -> Ends {
+        let here = self.here(pool)?;
+        let number = here.volume(volume).ok_or(RefusalKind::NotFound)?;
+        let origin = here.origin(number).ok_or(RefusalKind::Refused)?;
+        let former = here.snapshots[origin].volume;
+        let behind = |at: &usize| here.snapshots[*at].behind;
+        let line = std::iter::successors(here.volumes[&number].behind, behind);
+        let moving: Vec<usize> = line
+            .filter(|at| here.snapshots[*at].is_there && here.snapshots[*at].volume == former)
+            .collect();
+        if moving.iter().any(|at| here.snapshot(volume, &here.snapshots[*at].name).is_some()) {
+            return Err(RefusalKind::Exists);
+        }
+        moving.into_iter().for_each(|at| here.snapshots[at].volume = number);
+        Ok(Done::Changed)
     }
 
     fn delete_snapshot(&mut self, pool: &str, volume: &str, at: &str) -> Ends {
@@ -182,9 +229,12 @@ impl World {
     /// One operation.
     pub fn step(&mut self) {
         match self.chance.below(100) {
-            0..24 => self.create(),
-            24..31 => self.clone_one(),
-            31..39 => self.snapshot(),
+            0..20 => self.create(),
+            20..27 => self.clone_one(),
+            27..33 => self.snapshot(),
+            33..35 => self.group(),
+            35..37 => self.roll_back(),
+            37..39 => self.promote(),
             39..43 => self.delete_snapshot(),
             43..49 => self.delete(),
             49..55 => self.rename(),
@@ -229,12 +279,13 @@ impl World {
         let volume = self.chance.of(&VOLUMES);
         let mut bytes = (1 + self.chance.below(3)) * MIB;
         let (mut iops, mut wanted) = (self.iops(), self.wanted());
+        let mut thick = self.chance.one_in(4);
         // Now and then the same again.
         let here = &self.model.pools[&of];
         if let Some(there) = here.volume(volume).map(|number| here.volumes[&number].clone())
             && self.chance.one_in(2)
         {
-            (bytes, iops) = (there.bytes, there.iops);
+            (bytes, iops, thick) = (there.bytes, there.iops, there.thick);
             let subsystem = there.export.and_then(|(nqn, _)| {
                 let there = self.model.subsystems.get(&nqn)?.clone();
                 Some(if there.own { Wanted::Own(there.who) } else { Wanted::In(nqn) })
@@ -244,11 +295,12 @@ impl World {
         let ExportSet { subsystem, hosts, allow_any_host } = set_of(&wanted);
         let limits = Limits { iops, ..Limits::default() };
         let new = new_volume(volume, bytes);
-        let request = VolumeCreate { limits, subsystem, hosts, allow_any_host, ..new };
+        let request = VolumeCreate { limits, thick, subsystem, hosts, allow_any_host, ..new };
         let (ends, there) = made(self.node().create_volume(&pool, request));
-        let asked = Asked { name: volume, bytes: Some(bytes), iops, origin: None, wanted: &wanted };
+        let (bytes, origin) = (Some(bytes), None);
+        let asked = Asked { name: volume, bytes, iops, thick, origin, wanted: &wanted };
         let expected = self.model.make(&of, &asked);
-        self.compare(format!("create {of}/{volume} {bytes} {wanted:?}"), ends, expected);
+        self.compare(format!("create {of}/{volume} {bytes:?} {thick} {wanted:?}"), ends, expected);
         if let (Ok(Done::New), Some(there)) = (ends, there) {
             self.model.told_uuid(&of, volume, there.uuid);
         }
@@ -266,8 +318,9 @@ impl World {
         let origin = self.model.find(&of, volume, Some(at));
         let expected = origin.and_then(|origin| {
             let What::Snapshot(origin) = origin else { unreachable!("it was looked for") };
-            let origin = Some(origin);
-            self.model.make(&of, &Asked { name: to, bytes: None, iops, origin, wanted: &wanted })
+            let (bytes, thick, origin) = (None, false, Some(origin));
+            let asked = Asked { name: to, bytes, iops, thick, origin, wanted: &wanted };
+            self.model.make(&of, &asked)
         });
         self.compare(format!("clone {of}/{volume}@{at} to {to} {wanted:?}"), ends, expected);
         if let (Ok(Done::New), Some(there)) = (ends, there) {
@@ -282,6 +335,37 @@ impl World {
         let ends = made(self.node().create_snapshot(&at(&of, volume), request)).0;
         let expected = self.model.snapshot(&of, volume, snapshot);
         self.compare(format!("snapshot {of}/{volume}@{snapshot}"), ends, expected);
+    }
+
+    fn group(&mut self) {
+        let of = self.pool().1;
+        let mut volumes = vec![self.chance.of(&VOLUMES)];
+        volumes.extend(VOLUMES.into_iter().filter(|_| self.chance.one_in(4)));
+        volumes.sort_unstable();
+        volumes.dedup();
+        let snapshot = self.chance.of(&SNAPSHOTS);
+        let names = volumes.iter().map(|volume| name(volume)).collect();
+        let request = GroupSnapshotCreate { name: name(snapshot), volumes: names };
+        let ends = changed(self.node().create_group_snapshot(&name(&of), request));
+        let expected = self.model.group(&of, &volumes, snapshot);
+        self.compare(format!("snapshot {of}/{volumes:?}@{snapshot}"), ends, expected);
+    }
+
+    fn roll_back(&mut self) {
+        let of = self.pool().1;
+        let (volume, snapshot) = (self.chance.of(&VOLUMES), self.chance.of(&SNAPSHOTS));
+        let request = RollBack { snapshot: name(snapshot), force: false };
+        let ends = changed(self.node().roll_back(&at(&of, volume), request));
+        let expected = self.model.roll_back(&of, volume, snapshot);
+        self.compare(format!("roll {of}/{volume} back to {snapshot}"), ends, expected);
+    }
+
+    fn promote(&mut self) {
+        let of = self.pool().1;
+        let volume = self.chance.of(&VOLUMES);
+        let ends = changed(self.node().promote(&at(&of, volume)));
+        let expected = self.model.promote(&of, volume);
+        self.compare(format!("promote {of}/{volume}"), ends, expected);
     }
 
     fn delete_snapshot(&mut self) {
