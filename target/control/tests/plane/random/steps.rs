@@ -274,6 +274,29 @@ impl World {
         self.chance.one_in(3).then(|| 1000 + self.chance.below(2))
     }
 
+    /// Mostly a snapshot that is there: its volume's name and its own.
+    fn some_snapshot(&mut self, pool: &str) -> (String, String) {
+        let here = &self.model.pools[pool];
+        let there = here.snapshots.iter().filter(|snapshot| snapshot.is_there);
+        let there: Vec<_> =
+            there.map(|s| (here.volumes[&s.volume].name.clone(), s.name.clone())).collect();
+        if there.is_empty() || self.chance.one_in(4) {
+            return (self.chance.of(&VOLUMES).into(), self.chance.of(&SNAPSHOTS).into());
+        }
+        there[self.chance.below(there.len() as u64) as usize].clone()
+    }
+
+    /// Mostly the name of a clone.
+    fn some_clone(&mut self, pool: &str) -> String {
+        let here = &self.model.pools[pool];
+        let clones = here.volumes.iter().filter(|(number, _)| here.origin(**number).is_some());
+        let clones: Vec<String> = clones.map(|(_, volume)| volume.name.clone()).collect();
+        if clones.is_empty() || self.chance.one_in(4) {
+            return self.chance.of(&VOLUMES).into();
+        }
+        clones[self.chance.below(clones.len() as u64) as usize].clone()
+    }
+
     fn create(&mut self) {
         let (pool, of) = self.pool();
         let volume = self.chance.of(&VOLUMES);
@@ -308,14 +331,14 @@ impl World {
 
     fn clone_one(&mut self) {
         let of = self.pool().1;
-        let (volume, to) = (self.chance.of(&VOLUMES), self.chance.of(&VOLUMES));
-        let (at, iops, wanted) = (self.chance.of(&SNAPSHOTS), self.iops(), self.wanted());
+        let ((volume, at), to) = (self.some_snapshot(&of), self.chance.of(&VOLUMES));
+        let (iops, wanted) = (self.iops(), self.wanted());
         let ExportSet { subsystem, hosts, allow_any_host } = set_of(&wanted);
         let limits = Limits { iops, ..Limits::default() };
         let request = VolumeClone { name: name(to), limits, subsystem, hosts, allow_any_host };
         let (ends, there) =
-            made(self.node().clone_snapshot(&snapshot_at(&of, volume, at), request));
-        let origin = self.model.find(&of, volume, Some(at));
+            made(self.node().clone_snapshot(&snapshot_at(&of, &volume, &at), request));
+        let origin = self.model.find(&of, &volume, Some(&at));
         let expected = origin.and_then(|origin| {
             let What::Snapshot(origin) = origin else { unreachable!("it was looked for") };
             let (bytes, thick, origin) = (None, false, Some(origin));
@@ -353,18 +376,18 @@ impl World {
 
     fn roll_back(&mut self) {
         let of = self.pool().1;
-        let (volume, snapshot) = (self.chance.of(&VOLUMES), self.chance.of(&SNAPSHOTS));
-        let request = RollBack { snapshot: name(snapshot), force: false };
-        let ends = changed(self.node().roll_back(&at(&of, volume), request));
-        let expected = self.model.roll_back(&of, volume, snapshot);
+        let (volume, snapshot) = self.some_snapshot(&of);
+        let request = RollBack { snapshot: name(&snapshot), force: false };
+        let ends = changed(self.node().roll_back(&at(&of, &volume), request));
+        let expected = self.model.roll_back(&of, &volume, &snapshot);
         self.compare(format!("roll {of}/{volume} back to {snapshot}"), ends, expected);
     }
 
     fn promote(&mut self) {
         let of = self.pool().1;
-        let volume = self.chance.of(&VOLUMES);
-        let ends = changed(self.node().promote(&at(&of, volume)));
-        let expected = self.model.promote(&of, volume);
+        let volume = self.some_clone(&of);
+        let ends = changed(self.node().promote(&at(&of, &volume)));
+        let expected = self.model.promote(&of, &volume);
         self.compare(format!("promote {of}/{volume}"), ends, expected);
     }
 
