@@ -1,7 +1,7 @@
 # Thin: each target calls one thing. `target/` is a source folder; cargo builds into `build/`.
 export CARGO_TARGET_DIR := $(CURDIR)/build
 
-.PHONY: run test bench clean
+.PHONY: run test bench image clean
 
 # Sets up what is missing, builds, and runs the appliance on its embedded default.
 run:
@@ -19,6 +19,12 @@ bench:
 	scripts/setup run
 	cargo build --release --locked -p forebay -p bench
 	build/release/bench run $(ARGS)
+
+# Builds the appliance's image, build/image/forebay.img, and the signed update forebay.efi.
+image:
+	scripts/setup image
+	cargo build --release --locked -p forebay
+	image/build $(ARGS)
 
 clean:
 	rm -rf build

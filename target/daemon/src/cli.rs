@@ -117,6 +117,9 @@ pub struct ServeArgs {
     /// Serve the API here; `off`: nowhere. 127.0.0.1:4480 unless given.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub api: Option<ApiAddress>,
+    /// A name or address that the API is reached by, for its certificate (repeatable).
+    #[arg(long, value_name = "NAME")]
+    pub api_name: Vec<String>,
     /// Export memory of this size (repeatable).
     #[arg(long, value_name = "SIZE", conflicts_with = "config")]
     pub ram: Vec<Size>,

@@ -1,6 +1,7 @@
 //! The forebay binary: parse, pin, open, run; and the command line.
 #![forbid(unsafe_code)]
 
+mod appliance;
 mod cli;
 mod client;
 mod drives;
@@ -18,6 +19,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if init::is_first_process() {
+        init::run(appliance::health);
+    }
+    // The kernel of the image asks for modules under this name.
+    if std::env::args().next().is_some_and(|name| name.ends_with("/modprobe")) {
+        return ExitCode::from(init::modprobe(std::env::args().skip(1)));
+    }
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

@@ -28,7 +28,7 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
     let node = Node::start(config.clone())?;
     let mut greeting = greeting(&node);
     let plane = ControlPlane::start(node)?;
-    let served = start_api(&config, plane.clone()).and_then(|api| {
+    let served = start_api(&config, &args.api_name, plane.clone()).and_then(|api| {
         let socket = ControlSocket::serve(&control, plane.node())?;
         Ok((api, socket))
     });
@@ -60,6 +60,7 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
 /// Starts the API. Returns it, and what there is to say of it.
 fn start_api(
     config: &Config,
+    names: &[String],
     plane: Arc<ControlPlane>,
 ) -> Result<Option<(Server, String)>, String> {
     let ApiAddress::At(address) = config.api.address else { return Ok(None) };
@@ -72,25 +73,29 @@ fn start_api(
         _ => {
             let (certificate, key) = (in_data_dir(CERTIFICATE_FILE), in_data_dir("api.key"));
             let files = TlsFiles { certificate, key };
-            webui_api::self_signed(&files, &[name_of(address)])?;
+            make_certificate(&files, &in_data_dir("api.names"), &names_of(address, names))?;
             Some(files)
         }
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
     let (tokens, audit) = (in_data_dir("tokens.json"), in_data_dir("audit.log"));
+    let shown = tls.as_ref().map(webui_api::fingerprint).transpose()?;
     let server = ServerConfig { address, tls, tokens, audit, pages: None };
     let mut server = Server::start(server, plane, Arc::new(Machine::new())).map_err(|why| {
         format!("{why} Give another address with --api, or --api off for no API.")
     })?;
     let port = server.address().port();
     let url = match address.ip().is_unspecified() {
-        true => format!("{scheme}://{}:{port}", name_of(address)),
+        true => format!("{scheme}://{}:{port}", names_of(address, names)[0]),
         false => format!("{scheme}://{}", server.address()),
     };
     let path = in_data_dir(ADDRESS_FILE);
     std::fs::write(&path, format!("{url}\n"))
         .map_err(|error| format!("{} cannot be written: {error}.", path.display()))?;
     let mut lines = format!("\nAPI: {url}/api/v1");
+    if let Some(fingerprint) = shown {
+        lines.push_str(&format!("\nIts certificate has the SHA-256 {fingerprint}"));
+    }
     if let Some(token) = server.take_first_token() {
         lines.push_str(&format!(
             "\nToken of {} ({}), shown this once: {}",
@@ -105,12 +110,36 @@ fn start_api(
     Ok(Some((server, lines)))
 }
 
-/// The host that a certificate is made for, and that the API is reached by on this machine.
-fn name_of(address: SocketAddr) -> String {
-    match address.ip().is_unspecified() {
+/// Names and addresses that the API is reached by, those that were given first. Where it listens
+/// on all addresses, this machine's own name for itself is among them.
+fn names_of(address: SocketAddr, given: &[String]) -> Vec<String> {
+    let mut names = given.to_vec();
+    names.push(match address.ip().is_unspecified() {
         true => "localhost".to_owned(),
         false => address.ip().to_string(),
+    });
+    names.dedup();
+    names
+}
+
+/// Makes a certificate for these names, unless there is one. The names are kept beside it: a machine
+/// that got another address needs another certificate.
+fn make_certificate(files: &TlsFiles, beside: &Path, names: &[String]) -> Result<(), String> {
+    let wanted = names.join("\n");
+    let made_for = std::fs::read_to_string(beside).ok();
+    if made_for.is_some_and(|names| names != wanted) {
+        for path in [&files.certificate, &files.key] {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(format!("{} cannot be removed: {error}.", path.display()));
+                }
+                _ => {}
+            }
+        }
     }
+    std::fs::write(beside, wanted)
+        .map_err(|error| format!("{} cannot be written: {error}.", beside.display()))?;
+    webui_api::self_signed(files, names)
 }
 
 /// Logs to standard error from a thread of its own, so that a reactor never waits for whoever reads
@@ -285,6 +314,26 @@ mod tests {
         for text in ["", "a", "3-1", "0-", "-1", "0-99999"] {
             assert!(parse_cores(text).unwrap_err().contains("is no list of cores"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_certificate_is_made_anew_for_other_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let files = TlsFiles { certificate: path("crt"), key: path("key") };
+        let make = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            make_certificate(&files, &path("names"), &names).unwrap();
+            webui_api::fingerprint(&files).unwrap()
+        };
+        let first = make(&["10.0.0.5", "localhost"]);
+        assert_eq!(first.len(), 32 * 3 - 1);
+        assert_eq!(make(&["10.0.0.5", "localhost"]), first);
+        assert_ne!(make(&["10.0.0.6", "localhost"]), first);
+        // One that somebody put there, whose names nobody noted, stays.
+        std::fs::remove_file(path("names")).unwrap();
+        let theirs = webui_api::fingerprint(&files).unwrap();
+        assert_eq!(make(&["10.0.0.7"]), theirs);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 pub mod appliance;
 pub mod base64;
+pub mod board;
 pub mod cpio;
 pub mod golden;
 pub mod guest;

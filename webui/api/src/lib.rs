@@ -21,7 +21,7 @@ pub use control::{Control, Made};
 pub use events::{EventLog, EventPage};
 pub use metrics::render as render_metrics;
 pub use refusal::{ErrorBody, Refusal, RefusalKind};
-pub use server::{Page, Pages, Server, ServerConfig, TlsFiles, self_signed};
+pub use server::{Page, Pages, Server, ServerConfig, TlsFiles, fingerprint, self_signed};
 
 /// The OpenAPI document of the API, in JSON.
 pub fn openapi_document() -> Vec<u8> {

@@ -7,6 +7,7 @@ mod admin;
 mod cycles;
 mod drive;
 mod faults;
+mod image;
 mod local_drives;
 mod operator;
 mod recovery;

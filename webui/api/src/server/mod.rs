@@ -7,7 +7,7 @@ mod stream;
 mod tls;
 
 pub use http::{Page, Pages};
-pub use tls::{TlsFiles, self_signed};
+pub use tls::{TlsFiles, fingerprint, self_signed};
 
 use crate::app::App;
 use crate::clock::World;

@@ -57,3 +57,15 @@ pub fn self_signed(files: &TlsFiles, names: &[String]) -> Result<(), String> {
     write(&files.key, made.signing_key.serialize_pem())?;
     write(&files.certificate, made.cert.pem())
 }
+
+/// SHA-256 of the server's own certificate, as programs show it: 32 pairs of digits with colons.
+///
+/// # Errors
+/// A sentence: the file cannot be read, or holds no certificate.
+pub fn fingerprint(files: &TlsFiles) -> Result<String, String> {
+    let certificate = CertificateDer::from_pem_file(&files.certificate)
+        .map_err(|e| format!("{} cannot be read: {e}.", files.certificate.display()))?;
+    let digest = ring::digest::digest(&ring::digest::SHA256, &certificate);
+    let pairs: Vec<String> = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    Ok(pairs.join(":"))
+}
