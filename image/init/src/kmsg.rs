@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{ToSocketAddrs, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// Severities of syslog.
@@ -164,11 +165,28 @@ pub fn forward(server: &str, hostname: &str) -> Result<(), String> {
     made.map(drop).map_err(|error| format!("The log cannot be forwarded: {error}."))
 }
 
-/// Puts text on the console, past the log: secrets are seen there and kept nowhere.
+/// Puts text on every console, past the log: secrets are seen there and kept nowhere.
 pub fn console(text: &str) {
-    if let Ok(mut console) = File::options().write(true).open("/dev/console") {
-        let _ = console.write_all(format!("{text}\n").as_bytes());
+    let active = std::fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
+    let mut names: Vec<&str> = active.split_ascii_whitespace().collect();
+    if names.is_empty() {
+        names.push("console");
     }
+    for name in names {
+        if let Ok(mut console) = File::options().write(true).open(Path::new("/dev").join(name)) {
+            let _ = console.write_all(format!("{text}\n").as_bytes());
+        }
+    }
+}
+
+/// Puts the lines of a program on every console, on a thread of its own, until it closes them.
+pub fn show(lines: impl Read + Send + 'static) {
+    let copy = move || {
+        for line in BufReader::new(lines).lines().map_while(Result::ok) {
+            console(&line);
+        }
+    };
+    std::thread::Builder::new().name("console".into()).spawn(copy).expect("a thread can be made");
 }
 
 #[cfg(test)]

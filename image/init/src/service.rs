@@ -46,10 +46,13 @@ impl Service {
         if let Some(cores) = isolated() {
             command.args(["--cores", &cores]);
         }
-        // What it greets with has a secret: it goes to the console and not to the log.
-        command.env_clear().stdin(Stdio::null()).stdout(Stdio::inherit()).stderr(Stdio::piped());
+        command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
             command.spawn().map_err(|error| format!("{BINARY} cannot be started: {error}."))?;
+        // What it greets with has a secret: it goes to the console and not to the log.
+        if let Some(lines) = child.stdout.take() {
+            kmsg::show(lines);
+        }
         if let Some(lines) = child.stderr.take() {
             kmsg::take(lines);
         }

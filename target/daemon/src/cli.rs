@@ -54,6 +54,8 @@ pub enum Command {
     Apply(client::apply::ApplyArgs),
     /// Print what is there, as a file for `forebay apply`.
     Export(client::apply::ExportArgs),
+    /// Update, restart and switch off a machine that runs the appliance's image.
+    Appliance(client::appliance::ApplianceArgs),
     /// Make and revoke tokens of the API.
     Token(client::token::TokenArgs),
     /// Show who changed what.

@@ -52,6 +52,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Alerts(args) => client::alerts::run(args),
         Command::Apply(args) => client::apply::apply(args),
         Command::Export(args) => client::apply::export(args),
+        Command::Appliance(args) => client::appliance::run(args),
         Command::Token(args) => client::token::run(args),
         Command::Audit(args) => client::audit::run(args),
         Command::Completion { shell } => complete(shell),

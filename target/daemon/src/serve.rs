@@ -26,7 +26,7 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
     make_data_dir(&config.data_dir)?;
     let control = config.control_path();
     let node = Node::start(config.clone())?;
-    let mut greeting = greeting(&node);
+    let mut greeting = greeting(&node, &args.api_name);
     let plane = ControlPlane::start(node)?;
     let served = start_api(&config, &args.api_name, plane.clone()).and_then(|api| {
         let socket = ControlSocket::serve(&control, plane.node())?;
@@ -280,9 +280,13 @@ fn parse_cores(text: &str) -> Result<Vec<usize>, String> {
 }
 
 /// What to type on a host, printed once everything is open.
-fn greeting(node: &Node) -> String {
+fn greeting(node: &Node, names: &[String]) -> String {
     let mut lines = vec!["Forebay is ready. On a host:".to_owned()];
-    let port = |address: &SocketAddr| format!("-t tcp -a {} -s {}", address.ip(), address.port());
+    let port = |address: &SocketAddr| {
+        let ip = address.ip();
+        let name = names.first().filter(|_| ip.is_unspecified()).cloned();
+        format!("-t tcp -a {} -s {}", name.unwrap_or_else(|| ip.to_string()), address.port())
+    };
     let everywhere: Vec<_> = node.listeners().collect();
     let discovery = everywhere.iter().find(|(_, alone)| *alone).or(everywhere.first());
     if let Some((address, _)) = discovery {

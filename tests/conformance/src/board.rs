@@ -79,7 +79,6 @@ impl Board {
             .args(["-monitor", &format!("unix:{},server=on,wait=off", show(&monitor))])
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        let _ = lab;
         let child = command.spawn().map_err(|error| format!("qemu-system-x86_64: {error}"))?;
         Ok(Self { child, serial, monitor, on: Instant::now() })
     }

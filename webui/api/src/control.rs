@@ -5,9 +5,9 @@ use crate::model::{
     Alert, Appliance, Applied, ConnectInfo, Controller, Declaration, Device, DeviceAdd,
     DeviceAttach, ExportSet, GroupSnapshotCreate, Host, HostAdd, HostNqn, ImportablePool, Job,
     Limits, Listener, ListenerCreate, Name, Namespace, NamespaceAdd, Nqn, Pool, PoolCreate,
-    PoolDevice, PoolImport, PromoteOutcome, Ready, Rename, Resize, RollBack, Snapshot,
-    SnapshotCreate, SnapshotRef, Statistics, Subsystem, SubsystemCreate, Transport, Volume,
-    VolumeClone, VolumeCreate, VolumeRef,
+    PoolDevice, PoolImport, PromoteOutcome, Ready, Rename, Resize, RollBack, Slots, Snapshot,
+    SnapshotCreate, SnapshotRef, Statistics, Subsystem, SubsystemCreate, Transport, UpdateInstall,
+    UpdatePiece, Volume, VolumeClone, VolumeCreate, VolumeRef,
 };
 use crate::{Refusal, model::Address};
 
@@ -45,6 +45,16 @@ pub trait Control: Send + Sync + 'static {
     fn ready(&self) -> Ready;
     /// The appliance.
     fn appliance(&self) -> Result<Appliance, Refusal>;
+    /// The slots of the image that it was started from, if it was.
+    fn slots(&self) -> Result<Slots, Refusal>;
+    /// Takes in a piece of an update. `Refused` where there are no slots, or another piece is due.
+    fn stage_update(&self, piece: UpdatePiece) -> Result<Slots, Refusal>;
+    /// Puts the update that has come into the other slot, to be tried at the next start. `Refused`
+    /// if it is not signed with the key of this appliance.
+    fn install_update(&self, install: UpdateInstall) -> Result<Slots, Refusal>;
+    /// Stops everything, and then the machine: to start it again, or to switch it off. `Refused`
+    /// where the machine is not the appliance's own.
+    fn end_machine(&self, restart: bool) -> Result<(), Refusal>;
     /// All counters.
     fn statistics(&self) -> Result<Statistics, Refusal>;
     /// Alerts whose cause is there now.

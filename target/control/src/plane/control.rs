@@ -52,6 +52,22 @@ impl Control for ControlPlane {
         })
     }
 
+    fn slots(&self) -> Answer<Slots> {
+        self.machine_slots()
+    }
+
+    fn stage_update(&self, piece: UpdatePiece) -> Answer<Slots> {
+        self.take_piece(&piece)
+    }
+
+    fn install_update(&self, install: UpdateInstall) -> Answer<Slots> {
+        self.put_update(&install)
+    }
+
+    fn end_machine(&self, restart: bool) -> Answer<()> {
+        self.stop_machine(restart)
+    }
+
     fn statistics(&self) -> Answer<Statistics> {
         self.with(|node| {
             let mut seen = locked(&self.seen);

@@ -8,6 +8,7 @@ mod devices;
 mod exports;
 mod jobs;
 mod listeners;
+mod machine;
 mod pools;
 mod snapshots;
 mod statistics;
@@ -48,6 +49,7 @@ pub struct ControlPlane {
     node: Arc<Mutex<Option<Node>>>,
     log: EventLog,
     started_ms: u64,
+    slots: init::Slots,
     seen: Mutex<Seen>,
     ending: Mutex<bool>,
     ended: Condvar,
@@ -83,6 +85,7 @@ impl ControlPlane {
             node: Arc::new(Mutex::new(Some(node))),
             log: EventLog::new(EVENTS, started_ms.saturating_mul(1000)),
             started_ms,
+            slots: init::Slots::default(),
             seen: Mutex::default(),
             ending: Mutex::new(false),
             ended: Condvar::new(),

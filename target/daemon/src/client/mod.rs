@@ -3,6 +3,7 @@
 pub mod access;
 mod access_list;
 pub mod alerts;
+pub mod appliance;
 pub mod apply;
 pub mod audit;
 mod confirm;

@@ -125,9 +125,12 @@ impl Machine {
         let shown = ran(client.args(["s_client", "-connect", &at]).stdin(Stdio::null()))?;
         fs::write(self.folder.join("shown"), shown).map_err(|e| e.to_string())?;
         let certificate = self.folder.join("api.crt");
-        let mut reader = Command::new("openssl");
-        reader.args(["x509", "-fingerprint", "-sha256", "-in"]).arg(self.folder.join("shown"));
-        let print = ran(reader.arg("-out").arg(&certificate))?;
+        let x509 = |from: &Path, what: &[&str]| {
+            ran(Command::new("openssl").args(["x509", "-in"]).arg(from).args(what))
+        };
+        fs::write(&certificate, x509(&self.folder.join("shown"), &[])?)
+            .map_err(|e| e.to_string())?;
+        let print = x509(&certificate, &["-noout", "-fingerprint", "-sha256"])?;
         let wanted = after(FINGERPRINT);
         match print.contains(&wanted) && wanted.len() == 95 {
             true => Ok(()),
@@ -162,6 +165,85 @@ impl Machine {
             }
         }
     }
+}
+
+/// Signs an image with a key of minisign's.
+fn sign(key: &Path, image: &Path, version: &str) -> Result<(), String> {
+    let comment = format!("version {version}");
+    let mut command = Command::new("minisign");
+    command.args(["-S", "-s"]).arg(key).arg("-m").arg(image).args(["-t", &comment]);
+    ran(command.stdin(Stdio::null())).map(drop)
+}
+
+/// An image with a right signature whose kernel finds no first process.
+fn broken(builder: &Builder, folder: &Path) -> Result<PathBuf, String> {
+    let image = folder.join("broken.efi");
+    let mut command = Command::new(tree().join("image/uki"));
+    command.arg(&image).args(["9.9.9", ""]).arg(builder.work.join("modules.cpio.zst"));
+    ran(&mut command)?;
+    sign(&builder.work.join("sign.key"), &image, "9.9.9")?;
+    Ok(image)
+}
+
+/// An image that is signed with a key that nobody knows.
+fn forged(folder: &Path, image: &Path) -> Result<PathBuf, String> {
+    let (key, forged) = (folder.join("forger.key"), folder.join("forged.efi"));
+    let mut command = Command::new("minisign");
+    command.args(["-G", "-W", "-s"]).arg(&key).arg("-p").arg(folder.join("forger.pub"));
+    ran(command.stdin(Stdio::null()))?;
+    fs::copy(image, &forged).map_err(|error| format!("forged image: {error}"))?;
+    sign(&key, &forged, "0.2.0")?;
+    Ok(forged)
+}
+
+/// An update is tried, and kept because it works; one that does not work is left; one that is not
+/// signed is not even written.
+fn updates(folder: &Path) -> Result<(), String> {
+    let builder = Builder::new()?;
+    let (first, second) = (folder.join("first"), folder.join("second"));
+    let append = "rcupdate.rcu_expedited=1 tsc=reliable mitigations=off panic=1";
+    builder.build(&first, &["--version", "0.1.0", "--append", append])?;
+    builder.build(&second, &["--version", "0.2.0"])?;
+    let update = second.join("forebay.efi");
+    let (bad, forged) = (broken(&builder, folder)?, forged(folder, &update)?);
+    let machine = Machine::new(folder, &first.join("forebay.img"))?;
+    let path = |path: &Path| path.display().to_string();
+    let expect = |status: &str, lines: &[&[&str]]| {
+        let has = |words: &&[&str]| {
+            status.lines().any(|line| words.iter().all(|word| line.contains(word)))
+        };
+        match lines.iter().find(|words| !has(words)) {
+            Some(words) => Err(format!("no line with {words:?} in:\n{status}")),
+            None => Ok(()),
+        }
+    };
+
+    let mut board = machine.switch_on()?;
+    machine.log_in(&mut board)?;
+    match machine.operate(&["appliance", "update", &path(&forged)]) {
+        Err(why) if why.contains("not signed with the key of this appliance") => {}
+        other => return Err(format!("an image with a wrong signature: {other:?}")),
+    }
+    let status = machine.operate(&["appliance", "status"])?;
+    expect(&status, &[&["a ", "Forebay 0.1.0", "good", "runs"], &["b ", "empty"]])?;
+    println!("  ok    an image with a wrong signature is refused");
+
+    machine.operate(&["appliance", "update", &path(&update), "--restart"])?;
+    board.shown("Forebay 0.2.0, slot b", 1, PATIENCE)?;
+    board.shown("This image works and is kept.", 1, PATIENCE)?;
+    let status = machine.operate(&["appliance", "status"])?;
+    expect(&status, &[&["a ", "0.1.0", "good"], &["b ", "Forebay 0.2.0", "good", "runs"]])?;
+    println!("  ok    an update is tried and kept");
+
+    machine.operate(&["appliance", "update", &path(&bad), "--restart"])?;
+    board.shown("Kernel panic", 1, PATIENCE)?;
+    board.shown("Forebay 0.2.0, slot b", 2, PATIENCE)?;
+    board.shown("Forebay is ready", 3, PATIENCE)?;
+    let status = machine.operate(&["appliance", "status"])?;
+    expect(&status, &[&["a ", "9.9.9", "failed"], &["b ", "Forebay 0.2.0", "good", "runs"]])?;
+    println!("  ok    an update that does not work is left");
+    machine.operate(&["appliance", "power-off", "--yes"])?;
+    board.off(PATIENCE)
 }
 
 /// From the disk to serving; what is written outlives a power cut; the button ends it in order.
@@ -206,17 +288,27 @@ fn life(folder: &Path) -> Result<(), String> {
     }
 }
 
-#[test]
-fn from_the_disk_to_serving() {
+/// Runs one of the stories above; fails with the end of the console.
+fn tell(story: fn(&Path) -> Result<(), String>) {
     if Lab::required_or_skip().is_none() {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let result = life(folder.path());
-    if let Err(why) = result {
-        let serial = fs::read_to_string(folder.path().join("serial")).unwrap_or_default();
+    if let Err(why) = story(folder.path()) {
+        let serial = fs::read(folder.path().join("serial")).unwrap_or_default();
+        let serial = String::from_utf8_lossy(&serial);
         let lines: Vec<&str> = serial.lines().collect();
         let tail = lines[lines.len().saturating_sub(60)..].join("\n");
         panic!("{why}\n--- end of the machine's console\n{tail}");
     }
+}
+
+#[test]
+fn from_the_disk_to_serving() {
+    tell(life);
+}
+
+#[test]
+fn updates_are_kept_or_left() {
+    tell(updates);
 }

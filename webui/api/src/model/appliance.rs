@@ -35,3 +35,64 @@ pub struct Ready {
     /// What it waits for, or that it serves.
     pub reason: String,
 }
+
+/// The slots of an appliance that was started from its image, and the update that is coming.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Slots {
+    /// The slot that it runs from; nothing where it was not started from an image on a disk.
+    pub running: Option<String>,
+    /// Each slot.
+    pub slots: Vec<Slot>,
+    /// Bytes of an update that have come.
+    pub staged_bytes: u64,
+    /// What there is to say.
+    pub reason: String,
+}
+
+/// A slot of the image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Slot {
+    /// Its name.
+    pub slot: String,
+    /// How the image in it stands.
+    pub state: SlotState,
+    /// The image; nothing in an empty slot.
+    pub title: Option<String>,
+}
+
+/// How the image of a slot stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotState {
+    /// There is none.
+    Empty,
+    /// It has shown that it works.
+    Good,
+    /// It is tried, now or at the next start, and kept once it works.
+    Trial,
+    /// It was tried and did not work.
+    Failed,
+}
+
+/// A piece of an update: the unified kernel image, from its begin on.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdatePiece {
+    /// Where it belongs; 0 begins anew.
+    #[schema(minimum = 0, maximum = 1_073_741_824_u64)]
+    pub offset: u64,
+    /// The bytes, in base64.
+    #[schema(max_length = 3_145_728)]
+    pub data: String,
+}
+
+/// The end of an update.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateInstall {
+    /// The image's signature: the text of the file that minisign makes.
+    #[schema(max_length = 4096)]
+    pub signature: String,
+}

@@ -18,7 +18,7 @@ mod status;
 mod subsystem;
 mod volume;
 
-pub use appliance::{Appliance, Ready};
+pub use appliance::{Appliance, Ready, Slot, SlotState, Slots, UpdateInstall, UpdatePiece};
 pub use capacity::Capacity;
 pub use declaration::{
     Applied, Change, ChangeAction, Declaration, DeclaredPool, DeclaredSubsystem, DeclaredVolume,

@@ -4,7 +4,7 @@ use super::strict::Strict;
 use crate::model::{
     Declaration, DeviceAdd, DeviceAttach, ExportSet, GroupSnapshotCreate, HostAdd, Limits,
     ListenerCreate, NamespaceAdd, PoolCreate, PoolImport, Rename, Resize, RollBack, SnapshotCreate,
-    SubsystemCreate, VolumeClone, VolumeCreate,
+    SubsystemCreate, UpdateInstall, UpdatePiece, VolumeClone, VolumeCreate,
 };
 use crate::security::TokenCreate;
 use crate::{Refusal, RefusalKind};
@@ -86,7 +86,9 @@ nothing_more_to_check!(
     Rename,
     RollBack,
     SnapshotCreate,
-    TokenCreate
+    TokenCreate,
+    UpdateInstall,
+    UpdatePiece
 );
 
 macro_rules! checks_itself {

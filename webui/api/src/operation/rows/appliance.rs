@@ -2,8 +2,8 @@
 
 use super::{ADMIN, ANYONE, JobPath, Limit, OPERATOR, VIEWER, get, post, put};
 use crate::metrics;
-use crate::model::{Declaration, Ready};
-use crate::operation::{Call, Document, List, Metrics, NoPath, Shown, Table};
+use crate::model::{Declaration, Ready, UpdateInstall, UpdatePiece};
+use crate::operation::{Call, Document, Gone, List, Metrics, NoPath, NoQuery, Shown, Table};
 use crate::{EventLog, EventPage, Refusal};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -63,7 +63,51 @@ pub(super) fn rows(table: &mut Table) {
             c.control().apply(c.body.clone(), dry_run).map(Shown)
         },
     );
+    machine(table);
     happenings(table);
+}
+
+fn machine(table: &mut Table) {
+    table.plain(
+        get(
+            "/api/v1/appliance/slots",
+            "get_slots",
+            VIEWER,
+            "The slots of the image, if it is one.",
+        ),
+        |c: Call| c.control().slots().map(Shown),
+    );
+    table.with_body(
+        put(
+            "/api/v1/appliance/update",
+            "stage_update",
+            ADMIN,
+            "Send a piece of an update, one after the other. Nothing is installed by that.",
+        ),
+        |c: Call<'_, NoPath, NoQuery, UpdatePiece>| {
+            c.control().stage_update(c.body.clone()).map(Shown)
+        },
+    );
+    table.with_body(
+        post(
+            "/api/v1/appliance/update",
+            "install_update",
+            ADMIN,
+            "Put the update that was sent into the slot that does not run, if its signature is right. \
+             It is tried at the next start, and kept once it works.",
+        ),
+        |c: Call<'_, NoPath, NoQuery, UpdateInstall>| {
+            c.control().install_update(c.body.clone()).map(Shown)
+        },
+    );
+    table.plain(
+        post("/api/v1/appliance/restart", "restart_machine", ADMIN, "Start the machine again."),
+        |c: Call| c.control().end_machine(true).map(|()| Gone),
+    );
+    table.plain(
+        post("/api/v1/appliance/power-off", "power_off", ADMIN, "Switch the machine off."),
+        |c: Call| c.control().end_machine(false).map(|()| Gone),
+    );
 }
 
 fn health(table: &mut Table) {

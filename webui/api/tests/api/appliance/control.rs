@@ -4,7 +4,7 @@ use super::Appliance;
 use super::declare::listener;
 use std::sync::atomic::Ordering;
 use webui_api::model::*;
-use webui_api::{Control, EventLog, Made, Refusal};
+use webui_api::{Control, EventLog, Made, Refusal, RefusalKind};
 
 fn job_not_found(id: u64) -> Refusal {
     Refusal::not_found(format!("There is no job {id}: GET /api/v1/jobs."))
@@ -44,6 +44,18 @@ impl Control for Appliance {
             status: Status::Ok,
             reason: "It serves.".into(),
         })
+    }
+    fn slots(&self) -> Result<Slots, Refusal> {
+        Ok(Slots { reason: "This is a model.".into(), ..Slots::default() })
+    }
+    fn stage_update(&self, _: UpdatePiece) -> Result<Slots, Refusal> {
+        Err(Refusal::new(RefusalKind::Refused, "A model has no slots."))
+    }
+    fn install_update(&self, _: UpdateInstall) -> Result<Slots, Refusal> {
+        Err(Refusal::new(RefusalKind::Refused, "A model has no slots."))
+    }
+    fn end_machine(&self, _: bool) -> Result<(), Refusal> {
+        Err(Refusal::new(RefusalKind::Refused, "A model has no machine."))
     }
     fn statistics(&self) -> Result<Statistics, Refusal> {
         let state = self.lock();
