@@ -5,7 +5,7 @@ use crate::controller::{Association, Controller, Location, PropertyEffect, Queue
 use crate::io::command::{Fault, described};
 use crate::limits;
 use crate::qpair::{AdminQueue, IoQueue, Phase, Qpair, Role};
-use crate::registry::Serves;
+use crate::registry::{Fabric, Serves};
 use crate::request::{Answer, Job};
 use crate::subsystem::{ConnectRefusal, Subsystem, SubsystemKind};
 use crate::target::Target;
@@ -109,7 +109,9 @@ impl<T: Transport> Target<T> {
         let subsystem = self.registry.subsystem(name.as_str()).ok_or(BadParameter::SubNqn)?;
         let local = self.qpairs.get(request.qpair).map(|qpair| qpair.local);
         if matches!(subsystem.kind(), SubsystemKind::Nvm)
-            && local.is_some_and(|local| self.registry.serves(local) == Serves::Discovery)
+            && local.is_some_and(|local| {
+                self.registry.serves(self.transport.fabric(), local) == Serves::Discovery
+            })
         {
             return Err(BadParameter::SubNqn.into());
         }
@@ -125,7 +127,7 @@ impl<T: Transport> Target<T> {
         let role = if connect.qid == 0 {
             self.connect_admin(&subsystem, &wish, qpair, now_ns)
         } else {
-            connect_io(&subsystem, &wish, self.reactor)
+            connect_io(&subsystem, &wish, self.transport.fabric(), self.reactor)
         };
         // A host that is told never to retry gives its controller up, although the target may be
         // back in a moment.
@@ -245,12 +247,21 @@ fn wide(width: Width) -> Result<bool, Status> {
     }
 }
 
-fn connect_io(subsystem: &Subsystem, wish: &Wish, reactor: usize) -> Result<Role, Refusal> {
+fn connect_io(
+    subsystem: &Subsystem,
+    wish: &Wish,
+    fabric: Fabric,
+    reactor: usize,
+) -> Result<Role, Refusal> {
     if matches!(subsystem.kind(), SubsystemKind::Discovery(_)) {
         return Err(BadParameter::Qid.into());
     }
     let ctrl = subsystem.controller(wish.cntlid).ok_or(BadParameter::Cntlid)?;
     let association = ctrl.association();
+    // What a controller says of capsules and descriptors holds for one fabric.
+    if association.fabric != fabric {
+        return Err(BadParameter::Cntlid.into());
+    }
     if association.host_nqn != wish.host.as_str() {
         return Err(BadParameter::HostNqn.into());
     }

@@ -5,7 +5,7 @@ use crate::io::gate::Gate;
 use crate::subsystem::Subsystem;
 use bdev::latency::Latencies;
 use bdev::{Addr, Bdev, Geometry};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, Weak};
 
 /// What a namespace is made of.
@@ -99,7 +99,7 @@ pub struct Namespace {
     /// By reactor: the slot of the channel plus one, or 0.
     channels: Box<[AtomicU32]>,
     /// By reactor: whether its queue pairs remember the namespace or commands are under way.
-    held: Box<[AtomicBool]>,
+    held: Box<[AtomicU32]>,
     counters: Arc<[IoCounters]>,
     latencies: Box<[Latencies]>,
     gate: Gate,
@@ -123,7 +123,7 @@ impl Namespace {
             geometry: RwLock::new(geometry),
             generation,
             channels: (0..reactors).map(|_| AtomicU32::new(0)).collect(),
-            held: (0..reactors).map(|_| AtomicBool::new(false)).collect(),
+            held: (0..reactors).map(|_| AtomicU32::new(0)).collect(),
             counters: (0..reactors).map(|_| IoCounters::default()).collect(),
             latencies: (0..reactors).map(|_| Latencies::default()).collect(),
             gate: Gate::new(reactors),
@@ -210,12 +210,14 @@ impl Namespace {
     /// Whether queue pairs of `reactor` remember the namespace or have commands under way on it.
     /// Once it is removed this becomes false, and stays so: then its channel there can be closed.
     pub fn is_held(&self, reactor: usize) -> bool {
-        self.held[reactor].load(Ordering::Acquire)
+        self.held[reactor].load(Ordering::Acquire) > 0
     }
 
-    /// Says whether `reactor` holds the namespace. Called on that reactor.
+    /// A fabric of `reactor` holds the namespace, or does not any more. Called on that reactor.
     pub(crate) fn hold(&self, reactor: usize, held: bool) {
-        self.held[reactor].store(held, Ordering::Release);
+        let count = self.held[reactor].load(Ordering::Relaxed);
+        let count = if held { count + 1 } else { count - 1 };
+        self.held[reactor].store(count, Ordering::Release);
     }
 
     /// What `reactor` has done here; only it writes.

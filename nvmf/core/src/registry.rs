@@ -372,14 +372,16 @@ impl Registry {
 
     /// What is behind the listener that a connection to `local` came through; everything, where
     /// none is known.
-    pub fn serves(&self, local: SocketAddr) -> Serves {
+    pub fn serves(&self, fabric: Fabric, local: SocketAddr) -> Serves {
         let listeners = self.directory.listeners.read().expect("no panic under this lock");
         let is_it = |listener: &&Listener| {
             let ip = listener.addr.ip();
-            listener.addr.port() == local.port() && (ip == local.ip() || ip.is_unspecified())
+            let same = listener.fabric == fabric && listener.addr.port() == local.port();
+            same && (ip == local.ip() || ip.is_unspecified())
         };
         // The one with this very address comes before one for any address.
-        let exact = listeners.iter().find(|listener| listener.addr == local);
+        let here = |listener: &&Listener| (listener.fabric, listener.addr) == (fabric, local);
+        let exact = listeners.iter().find(here);
         exact.or_else(|| listeners.iter().find(is_it)).map_or(Serves::Everything, |l| l.serves)
     }
 

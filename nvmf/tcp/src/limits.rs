@@ -3,8 +3,8 @@
 use nvmf_wire::digest::DIGEST_BYTES;
 use nvmf_wire::pdu::{MAX_DATA_OFFSET, MAX_HEADER_BYTES, PduType, TERM_BYTES, TERM_MAX_DATA};
 
-/// Commands under way in one transport: as many as the reactor executes at once.
-pub const REQUESTS: u32 = bdev::limits::REQUESTS_PER_REACTOR;
+/// Commands under way in one transport: as many as the reactor executes at once for this fabric.
+pub const REQUESTS: u32 = bdev::limits::TCP_REQUESTS;
 
 /// Places for connections of one transport:
 /// 1,000 hosts' queues that do nothing,
