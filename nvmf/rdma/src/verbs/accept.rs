@@ -1,0 +1,192 @@
+//! New connections: asked for on a thread of their own, handed to the reactors.
+
+use super::cm::{CmEvent, CmId, EventChannel};
+use super::hardware::Hardware;
+use super::sys::{Flag, wait_readable};
+use crate::private_data::Ask;
+use nvmf_wire::rdma::Reject;
+use rdma_mummy_sys::rdma_cm_event_type as kind;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use zerocopy::IntoBytes;
+
+/// Says whether there may be one more connection; what it gives is kept as long as the connection.
+pub type Admit = Arc<dyn Fn() -> Option<Box<dyn Send>> + Send + Sync>;
+
+/// A connection that waits to be accepted.
+pub struct Request {
+    pub(super) id: CmId,
+    pub(super) port: u8,
+    pub(super) ask: Ask,
+    pub(super) admission: Load,
+}
+
+/// One connection's place below the limit, and in its reactor's count.
+pub(super) struct Load {
+    count: Arc<AtomicU32>,
+    _admission: Box<dyn Send>,
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Where connections wait for their reactor, and where their events come.
+pub struct Inbox {
+    /// Written after the queue, so that a look at it is enough to find an empty inbox.
+    waiting: AtomicBool,
+    /// Before the channel: identifiers are destroyed first.
+    queue: Mutex<VecDeque<Request>>,
+    load: Arc<AtomicU32>,
+    pub(super) flag: Flag,
+    pub(super) channel: EventChannel,
+}
+
+impl Inbox {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// The kernel's, when it is out of descriptors or the connection manager is not there.
+    pub fn new() -> io::Result<Arc<Inbox>> {
+        Ok(Arc::new(Inbox {
+            waiting: AtomicBool::new(false),
+            queue: Mutex::new(VecDeque::new()),
+            load: Arc::new(AtomicU32::new(0)),
+            flag: Flag::new()?,
+            channel: EventChannel::new()?,
+        }))
+    }
+
+    fn push(&self, request: Request) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.push_back(request);
+        self.waiting.store(true, Ordering::Release);
+        self.flag.raise();
+    }
+
+    /// The connection that has waited longest.
+    pub(super) fn take(&self) -> Option<Request> {
+        if !self.waiting.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let request = queue.pop_front();
+        if queue.is_empty() {
+            self.waiting.store(false, Ordering::Release);
+            self.flag.lower();
+        }
+        request
+    }
+}
+
+struct Stop {
+    asked: AtomicBool,
+    flag: Flag,
+}
+
+/// A thread that listens on an address and hands each connection to the reactor that has the
+/// fewest. Ends when dropped.
+pub struct Acceptor {
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Acceptor {
+    /// Starts listening.
+    ///
+    /// # Errors
+    /// The connection manager's: the address is taken, or none of an RDMA device.
+    ///
+    /// # Panics
+    /// Without an inbox.
+    pub fn start(
+        hardware: &Arc<Hardware>,
+        address: SocketAddr,
+        inboxes: Vec<Arc<Inbox>>,
+        admit: Admit,
+    ) -> io::Result<Acceptor> {
+        assert!(!inboxes.is_empty(), "nobody to hand connections to");
+        let channel = EventChannel::new()?;
+        let listener = CmId::listen(&channel, address)?;
+        let stop = Arc::new(Stop { asked: AtomicBool::new(false), flag: Flag::new()? });
+        let work = Work {
+            _listener: listener,
+            channel,
+            hardware: hardware.clone(),
+            inboxes,
+            admit,
+            stop: stop.clone(),
+            turn: 0,
+        };
+        let thread = std::thread::Builder::new().name("rdma".into()).spawn(|| work.run())?;
+        Ok(Acceptor { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        self.stop.asked.store(true, Ordering::Relaxed);
+        self.stop.flag.raise();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the acceptor ends without a panic");
+        }
+    }
+}
+
+struct Work {
+    /// Before the channel: destroyed first.
+    _listener: CmId,
+    channel: EventChannel,
+    hardware: Arc<Hardware>,
+    inboxes: Vec<Arc<Inbox>>,
+    admit: Admit,
+    stop: Arc<Stop>,
+    turn: usize,
+}
+
+impl Work {
+    fn run(mut self) {
+        while !self.stop.asked.load(Ordering::Relaxed) {
+            while let Some(event) = self.channel.next() {
+                if event.kind == kind::RDMA_CM_EVENT_CONNECT_REQUEST {
+                    self.asked(&event);
+                }
+            }
+            wait_readable([self.channel.fd(), self.stop.flag.fd()]);
+        }
+    }
+
+    /// Hands a request to the reactor with the fewest connections, in turn among equals, or tells
+    /// the host why not.
+    fn asked(&mut self, event: &CmEvent) {
+        let id = CmId::of_request(event);
+        // SAFETY: the identifier is ours, and has been given its device.
+        let ctx = unsafe { (*id.raw()).verbs };
+        let taken = self.hardware.find(ctx).ok_or(Reject::NoResources).and_then(|port| {
+            let ask = Ask::parse(&event.data[..event.data_bytes], event.reads)?;
+            let admission = (self.admit)().ok_or(Reject::NoResources)?;
+            Ok((port, ask, admission))
+        });
+        let (port, ask, admission) = match taken {
+            Ok(taken) => taken,
+            Err(why) => return id.reject(why.private_data().as_bytes()),
+        };
+        let count = self.inboxes.len();
+        self.turn = (self.turn + 1) % count;
+        let order = (0..count).map(|at| &self.inboxes[(self.turn + at) % count]);
+        let least = order.min_by_key(|inbox| inbox.load.load(Ordering::Relaxed));
+        let inbox = least.expect("there is one");
+        if id.migrate(&inbox.channel).is_err() {
+            return id.reject(Reject::NoResources.private_data().as_bytes());
+        }
+        inbox.load.fetch_add(1, Ordering::Relaxed);
+        let admission = Load { count: inbox.load.clone(), _admission: admission };
+        inbox.push(Request { id, port, ask, admission });
+    }
+}
