@@ -25,6 +25,8 @@ pub struct Report {
     pub memory: String,
     /// Addresses listened on.
     pub listeners: Vec<String>,
+    /// RDMA devices, or why there is no RDMA.
+    pub rdma: String,
     /// Connections open, allowed, and turned away so far.
     pub connections: Connections,
     /// One entry a reactor.
@@ -63,6 +65,8 @@ pub struct ReactorReport {
     pub channels: usize,
     /// Its TCP transport.
     pub tcp: Counts,
+    /// Its RDMA transport, where there is RDMA.
+    pub rdma: Option<Counts>,
 }
 
 /// One subsystem.
@@ -147,7 +151,8 @@ impl Node {
             pid: std::process::id(),
             uptime_s: self.started.elapsed().as_secs_f64(),
             memory: self.backing.to_string(),
-            listeners: self.listeners().map(|(address, _)| address.to_string()).collect(),
+            listeners: self.doors.iter().map(|door| door.place().to_string()).collect(),
+            rdma: self.rdma_in_words(),
             connections: Connections {
                 open: self.connections.open(),
                 limit: self.config.tcp.connections,
@@ -251,6 +256,10 @@ fn reactor_report(entry: &ReactorEntry) -> ReactorReport {
         buffers_taken: taken.to_vec(),
         channels,
         tcp: tcp_counts(&entry.tcp),
+        rdma: entry
+            .rdma
+            .as_ref()
+            .map(|stats| stats.named().map(|(name, count)| (name.to_owned(), count)).collect()),
     }
 }
 

@@ -216,9 +216,8 @@ fn has_devices(args: &ServeArgs) -> bool {
 }
 
 fn listeners(everything: &[SocketAddr], discovery: &[SocketAddr]) -> Vec<ListenerConfig> {
-    let listener = |discovery_only| {
-        move |address: &SocketAddr| ListenerConfig { address: *address, discovery_only }
-    };
+    let listener =
+        |discovery_only| move |address: &SocketAddr| ListenerConfig::tcp(*address, discovery_only);
     everything.iter().map(listener(false)).chain(discovery.iter().map(listener(true))).collect()
 }
 

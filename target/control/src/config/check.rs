@@ -51,7 +51,8 @@ impl Config {
         }
         let mut addresses = BTreeSet::new();
         for listener in &self.listeners {
-            if listener.address.port() != 0 && !addresses.insert(listener.address) {
+            let place = (listener.transport, listener.address);
+            if listener.address.port() != 0 && !addresses.insert(place) {
                 return refuse(format!("The listener {} is there twice.", listener.address));
             }
         }

@@ -267,6 +267,34 @@ pub struct ListenerConfig {
     /// The discovery service alone, as on port 8009.
     #[serde(default)]
     pub discovery_only: bool,
+    /// The fabric.
+    #[serde(default)]
+    pub transport: ListenerTransport,
+}
+
+/// The fabric of a listener.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+pub enum ListenerTransport {
+    /// NVMe/TCP.
+    #[default]
+    Tcp,
+    /// NVMe/RDMA.
+    Rdma,
+}
+
+impl ListenerTransport {
+    /// Whether it is the default, which is not written down.
+    pub fn is_tcp(&self) -> bool {
+        *self == ListenerTransport::Tcp
+    }
+}
+
+impl ListenerConfig {
+    /// A listener for NVMe/TCP.
+    pub fn tcp(address: SocketAddr, discovery_only: bool) -> ListenerConfig {
+        ListenerConfig { address, discovery_only, transport: ListenerTransport::Tcp }
+    }
 }
 
 /// An address and a port, or a sentence.
@@ -359,8 +387,8 @@ impl Config {
                 }],
             }],
             listeners: vec![
-                ListenerConfig { address: ([127, 0, 0, 1], 4420).into(), discovery_only: false },
-                ListenerConfig { address: ([127, 0, 0, 1], 8009).into(), discovery_only: true },
+                ListenerConfig::tcp(([127, 0, 0, 1], 4420).into(), false),
+                ListenerConfig::tcp(([127, 0, 0, 1], 8009).into(), true),
             ],
         }
     }

@@ -4,6 +4,7 @@
 mod devices;
 mod doors;
 mod pools;
+mod rdma;
 mod reactors;
 mod reopen;
 mod restore;
@@ -11,7 +12,7 @@ mod sources;
 mod subsystems;
 mod volumes;
 
-pub(crate) use doors::Door;
+pub(crate) use doors::{Door, DoorPlace};
 pub use reactors::ReactorEntry;
 pub(crate) use restore::Troubles;
 pub(crate) use subsystems::hosts;
@@ -46,6 +47,8 @@ pub struct Node {
     pub(crate) reactors: Vec<ReactorEntry>,
     threads: Vec<JoinHandle<()>>,
     inboxes: Vec<Arc<Inbox>>,
+    /// The RDMA devices, or why there are none.
+    pub(crate) rdma: Result<rdma::Rdma, String>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) bdevs: Bdevs,
     pub(crate) pools: BTreeMap<String, OpenPool>,
@@ -68,7 +71,8 @@ impl Node {
     pub fn start(config: Config) -> Result<Node, String> {
         config.check().map_err(|error| error.0)?;
         let state = StateFile::open(&config.data_dir).map_err(|error| error.0)?;
-        let sockets: Result<Vec<_>, String> = config.listeners.iter().map(doors::bind).collect();
+        let over_tcp = config.listeners.iter().filter(|listener| listener.transport.is_tcp());
+        let sockets: Result<Vec<_>, String> = over_tcp.map(doors::bind).collect();
         let sockets = sockets?;
         let cores = reactors::cores(&config)?;
         let plan = PoolPlan::for_bytes(config.reactors.memory.0 as usize);
@@ -83,6 +87,7 @@ impl Node {
         let memory = Arc::new(memory);
         let backing = memory.regions()[0].backing();
         tracing::info!(reactors = cores.len(), pages = %backing, "memory");
+        let rdma = rdma::open(&memory);
         let registry = Arc::new(new_registry(cores.len())?);
         let connections = ConnectionLimit::new(config.tcp.connections);
         let mut node = Node {
@@ -90,6 +95,7 @@ impl Node {
             reactors: Vec::new(),
             threads: Vec::new(),
             inboxes: Vec::new(),
+            rdma,
             registry,
             bdevs: Bdevs::new(cores.len()),
             pools: BTreeMap::new(),
@@ -127,7 +133,9 @@ impl Node {
         }
         self.restore();
         // Last: hosts that come back find everything.
-        for (listener, socket) in self.config.listeners.clone().iter().zip(sockets) {
+        let over_tcp = self.config.listeners.clone();
+        let over_tcp = over_tcp.iter().filter(|listener| listener.transport.is_tcp());
+        for (listener, socket) in over_tcp.zip(sockets) {
             self.open_door(socket, listener.discovery_only, true)?;
         }
         self.restore_listeners();

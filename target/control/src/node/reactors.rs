@@ -17,6 +17,8 @@ pub struct ReactorEntry {
     pub core: Option<usize>,
     /// Its TCP transport's counters.
     pub tcp: Arc<Stats>,
+    /// Its RDMA transport's, if there is one.
+    pub rdma: Option<Arc<nvmf_rdma::Stats>>,
 }
 
 impl Node {
@@ -34,11 +36,16 @@ impl Node {
         let transport = TcpTransport::new(poller, nvmf_tcp::Config::default());
         let tcp = transport.stats().clone();
         let target = Target::new(transport, self.registry.clone(), number);
+        let over_rdma = self.rdma_target(number).map_err(kernel)?;
+        let rdma = over_rdma.as_ref().map(|target| target.transport().stats().clone());
         let pool = DmaPool::new(memory.clone(), number as u16, plan);
         let (own, memory) = (handle.clone(), memory.clone());
         let spawned = reactor::spawn(handle.clone(), core, self.poll(), move || {
             let mut reactor = Reactor::new(own, Stack::new(number, memory), pool);
             reactor.add_edge(Box::new(target));
+            if let Some(target) = over_rdma {
+                reactor.add_edge(Box::new(target));
+            }
             reactor
         });
         let thread = spawned.map_err(|error| match core {
@@ -50,7 +57,7 @@ impl Node {
             None => kernel(error),
         })?;
         self.threads.push(thread);
-        self.reactors.push(ReactorEntry { handle, core, tcp });
+        self.reactors.push(ReactorEntry { handle, core, tcp, rdma });
         self.inboxes.push(inbox);
         Ok(())
     }

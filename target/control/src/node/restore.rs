@@ -1,10 +1,9 @@
 //! Brings back what is wanted: at the start, and whenever something that was missing may be there.
 
-use super::{Node, hosts};
+use super::{DoorPlace, Node, hosts};
 use crate::config::{BdevConfig, SubsystemConfig};
 use crate::state::KnownNamespace;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 /// Why what is wanted is not there, in sentences.
 #[derive(Debug, Default)]
@@ -17,8 +16,8 @@ pub(crate) struct Troubles {
     pub subsystems: BTreeMap<String, String>,
     /// By NQN and number.
     pub namespaces: BTreeMap<(String, u32), String>,
-    /// By address.
-    pub listeners: BTreeMap<SocketAddr, String>,
+    /// By fabric and address.
+    pub listeners: BTreeMap<DoorPlace, String>,
 }
 
 /// Notes how bringing something back ended.
@@ -137,11 +136,19 @@ impl Node {
     /// Opens the listeners that are wanted and not open.
     pub(crate) fn restore_listeners(&mut self) {
         for known in self.state().listeners.clone() {
-            if self.listeners().any(|(address, _)| address == known.address) {
-                continue;
+            let place = known.place();
+            if !self.is_open(place) {
+                let opened = self.listen_on(place, known.discovery_only);
+                note(&mut self.troubles.listeners, place, "listener", opened);
             }
-            let opened = self.listen_on(known.address, known.discovery_only);
-            note(&mut self.troubles.listeners, known.address, "listener", opened);
+        }
+        // Those that the configuration declares for TCP are there, or nothing is.
+        for declared in self.config.listeners.clone() {
+            let place = declared.place();
+            if !declared.transport.is_tcp() && !self.is_open(place) {
+                let opened = self.open_rdma_door(place.address, declared.discovery_only, true);
+                note(&mut self.troubles.listeners, place, "listener", opened);
+            }
         }
     }
 

@@ -351,7 +351,7 @@ impl ControlPlane {
                 subsystems: subsystems.map(declared_subsystem).collect(),
                 listeners: listeners
                     .map(|known| ListenerCreate {
-                        transport: webui_api::model::Transport::Tcp,
+                        transport: super::listeners::transport(known.transport),
                         address: webui_api::model::Address(known.address),
                         discovery_only: known.discovery_only,
                     })

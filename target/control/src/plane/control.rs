@@ -45,6 +45,7 @@ impl Control for ControlPlane {
                 started_at_ms: self.started_ms,
                 reactors: node.reactors.len() as u32,
                 memory: node.backing.to_string(),
+                rdma: node.rdma_in_words(),
                 connections: node.connections.open(),
                 status,
                 reason: worst.map_or_else(|| "it serves".to_owned(), |a| a.message.clone()),

@@ -2,6 +2,8 @@
 
 use super::ControlPlane;
 use super::view::View;
+use crate::config::ListenerTransport;
+use crate::node::DoorPlace;
 use crate::state::KnownListener;
 use nvmf::registry::Serves;
 use webui_api::model::{
@@ -9,10 +11,20 @@ use webui_api::model::{
 };
 use webui_api::{Made, Refusal};
 
-fn tcp_only(transport: Transport) -> Result<(), Refusal> {
+/// Where a listener is, as the node knows it.
+fn place(transport: Transport, address: Address) -> DoorPlace {
+    let transport = match transport {
+        Transport::Tcp => ListenerTransport::Tcp,
+        Transport::Rdma => ListenerTransport::Rdma,
+    };
+    DoorPlace { transport, address: address.0 }
+}
+
+/// The fabric of a listener, as the API names it.
+pub(super) fn transport(transport: ListenerTransport) -> Transport {
     match transport {
-        Transport::Tcp => Ok(()),
-        Transport::Rdma => Err(Refusal::invalid("There is no RDMA here: listen on TCP.")),
+        ListenerTransport::Tcp => Transport::Tcp,
+        ListenerTransport::Rdma => Transport::Rdma,
     }
 }
 
@@ -25,7 +37,7 @@ impl View<'_> {
         let open = self.node.doors.iter().map(|door| {
             let discovery_only = door.listener.serves == Serves::Discovery;
             Listener {
-                transport: Transport::Tcp,
+                transport: transport(door.place().transport),
                 address: Address(door.listener.addr),
                 discovery_only,
                 status: Status::Ok,
@@ -35,18 +47,22 @@ impl View<'_> {
                 },
             }
         });
-        let closed = self.node.state().listeners.iter().filter_map(|known| {
-            let why = self.node.troubles.listeners.get(&known.address)?;
+        let declared = self.node.config().listeners.iter();
+        let declared = declared.map(|listener| (listener.place(), listener.discovery_only));
+        let known = self.node.state().listeners.iter();
+        let known = known.map(|listener| (listener.place(), listener.discovery_only));
+        let closed = known.chain(declared).filter_map(|(place, discovery_only)| {
+            let why = self.node.troubles.listeners.get(&place)?;
             Some(Listener {
-                transport: Transport::Tcp,
-                address: Address(known.address),
-                discovery_only: known.discovery_only,
+                transport: transport(place.transport),
+                address: Address(place.address),
+                discovery_only,
                 status: Status::Failed,
                 reason: why.clone(),
             })
         });
         let mut all: Vec<Listener> = open.chain(closed).collect();
-        all.sort_by_key(|listener| listener.address);
+        all.sort_by_key(|listener| (listener.address, listener.transport));
         all
     }
 
@@ -64,7 +80,7 @@ impl View<'_> {
 impl ControlPlane {
     pub(super) fn listen(&self, request: &ListenerCreate) -> Result<Made<Listener>, Refusal> {
         let ListenerCreate { transport, address, discovery_only } = *request;
-        tcp_only(transport)?;
+        let place = place(transport, address);
         let made = self.with(|node| {
             if let Ok(there) = View::of(node)?.listener(transport, address) {
                 if there.discovery_only == discovery_only {
@@ -75,12 +91,16 @@ impl ControlPlane {
                     if there.discovery_only { "discovery alone" } else { "every subsystem" }
                 )));
             }
-            node.listen_on(address.0, discovery_only).map_err(Refusal::in_use)?;
-            let known = KnownListener { address: address.0, discovery_only };
+            if let (Transport::Rdma, Err(why)) = (transport, &node.rdma) {
+                return Err(Refusal::refused(format!("RDMA is off: {why}")));
+            }
+            node.listen_on(place, discovery_only).map_err(Refusal::in_use)?;
+            let transport = place.transport;
+            let known = KnownListener { address: address.0, discovery_only, transport };
             node.change_state(|state| state.listeners.push(known)).inspect_err(|_| {
-                node.close_door(address.0);
+                node.close_door(place);
             })?;
-            View::of(node)?.listener(transport, address).map(Made::New)
+            View::of(node)?.listener(request.transport, address).map(Made::New)
         })?;
         if let Made::New(_) = &made {
             let message = format!("Hosts can connect to {address}.");
@@ -96,16 +116,20 @@ impl ControlPlane {
     ) -> Result<(), Refusal> {
         self.with(|node| {
             View::of(node)?.listener(transport, address)?;
+            let place = place(transport, address);
+            let mut declared = node.config().listeners.iter();
             let mut doors = node.doors.iter();
-            if doors.any(|door| door.configured && door.listener.addr == address.0) {
+            if doors.any(|door| door.configured && door.place() == place)
+                || declared.any(|listener| listener.place() == place)
+            {
                 return Err(Refusal::refused(format!(
                     "{address} comes from the configuration file or the command line: take it out \
                      there."
                 )));
             }
-            node.change_state(|state| state.listeners.retain(|l| l.address != address.0))?;
-            node.troubles.listeners.remove(&address.0);
-            node.close_door(address.0);
+            node.change_state(|state| state.listeners.retain(|l| l.place() != place))?;
+            node.troubles.listeners.remove(&place);
+            node.close_door(place);
             Ok(())
         })?;
         let message = format!("Nothing listens on {address} any more.");

@@ -5,7 +5,7 @@ mod file;
 
 pub use file::{StateError, StateFile};
 
-use crate::config::DrivePlace;
+use crate::config::{DrivePlace, ListenerTransport};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -226,6 +226,9 @@ pub struct KnownListener {
     pub address: SocketAddr,
     /// The discovery service alone.
     pub discovery_only: bool,
+    /// The fabric.
+    #[serde(default, skip_serializing_if = "ListenerTransport::is_tcp")]
+    pub transport: ListenerTransport,
 }
 
 impl State {

@@ -28,7 +28,7 @@ pub fn config(dir: &Path, address: SocketAddr) -> Config {
     let mut config = Config::embedded(dir.to_owned());
     config.bdevs.clear();
     config.subsystems.clear();
-    config.listeners = vec![ListenerConfig { address, discovery_only: false }];
+    config.listeners = vec![ListenerConfig::tcp(address, false)];
     config.reactors.memory = Size(64 << 20);
     config.api.address = ApiAddress::Off;
     config

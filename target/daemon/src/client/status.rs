@@ -36,6 +36,7 @@ fn print(a: &Appliance) {
     fields.add("started", show::moment(a.started_at_ms));
     fields.add("reactors", a.reactors);
     fields.add("memory", &a.memory);
+    fields.add("rdma", &a.rdma);
     fields.add("connections", a.connections);
     fields.print();
 }

@@ -18,6 +18,8 @@ pub struct Appliance {
     pub reactors: u32,
     /// What its memory for data is made of.
     pub memory: String,
+    /// RDMA devices that hosts can be reached by, or why there is no RDMA.
+    pub rdma: String,
     /// Connections of hosts that are open.
     pub connections: u32,
     /// How it is.

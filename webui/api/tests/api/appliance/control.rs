@@ -40,6 +40,7 @@ impl Control for Appliance {
             started_at_ms: 0,
             reactors: 2,
             memory: "nothing".into(),
+            rdma: "off: this is a fake".into(),
             connections: self.lock().controllers.len() as u32,
             status: Status::Ok,
             reason: "It serves.".into(),

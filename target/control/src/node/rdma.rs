@@ -1,0 +1,58 @@
+//! NVMe/RDMA: the devices of the machine, and a transport on each reactor that uses them.
+
+use super::Node;
+use bdev::Memory;
+use nvmf::Target;
+use nvmf_rdma::{Admit, Config, Hardware, Inbox, RdmaTransport, VerbsNic};
+use std::io;
+use std::sync::Arc;
+
+/// The RDMA devices, and where each reactor's connections wait.
+pub(crate) struct Rdma {
+    pub hardware: Arc<Hardware>,
+    pub inboxes: Vec<Arc<Inbox>>,
+}
+
+/// Looks for RDMA devices; else, why there are none, as the end of the sentence "RDMA is off: ".
+pub(super) fn open(memory: &Arc<Memory>) -> Result<Rdma, String> {
+    match Hardware::open(memory) {
+        Ok(hardware) => {
+            let names: Vec<&str> = hardware.names().collect();
+            tracing::info!(devices = names.join(", "), "RDMA");
+            Ok(Rdma { hardware, inboxes: Vec::new() })
+        }
+        Err(why) => {
+            tracing::info!("RDMA is off: {why}");
+            Err(why)
+        }
+    }
+}
+
+impl Node {
+    /// How RDMA is, in words.
+    pub fn rdma_in_words(&self) -> String {
+        match &self.rdma {
+            Ok(rdma) => rdma.hardware.names().collect::<Vec<_>>().join(", "),
+            Err(why) => format!("off: {why}"),
+        }
+    }
+
+    /// The target over RDMA of a reactor, where there is RDMA.
+    pub(super) fn rdma_target(
+        &mut self,
+        reactor: usize,
+    ) -> io::Result<Option<Target<RdmaTransport<VerbsNic>>>> {
+        let Ok(rdma) = &mut self.rdma else { return Ok(None) };
+        let inbox = Inbox::new()?;
+        let nic = VerbsNic::new(rdma.hardware.clone(), inbox.clone(), reactor)?;
+        rdma.inboxes.push(inbox);
+        let transport = RdmaTransport::new(nic, Config::default());
+        Ok(Some(Target::new(transport, self.registry.clone(), reactor)))
+    }
+
+    /// What counts connections over RDMA among those of the process.
+    pub(super) fn rdma_admission(&self) -> Admit {
+        let limit = self.connections.clone();
+        Arc::new(move || Some(Box::new(limit.admit()?) as Box<dyn Send>))
+    }
+}
