@@ -85,18 +85,18 @@ const CHECKS: [&str; 57] = [
     "bad-sector",
 ];
 
-const LIMIT: Duration = Duration::from_secs(600);
+pub(crate) const LIMIT: Duration = Duration::from_secs(600);
 
 /// What one guest tells the other.
 #[derive(Default)]
-struct Events {
+pub(crate) struct Events {
     told: Mutex<(BTreeSet<String>, bool)>,
     news: Condvar,
 }
 
 impl Events {
     /// Answers `tell NAME` and `await NAME`.
-    fn answer(&self, words: &str) -> Result<String, String> {
+    pub(crate) fn answer(&self, words: &str) -> Result<String, String> {
         let mut told = self.told.lock().expect("no guest panics with it");
         match words.split_once(' ') {
             Some(("tell", name)) => {
@@ -122,7 +122,7 @@ impl Events {
     }
 
     /// A guest is over: nobody waits for it any more.
-    fn end(&self) {
+    pub(crate) fn end(&self) {
         self.told.lock().expect("no guest panics with it").1 = true;
         self.news.notify_all();
     }
@@ -171,9 +171,7 @@ fn target_job(folder: &Path, port: u16) -> Job<'static> {
         file.set_len(bytes).expect("an image");
         machine.extend(drive(name, &path));
     }
-    let program = stripped(folder);
-    let mut files = vec![("/bin/forebay".to_owned(), program.clone())];
-    files.extend(library(&program));
+    let files = program(folder);
     let append = "intel_iommu=on iommu=pt".into();
     let extras = Extras { files, machine, append };
     let variables = vec![("MAIN", MAIN.to_owned())];
@@ -198,6 +196,14 @@ fn drive(name: &str, path: &Path) -> Vec<String> {
         "-device".into(),
         format!("nvme,drive={name},serial={name},max_ioqpairs=8,msix_qsize=9,mdts=4"),
     ]
+}
+
+/// The shipped binary as `/bin/forebay` of a guest, with what it needs there.
+pub(crate) fn program(folder: &Path) -> Vec<(String, PathBuf)> {
+    let program = stripped(folder);
+    let mut files = vec![("/bin/forebay".to_owned(), program.clone())];
+    files.extend(library(&program));
+    files
 }
 
 /// The binary without what debuggers need: the guest's memory holds it.

@@ -1,0 +1,97 @@
+# The appliance over soft-RoCE, in a guest: the second network interface leads to rdma-host.sh.
+modprobe rdma_rxe
+modprobe rdma_ucm
+modprobe ib_uverbs
+export FOREBAY_DATA_DIR=/data HOME=/root
+mkdir -p /data
+ip addr add 192.168.77.1/24 dev eth1
+ip link set eth1 up
+
+cat >/forebay.toml <<END
+data_dir = "/data"
+[reactors]
+memory = "64MiB"
+[[listener]]
+address = "192.168.77.1:4420"
+[[listener]]
+address = "192.168.77.1:4420"
+transport = "rdma"
+[[bdev]]
+name = "disk"
+kind = "ram"
+size = "96MiB"
+[[bdev]]
+name = "small"
+kind = "ram"
+size = "16MiB"
+block = 512
+[[subsystem]]
+nqn = "$MAIN"
+allow_any_host = true
+[[subsystem.namespace]]
+bdev = "disk"
+nsid = 1
+[[subsystem.namespace]]
+bdev = "small"
+nsid = 2
+END
+serve() {
+    forebay serve --config /forebay.toml >>/out/stdout 2>>/out/log &
+    SERVE=$!
+    until_true 60 forebay status
+}
+ended() { ! kill -0 "$SERVE" 2>/dev/null; }
+
+# Without a device the appliance starts, and says why there is no RDMA.
+judge serve-without serve
+forebay status >/out/off 2>&1
+saw off-says-why off 'rdma +off: this machine has no RDMA device'
+forebay listener list >/out/off-listeners 2>&1
+saw off-listener off-listeners 'RDMA is off'
+refuse off-create 'RDMA is off' forebay listener create 192.168.77.1:4421 --transport rdma
+kill -TERM "$SERVE"
+judge ends-without until_true 60 ended
+
+check soft-roce rdma link add rxe0 type rxe netdev eth1
+judge serve serve
+forebay status >/out/on 2>&1
+saw on-names-it on 'rdma +rxe0'
+check create forebay listener create 192.168.77.1:4421 --transport rdma
+forebay listener list >/out/on-listeners 2>&1
+saw on-listener on-listeners 'rdma +192.168.77.1:4421 .*ok'
+check delete forebay listener delete 192.168.77.1:4421 --transport rdma --yes
+
+# What the kernel has given out to queue pairs and the like, and the buffers on loan.
+held() { rdma resource show | sed 's/ cm_id [0-9]*//'; }
+same() { [ "$(held)" = "$(cat /out/held)" ]; }
+buffers_back() {
+    forebay stats --json --control /data/control.sock >/out/stats 2>&1 &&
+        tr -d ' \n' </out/stats | grep -q '"buffers_taken":\[0,0,0,0\]'
+}
+held >/out/held
+call tell served
+
+call await mtu
+ip link set eth1 mtu 4300
+call tell mtu-set
+
+call await cycles
+judge all-back until_true 30 same
+held >/out/held-cycles
+call tell weighed
+call await over
+judge all-back-cycles until_true 30 same
+judge buffers-back until_true 30 buffers_back
+rdma resource show >/out/resources
+note "$(cat /out/resources)"
+note "$(tr -d ' \n' </out/stats | grep -o '"rdma":{[^}]*}' | head -1)"
+check still-serving kill -0 "$SERVE"
+kill -TERM "$SERVE"
+judge ends until_true 60 ended
+grep -hE 'panicked' /out/log /out/stdout >/tmp/complaints
+check forebay-is-calm test ! -s /tmp/complaints
+nothing() { rdma resource show mr | grep -q forebay && return 1; ! rdma resource show qp | grep -q forebay; }
+judge nothing-left nothing
+dmesg | grep -iE 'bug:|call trace' >/tmp/splat
+check kernel-is-calm test ! -s /tmp/splat
+[ -s /tmp/complaints ] && note "$(tail -n 12 /out/log | cut -c1-300 | tr '\n' ';')"

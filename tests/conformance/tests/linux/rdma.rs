@@ -1,0 +1,116 @@
+//! NVMe/RDMA over soft-RoCE: the shipped binary in one guest, a stock kernel in another. Both
+//! guests are joined by an Ethernet link of their own.
+
+use crate::local_drives::{Events, LIMIT, program};
+use crate::{HOST, MAIN};
+use conformance::guest::{self, Extras, Job};
+use conformance::lab::{Kernel, Lab};
+use conformance::report::{self, Outcome};
+use std::path::Path;
+
+/// The checks of both guests.
+const CHECKS: [&str; 50] = [
+    "serve-without",
+    "off-says-why",
+    "off-listener",
+    "off-create",
+    "ends-without",
+    "soft-roce",
+    "serve",
+    "on-names-it",
+    "create",
+    "on-listener",
+    "delete",
+    "all-back",
+    "all-back-cycles",
+    "buffers-back",
+    "still-serving",
+    "ends",
+    "forebay-is-calm",
+    "nothing-left",
+    "kernel-is-calm",
+    "host-soft-roce",
+    "host-ready",
+    "discover",
+    "discover-rdma",
+    "discover-tcp",
+    "connect-1024",
+    "round-1024",
+    "mtu-1024-512",
+    "mtu-1024-4k-qd1",
+    "mtu-1024-4k-qd128",
+    "mtu-1024-split-qd32",
+    "mtu-1024-1m-qd16",
+    "disconnect-1024",
+    "connect-4096",
+    "mtu-4096-512",
+    "mtu-4096-4k-qd1",
+    "mtu-4096-4k-qd128",
+    "mtu-4096-split-qd32",
+    "mtu-4096-1m-qd16",
+    "disconnect-under-load",
+    "reconnect",
+    "after-disconnect",
+    "second-path",
+    "paths-rdma",
+    "paths-tcp",
+    "two-paths",
+    "one-path-less",
+    "one-path-verifies",
+    "disconnect-all",
+    "every-cycle",
+    "host-is-calm",
+];
+
+/// Connections made and ended one after another.
+const CYCLES: u32 = 200;
+
+#[test]
+fn backports_6_12() {
+    let Some(lab) = Lab::required_or_skip() else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (target, host) = (target_job(folder.path()), host_job(folder.path()));
+    let events = Events::default();
+    let run = |job: &Job<'_>| {
+        let outcome = guest::run(&lab, Kernel::Linux6_12, job, &mut |words| events.answer(words));
+        events.end();
+        outcome.unwrap_or_else(|why| panic!("{why}"))
+    };
+    let (mut outcome, host): (Outcome, Outcome) = std::thread::scope(|scope| {
+        let host = scope.spawn(|| run(&host));
+        (run(&target), host.join().expect("it does not panic"))
+    });
+    outcome.checks.extend(host.checks);
+    outcome.ended &= host.ended;
+    outcome.serial_tail.push_str(&host.serial_tail);
+    report::judge(&outcome, &CHECKS);
+}
+
+/// A network interface, the guest's second, at one end of the link.
+fn link(folder: &Path, end: &str, mac: &str) -> Vec<String> {
+    let path = folder.join("link");
+    vec![
+        "-netdev".into(),
+        format!("stream,id=l0,addr.type=unix,addr.path={},{end}", path.display()),
+        "-device".into(),
+        format!("virtio-net-pci,netdev=l0,mac={mac},addr=0x10"),
+    ]
+}
+
+fn host_job(folder: &Path) -> Job<'static> {
+    let variables = vec![
+        ("HOSTNQN", HOST.to_owned()),
+        ("MAIN", MAIN.to_owned()),
+        ("CYCLES", CYCLES.to_string()),
+    ];
+    let machine = link(folder, "server=off,reconnect-ms=200", "52:54:00:77:00:02");
+    let extras = Extras { machine, ..Extras::default() };
+    Job { script: "rdma-host", variables, limit: LIMIT, forwards: Vec::new(), extras }
+}
+
+fn target_job(folder: &Path) -> Job<'static> {
+    let machine = link(folder, "server=on", "52:54:00:77:00:01");
+    let extras = Extras { files: program(folder), machine, ..Extras::default() };
+    let variables = vec![("MAIN", MAIN.to_owned())];
+    Job { script: "rdma-target", variables, limit: LIMIT, forwards: Vec::new(), extras }
+}
