@@ -113,7 +113,7 @@ fn read(follow: bool, mut each: impl FnMut(Record<'_>)) -> std::io::Result<()> {
     }
 }
 
-/// The last `bytes` of the log.
+/// The end of the log: `bytes` of it, where there is so much, and at most twice as much.
 pub fn tail(bytes: usize) -> String {
     let mut text = String::new();
     let kept = read(false, |record| {

@@ -87,7 +87,11 @@ fn commands(declaration: &str) -> Vec<Vec<&str>> {
         &["controllers"],
         &["controllers", "show", own, "CNTLID"],
     ];
-    let more: [&[&str]; 8] = [
+    let more: [&[&str]; 12] = [
+        &["appliance", "status"],
+        &["appliance", "update", "IMAGE"],
+        &["appliance", "restart", "--yes"],
+        &["appliance", "power-off", "--yes"],
         &["listener", "create", "[::1]:4421"],
         &["listener", "list"],
         &["listener", "show", "[::1]:4421"],
@@ -106,11 +110,15 @@ fn every_operation_is_in_the_command_line() {
     let (door, seen) = proxy::watch(rig.address());
     let api = format!("http://{door}");
     let declaration = file(rig.folder.path(), "same.toml", &rig.good(&["export"]));
+    // Two pieces, and a rest.
+    let image = file(rig.folder.path(), "image.efi", &"x".repeat(5 << 20));
+    file(rig.folder.path(), "image.efi.minisig", "signed\n");
     let job = rig.appliance.lock().jobs.keys().next().unwrap().to_string();
     let cntlid = rig.appliance.lock().controllers.keys().next().unwrap().1.to_string();
     let mut undone = Vec::new();
     for line in commands(&declaration) {
         let place = |word: &&str| match *word {
+            "IMAGE" => image.clone(),
             "JOB" => job.clone(),
             "CNTLID" => cntlid.clone(),
             word => word.to_owned(),

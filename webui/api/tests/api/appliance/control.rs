@@ -10,6 +10,24 @@ fn job_not_found(id: u64) -> Refusal {
     Refusal::not_found(format!("There is no job {id}: GET /api/v1/jobs."))
 }
 
+fn slots_of(state: &super::State) -> Slots {
+    let slot = |name: &str, state, title: Option<&str>| Slot {
+        slot: name.into(),
+        state,
+        title: title.map(str::to_owned),
+    };
+    let other = match state.installed {
+        true => slot("b", SlotState::Trial, Some("Forebay 2")),
+        false => slot("b", SlotState::Empty, None),
+    };
+    Slots {
+        running: Some("a".into()),
+        slots: vec![slot("a", SlotState::Good, Some("Forebay 1")), other],
+        staged_bytes: state.staged,
+        reason: "It starts.".into(),
+    }
+}
+
 fn io(n: u64) -> IoStatistics {
     let latency = LatencyHistogram {
         bounds_ns: vec![10_000, 100_000, 1_000_000],
@@ -47,16 +65,27 @@ impl Control for Appliance {
         })
     }
     fn slots(&self) -> Result<Slots, Refusal> {
-        Ok(Slots { reason: "This is a model.".into(), ..Slots::default() })
+        Ok(slots_of(&self.lock()))
     }
-    fn stage_update(&self, _: UpdatePiece) -> Result<Slots, Refusal> {
-        Err(Refusal::new(RefusalKind::Refused, "A model has no slots."))
+    fn stage_update(&self, piece: UpdatePiece) -> Result<Slots, Refusal> {
+        let mut state = self.lock();
+        if piece.offset != 0 && piece.offset != state.staged {
+            return Err(Refusal::new(RefusalKind::Refused, "Another piece is due."));
+        }
+        // As a text, whatever is in it: three bytes in four characters.
+        state.staged = piece.offset + piece.data.trim_end_matches('=').len() as u64 * 3 / 4;
+        Ok(slots_of(&state))
     }
-    fn install_update(&self, _: UpdateInstall) -> Result<Slots, Refusal> {
-        Err(Refusal::new(RefusalKind::Refused, "A model has no slots."))
+    fn install_update(&self, install: UpdateInstall) -> Result<Slots, Refusal> {
+        let mut state = self.lock();
+        if state.staged == 0 || install.signature.trim() != "signed" {
+            return Err(Refusal::new(RefusalKind::Refused, "It is not signed, or not there."));
+        }
+        (state.staged, state.installed) = (0, true);
+        Ok(slots_of(&state))
     }
     fn end_machine(&self, _: bool) -> Result<(), Refusal> {
-        Err(Refusal::new(RefusalKind::Refused, "A model has no machine."))
+        Ok(())
     }
     fn statistics(&self) -> Result<Statistics, Refusal> {
         let state = self.lock();

@@ -78,6 +78,9 @@ pub struct State {
     pub listeners: BTreeMap<(Transport, Address), bool>,
     pub jobs: BTreeMap<u64, Job>,
     pub counter: u64,
+    /// Bytes of an update that have come, and whether one is in the other slot.
+    pub staged: u64,
+    pub installed: bool,
     /// What was done, to be published.
     pub happened: Vec<(EventKind, Object, String)>,
 }
