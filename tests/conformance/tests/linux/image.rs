@@ -3,7 +3,9 @@
 
 use conformance::appliance;
 use conformance::board::{Board, Parts};
-use conformance::lab::{Lab, tree};
+use conformance::guest::{self, Extras, Job};
+use conformance::lab::{Kernel, Lab, tree};
+use conformance::report;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -17,6 +19,9 @@ const DATA_DISK: u64 = 512 << 20;
 /// Emulation on a machine that does other things as well.
 const PATIENCE: Duration = Duration::from_secs(150);
 const LIMIT: Duration = Duration::from_secs(600);
+/// What a stock host checks.
+const CHECKS: [&str; 8] =
+    ["discover", "discovered", "connect", "there", "verify", "flush", "disconnect", "host-is-calm"];
 /// What the firmware shows when the kernel starts.
 const KERNEL: &str = "EFI stub: Loaded initrd";
 const TOKEN: &str = "shown this once: ";
@@ -81,6 +86,7 @@ struct Machine {
     builder: Builder,
     disks: Vec<PathBuf>,
     fabric: u16,
+    discovery: u16,
     api: u16,
 }
 
@@ -91,18 +97,19 @@ impl Machine {
         ran(Command::new("cp").args(copy).arg(image).arg(&disks[0]))?;
         let data = fs::File::create(&disks[1]).and_then(|file| file.set_len(DATA_DISK));
         data.map_err(|error| format!("data disk: {error}"))?;
-        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        let (one, two) = (free().map_err(|e| e.to_string())?, free().map_err(|e| e.to_string())?);
-        let port = |l: &TcpListener| l.local_addr().map(|at| at.port()).map_err(|e| e.to_string());
-        let (fabric, api) = (port(&one)?, port(&two)?);
-        Ok(Machine { folder: folder.to_owned(), builder: Builder::new()?, disks, fabric, api })
+        // All are held until each is known: none is given twice.
+        let held = [0; 3].map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
+        let ports = held.each_ref().map(|one| one.local_addr().expect("it has one").port());
+        let [fabric, discovery, api] = ports;
+        let (folder, builder) = (folder.to_owned(), Builder::new()?);
+        Ok(Machine { folder, builder, disks, fabric, discovery, api })
     }
 
     fn switch_on(&self) -> Result<Board, String> {
         let parts = Parts {
             packages: &self.builder.work.join("packages"),
             disks: &self.disks,
-            forwards: &[(self.fabric, 4420), (self.api, 4480)],
+            forwards: &[(self.fabric, 4420), (self.discovery, 8009), (self.api, 4480)],
             folder: &self.folder,
         };
         Board::start(&parts, LIMIT)
@@ -154,6 +161,21 @@ impl Machine {
         ran(command.args(["io", action, &at, "--nqn", VOLUME]).args(length).stdin(Stdio::null()))
     }
 
+    /// A stock kernel in another machine, on the volume.
+    fn stock_host(&self, lab: &Lab) -> Result<(), String> {
+        let variables = vec![
+            ("ADDRESS", "10.0.2.2".to_owned()),
+            ("PORT", self.fabric.to_string()),
+            ("DISCOVERY", self.discovery.to_string()),
+        ];
+        let (forwards, extras) = (Vec::new(), Extras::default());
+        let job = Job { script: "image-host", variables, limit: LIMIT, forwards, extras };
+        let mut answer = |words: &str| Err(format!("unknown request {words}"));
+        let outcome = guest::run(lab, Kernel::Linux6_12, &job, &mut answer)?;
+        report::judge(&outcome, &CHECKS);
+        Ok(())
+    }
+
     /// Tries a read until one is answered: when that was.
     fn first_io(&self) -> Result<Instant, String> {
         let until = Instant::now() + PATIENCE;
@@ -198,7 +220,7 @@ fn forged(folder: &Path, image: &Path) -> Result<PathBuf, String> {
 
 /// An update is tried, and kept because it works; one that does not work is left; one that is not
 /// signed is not even written.
-fn updates(folder: &Path) -> Result<(), String> {
+fn updates(_: &Lab, folder: &Path) -> Result<(), String> {
     let builder = Builder::new()?;
     let (first, second) = (folder.join("first"), folder.join("second"));
     let append = "rcupdate.rcu_expedited=1 tsc=reliable mitigations=off panic=1";
@@ -247,7 +269,7 @@ fn updates(folder: &Path) -> Result<(), String> {
 }
 
 /// From the disk to serving; what is written outlives a power cut; the button ends it in order.
-fn life(folder: &Path) -> Result<(), String> {
+fn life(lab: &Lab, folder: &Path) -> Result<(), String> {
     let builder = Builder::new()?;
     builder
         .build(folder, &["--append", "rcupdate.rcu_expedited=1 tsc=reliable mitigations=off"])?;
@@ -260,6 +282,9 @@ fn life(folder: &Path) -> Result<(), String> {
     machine.io("write", LENGTH)?;
     machine.io("verify", LENGTH)?;
     println!("  ok    serves NVMe over TCP: {LENGTH} written and verified");
+    machine.stock_host(lab)?;
+    machine.io("verify", LENGTH)?;
+    println!("  ok    serves a stock host, which verified what it wrote");
     board.pull_plug()?;
 
     let mut board = machine.switch_on()?;
@@ -288,13 +313,46 @@ fn life(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// Runs one of the stories above; fails with the end of the console.
-fn tell(story: fn(&Path) -> Result<(), String>) {
-    if Lab::required_or_skip().is_none() {
-        return;
+/// A target that ends is noted on the configuration partition and started again; the first process
+/// goes on, and the button still works.
+fn crashes(_: &Lab, folder: &Path) -> Result<(), String> {
+    let builder = Builder::new()?;
+    let given = folder.join("given");
+    fs::create_dir(&given).map_err(|error| error.to_string())?;
+    fs::write(given.join("forebay.toml"), "no_such_key = 1\n").map_err(|e| e.to_string())?;
+    builder.build(folder, &["--config", &given.display().to_string()])?;
+    let machine = Machine::new(folder, &folder.join("forebay.img"))?;
+    let mut board = machine.switch_on()?;
+    board.shown("the target ended: status 1", 2, PATIENCE)?;
+    board.press_power()?;
+    board.off(PATIENCE)?;
+    let partition = folder.join("config.img");
+    let mut copy = Command::new("dd");
+    copy.arg(format!("if={}", machine.disks[0].display()));
+    copy.arg(format!("of={}", partition.display()));
+    ran(copy.args(["bs=1M", "skip=257", "count=64", "status=none"]))?;
+    let read = |what: &str| {
+        let mut command = Command::new("/sbin/debugfs");
+        ran(command.args(["-R", what]).arg(&partition).stdin(Stdio::null()))
+    };
+    let names = read("ls -p /crash")?;
+    let note = names.split('/').find(|name| name.ends_with("-target.txt"));
+    let note = note.ok_or_else(|| format!("no note in /crash: {names}"))?;
+    let text = read(&format!("cat /crash/{note}"))?;
+    for words in ["The target ended: status 1", "no_such_key", "Linux version"] {
+        if !text.contains(words) {
+            return Err(format!("the note lacks \"{words}\":\n{text}"));
+        }
     }
+    println!("  ok    a target that ends is noted and started again");
+    Ok(())
+}
+
+/// Runs one of the stories above; fails with the end of the console.
+fn tell(story: fn(&Lab, &Path) -> Result<(), String>) {
+    let Some(lab) = Lab::required_or_skip() else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    if let Err(why) = story(folder.path()) {
+    if let Err(why) = story(&lab, folder.path()) {
         let serial = fs::read(folder.path().join("serial")).unwrap_or_default();
         let serial = String::from_utf8_lossy(&serial);
         let lines: Vec<&str> = serial.lines().collect();
@@ -311,4 +369,9 @@ fn from_the_disk_to_serving() {
 #[test]
 fn updates_are_kept_or_left() {
     tell(updates);
+}
+
+#[test]
+fn crashes_are_noted() {
+    tell(crashes);
 }
