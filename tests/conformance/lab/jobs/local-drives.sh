@@ -67,8 +67,9 @@ call await raw-load
 sleep 2
 judge raw-out timeout 60 sh -c "echo 1 >/sys/bus/pci/devices/$RAW/remove"
 judge raw-is-failed until_true 20 status_of "$RAW" 'taken out of the machine'
-forebay alerts >/out/alerts 2>&1
-saw raw-alert alerts 'drive of device raw failed'
+# Devices are asked for, alerts are raised by a look each second.
+alerted() { forebay alerts | grep -q 'drive of device raw failed'; }
+judge raw-alert until_true 20 alerted
 sleep 2
 back
 judge raw-is-back until_true 60 status_of "$RAW" 'ok'
