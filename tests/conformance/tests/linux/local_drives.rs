@@ -3,17 +3,15 @@
 //! under load, and come back.
 
 use crate::drive::{DRIVE_BYTES, library};
+use crate::pair::{self, LIMIT};
 use crate::{HOST, MAIN};
 use conformance::appliance;
-use conformance::guest::{self, Extras, Job};
+use conformance::guest::{Extras, Job};
 use conformance::lab::{Kernel, Lab};
-use conformance::report::{self, Outcome};
-use std::collections::BTreeSet;
+use conformance::report;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Condvar, Mutex};
-use std::time::{Duration, Instant};
 
 /// The drives: two for a pool, one that is exported as it is and has a bad sector at 24 MiB, one
 /// with a file system.
@@ -85,70 +83,23 @@ const CHECKS: [&str; 57] = [
     "bad-sector",
 ];
 
-pub(crate) const LIMIT: Duration = Duration::from_secs(600);
-
-/// What one guest tells the other.
-#[derive(Default)]
-pub(crate) struct Events {
-    told: Mutex<(BTreeSet<String>, bool)>,
-    news: Condvar,
-}
-
-impl Events {
-    /// Answers `tell NAME` and `await NAME`.
-    pub(crate) fn answer(&self, words: &str) -> Result<String, String> {
-        let mut told = self.told.lock().expect("no guest panics with it");
-        match words.split_once(' ') {
-            Some(("tell", name)) => {
-                told.0.insert(name.to_owned());
-                self.news.notify_all();
-            }
-            Some(("await", name)) => {
-                let until = Instant::now() + LIMIT;
-                while !told.0.contains(name) {
-                    if told.1 {
-                        return Err("the other guest is over".into());
-                    }
-                    let left = until.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(format!("nobody told of {name}"));
-                    }
-                    told = self.news.wait_timeout(told, left).expect("likewise").0;
-                }
-            }
-            _ => return Err(format!("{words} is neither tell nor await")),
-        }
-        Ok(String::new())
-    }
-
-    /// A guest is over: nobody waits for it any more.
-    pub(crate) fn end(&self) {
-        self.told.lock().expect("no guest panics with it").1 = true;
-        self.news.notify_all();
-    }
+#[test]
+fn backports_6_12() {
+    local_drives(Kernel::Linux6_12);
 }
 
 #[test]
-fn backports_6_12() {
+fn bookworm_6_1() {
+    local_drives(Kernel::Linux6_1);
+}
+
+fn local_drives(kernel: Kernel) {
     let Some(lab) = Lab::required_or_skip() else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let port = free.local_addr().expect("it has an address").port();
     drop(free);
-    let (target, host) = (target_job(folder.path(), port), host_job(port));
-    let events = Events::default();
-    let run = |job: &Job<'_>| {
-        let outcome = guest::run(&lab, Kernel::Linux6_12, job, &mut |words| events.answer(words));
-        events.end();
-        outcome.unwrap_or_else(|why| panic!("{why}"))
-    };
-    let (mut outcome, host): (Outcome, Outcome) = std::thread::scope(|scope| {
-        let host = scope.spawn(|| run(&host));
-        (run(&target), host.join().expect("it does not panic"))
-    });
-    outcome.checks.extend(host.checks);
-    outcome.ended &= host.ended;
-    outcome.serial_tail.push_str(&host.serial_tail);
+    let outcome = pair::run(&lab, kernel, &target_job(folder.path(), port), &host_job(port));
     report::judge(&outcome, &CHECKS);
 }
 

@@ -10,6 +10,7 @@ mod faults;
 mod image;
 mod local_drives;
 mod operator;
+mod pair;
 mod rdma;
 mod recovery;
 mod restarts;

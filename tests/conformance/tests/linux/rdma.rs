@@ -1,11 +1,12 @@
 //! NVMe/RDMA over soft-RoCE: the shipped binary in one guest, a stock kernel in another. Both
 //! guests are joined by an Ethernet link of their own.
 
-use crate::local_drives::{Events, LIMIT, program};
+use crate::local_drives::program;
+use crate::pair::{self, LIMIT};
 use crate::{HOST, MAIN};
-use conformance::guest::{self, Extras, Job};
+use conformance::guest::{Extras, Job};
 use conformance::lab::{Kernel, Lab};
-use conformance::report::{self, Outcome};
+use conformance::report;
 use std::path::Path;
 
 /// The checks of both guests.
@@ -67,22 +68,18 @@ const CYCLES: u32 = 200;
 
 #[test]
 fn backports_6_12() {
+    rdma(Kernel::Linux6_12);
+}
+
+#[test]
+fn bookworm_6_1() {
+    rdma(Kernel::Linux6_1);
+}
+
+fn rdma(kernel: Kernel) {
     let Some(lab) = Lab::required_or_skip() else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (target, host) = (target_job(folder.path()), host_job(folder.path()));
-    let events = Events::default();
-    let run = |job: &Job<'_>| {
-        let outcome = guest::run(&lab, Kernel::Linux6_12, job, &mut |words| events.answer(words));
-        events.end();
-        outcome.unwrap_or_else(|why| panic!("{why}"))
-    };
-    let (mut outcome, host): (Outcome, Outcome) = std::thread::scope(|scope| {
-        let host = scope.spawn(|| run(&host));
-        (run(&target), host.join().expect("it does not panic"))
-    });
-    outcome.checks.extend(host.checks);
-    outcome.ended &= host.ended;
-    outcome.serial_tail.push_str(&host.serial_tail);
+    let outcome = pair::run(&lab, kernel, &target_job(folder.path()), &host_job(folder.path()));
     report::judge(&outcome, &CHECKS);
 }
 
