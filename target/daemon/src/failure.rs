@@ -36,7 +36,7 @@ impl Failure {
 
     /// Tells the person on standard error; what to tell the shell.
     pub fn report(&self) -> ExitCode {
-        eprintln!("forebay: {}", self.sentence());
+        crate::out::note!("forebay: {}", self.sentence());
         match self {
             Failure::Usage(_) => ExitCode::from(2),
             Failure::Failed(_) | Failure::Refused(_) => ExitCode::FAILURE,

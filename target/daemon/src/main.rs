@@ -73,6 +73,12 @@ fn complete(shell: ShellArg) -> Result<(), Failure> {
         "forebay",
         &mut script,
     );
+    // Whoever reads only its beginning has what was wanted.
     let written = std::io::stdout().lock().write_all(&script);
-    written.map_err(|error| Failure::Failed(format!("The script cannot be written: {error}.")))
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("The script cannot be written: {error}.")))
+        }
+        _ => Ok(()),
+    }
 }

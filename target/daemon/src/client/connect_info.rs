@@ -45,7 +45,7 @@ pub fn run(args: ConnectInfoArgs) -> Result<(), Failure> {
     }
     info.lines.iter().for_each(|line| crate::out::line!("{line}"));
     if let Some(warning) = &info.warning {
-        eprintln!("forebay: {warning}");
+        crate::out::note!("forebay: {warning}");
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ pub fn run(args: EventsArgs) -> Result<(), Failure> {
     let answer = c.ask(Method::GET, &at)?;
     c.print(&answer, |page: &EventPage| {
         if page.lost {
-            eprintln!("forebay: {LOST}");
+            crate::out::note!("forebay: {LOST}");
         }
         COLUMNS.print(&page.items);
     })
@@ -67,7 +67,7 @@ fn follow(c: &Connection, mut after: Option<u64>) -> Result<(), Failure> {
     let mut reader = open(c, after)?;
     loop {
         after = read(c, reader, after);
-        eprintln!("forebay: The stream of events ended; it is opened again.");
+        crate::out::note!("forebay: The stream of events ended; it is opened again.");
         reader = loop {
             std::thread::sleep(AGAIN);
             match open(c, after) {
@@ -92,7 +92,7 @@ fn read(c: &Connection, reader: impl BufRead, mut after: Option<u64>) -> Option<
         let Ok(line) = line else { break };
         match stream.line(&line) {
             None => {}
-            Some(Part::Lost) => eprintln!("forebay: {LOST}"),
+            Some(Part::Lost) => crate::out::note!("forebay: {LOST}"),
             Some(Part::Event(data)) => {
                 let event = serde_json::from_str::<Event>(&data).ok();
                 after = event.as_ref().map(|event| event.id).or(after);

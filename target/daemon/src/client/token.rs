@@ -68,9 +68,10 @@ pub fn run(args: TokenArgs) -> Result<(), Failure> {
             let answer = c.create(&[&"tokens"], &TokenCreate { name, role: role.into() })?;
             c.print(&answer, |token: &NewToken| {
                 crate::out::line!("{}", token.secret);
-                eprintln!(
+                crate::out::note!(
                     "forebay: This is token \"{}\" with the role {}. It is not shown again.",
-                    token.name, token.role
+                    token.name,
+                    token.role
                 );
             })
         }
