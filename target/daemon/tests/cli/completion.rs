@@ -33,3 +33,19 @@ fn the_script_for_bash_is_one_and_completes() {
     let completed = Command::new("bash").args(["--norc", "-c", &line]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&completed.stdout).trim(), "create");
 }
+
+/// Both streams go to somebody who is gone: no panic, and the status says what happened.
+#[test]
+fn nobody_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    for (words, status) in [("completion bash", "0"), ("pool list", "1")] {
+        let script = format!(
+            "{{ sleep 0.3; {} {words}; echo $? >status; }} 2>&1 | true; cat status",
+            env!("CARGO_BIN_EXE_forebay")
+        );
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "-c", &script]).current_dir(folder.path());
+        let said = bash.env("FOREBAY_DATA_DIR", folder.path()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), status, "{words}");
+    }
+}
