@@ -140,7 +140,7 @@ fn settle(line: &Line) -> Arc<Networks> {
     if let Err(error) = rustix::system::sethostname(hostname.as_bytes()) {
         complain(&format!("the name {hostname} is none: {error}"));
     }
-    let networks = Networks::start(settings.network.clone(), hostname.clone(), LINK_PATIENCE);
+    let networks = Networks::start(&settings, hostname.clone(), LINK_PATIENCE);
     if let Some(server) = &settings.syslog
         && let Err(why) = kmsg::forward(server, &hostname)
     {

@@ -10,6 +10,8 @@ pub struct Line {
     pub slot: Option<String>,
     /// Networks, by `ip=`.
     pub ip: Vec<IpArgument>,
+    /// Devices of networks that get soft-RoCE, by `forebay.soft_roce=`, with commas between them.
+    pub soft_roce: Vec<String>,
     /// Where the log goes, by `forebay.syslog=`.
     pub syslog: Option<String>,
     /// Who knows the time, by `forebay.ntp=`.
@@ -41,6 +43,9 @@ impl Line {
             let Some((name, value)) = word.split_once('=') else { continue };
             match name {
                 "forebay.slot" => line.slot = Some(value.to_owned()),
+                "forebay.soft_roce" => {
+                    line.soft_roce.extend(value.split(',').map(str::to_owned));
+                }
                 "forebay.syslog" => line.syslog = Some(value.to_owned()),
                 "forebay.ntp" => line.ntp = Some(value.to_owned()),
                 "ip" => match IpArgument::read(value) {
@@ -109,6 +114,7 @@ mod tests {
         assert_eq!(ip.hostname.as_deref(), Some("node-a"));
         assert_eq!(ip.device.as_deref(), Some("eth0"));
         assert_eq!(ip.dns, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
+        assert_eq!(Line::read("forebay.soft_roce=eth0,eth1").soft_roce, ["eth0", "eth1"]);
         assert_eq!(Line::read("ip=dhcp").ip, [IpArgument::default()]);
         assert_eq!(Line::read("ip=eth1:dhcp").ip[0].device.as_deref(), Some("eth1"));
         assert_eq!(Line::read("ip=:::::eth2:dhcp").ip[0].device.as_deref(), Some("eth2"));

@@ -13,6 +13,8 @@ pub struct Settings {
     pub hostname: Option<String>,
     /// Its networks; every device by DHCP unless there are any.
     pub network: Vec<Network>,
+    /// Devices of networks that the kernel's soft-RoCE makes RDMA devices of: names or MAC addresses.
+    pub soft_roce: Vec<String>,
     /// Where its log goes too: address, with a port if it is not 514.
     pub syslog: Option<String>,
     /// Who knows the time.
@@ -85,6 +87,9 @@ impl Settings {
         }
         let named = line.ip.iter().find_map(|ip| ip.hostname.clone());
         self.hostname = named.or(self.hostname);
+        if !line.soft_roce.is_empty() {
+            self.soft_roce = line.soft_roce.clone();
+        }
         self.syslog = line.syslog.clone().or(self.syslog);
         self.ntp = line.ntp.clone().or(self.ntp);
         self
@@ -104,17 +109,36 @@ mod tests {
     }
 
     #[test]
+    fn what_the_file_has_as_comments_can_be_used() {
+        let text = include_str!("../../config/appliance.toml");
+        let used: Vec<&str> = text
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(used) if used.contains(" = ") || used.starts_with('[') => used,
+                _ => line,
+            })
+            .collect();
+        let (settings, wrong) = Settings::read(&used.join("\n"));
+        assert_eq!(wrong, None);
+        assert_eq!(settings.network[0].address.unwrap().prefix, 24);
+        assert_eq!(settings.syslog.as_deref(), Some("10.0.0.9:514"));
+        assert_eq!(settings.soft_roce, ["eth0"]);
+    }
+
+    #[test]
     fn the_command_line_comes_first() {
-        let text = "hostname = \"a\"\n[[network]]\naddress = \"10.0.0.5/24\"\n";
+        let text =
+            "hostname = \"a\"\nsoft_roce = [\"eth0\"]\n[[network]]\naddress = \"10.0.0.5/24\"\n";
         let (settings, wrong) = Settings::read(text);
         assert_eq!(wrong, None);
         assert_eq!(settings.network[0].address.unwrap().prefix, 24);
-        let line = Line::read("ip=eth1:dhcp forebay.syslog=10.0.0.9");
+        let line = Line::read("ip=eth1:dhcp forebay.syslog=10.0.0.9 forebay.soft_roce=eth1");
         let settings = settings.with(&line);
         assert_eq!(settings.network.len(), 1);
         assert_eq!(settings.network[0].device.as_deref(), Some("eth1"));
         assert_eq!((settings.hostname.as_deref(), settings.network[0].address), (Some("a"), None));
         assert_eq!(settings.syslog.as_deref(), Some("10.0.0.9"));
+        assert_eq!(settings.soft_roce, ["eth1"]);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Parts<'a> {
     pub forwards: &'a [(u16, u16)],
     /// Where console and monitor are.
     pub folder: &'a Path,
+    /// Options of the emulator: parts that not every machine has.
+    pub more: &'a [String],
 }
 
 /// A machine that is on. Switched off when dropped.
@@ -74,6 +76,7 @@ impl Board {
         }
         command
             .args(["-netdev", &net, "-device", "virtio-net-pci,netdev=u0"])
+            .args(parts.more)
             .args(["-device", "i6300esb", "-action", "watchdog=reset"])
             .args(["-serial", &format!("file:{}", show(&serial))])
             .args(["-monitor", &format!("unix:{},server=on,wait=off", show(&monitor))])

@@ -3,9 +3,10 @@
 mod dhcp;
 mod link;
 mod message;
+mod soft_roce;
 
 use crate::kmsg;
-use crate::settings::Network;
+use crate::settings::{Network, Settings};
 use dhcp::{Action, Client, Lease};
 use link::Link;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -33,7 +34,8 @@ struct Known {
 impl Networks {
     /// Brings up loopback and every network, those by DHCP on threads of their own. Devices that
     /// come later are found for `patience`.
-    pub fn start(wanted: Vec<Network>, hostname: String, patience: Duration) -> Arc<Networks> {
+    pub fn start(settings: &Settings, hostname: String, patience: Duration) -> Arc<Networks> {
+        let (wanted, soft_roce) = (settings.network.clone(), settings.soft_roce.clone());
         let networks = Arc::new(Networks::default());
         // Always the first one.
         note("lo", link::up(1));
@@ -43,6 +45,12 @@ impl Networks {
             while Instant::now() < until {
                 for link in link::all() {
                     if begun.insert(link.index) {
+                        if soft_roce.iter().any(|device| is(device, &link)) {
+                            note(
+                                &format!("soft-RoCE on {}", link.name),
+                                soft_roce::add(&link.name),
+                            );
+                        }
                         ours.begin(link, &wanted, &hostname);
                     }
                 }
@@ -188,8 +196,12 @@ fn socket(device: &str) -> io::Result<Socket> {
 }
 
 fn names(network: &Network, link: &Link) -> bool {
-    let Some(device) = &network.device else { return false };
-    *device == link.name || link::mac(&device.to_ascii_lowercase()) == Some(link.mac)
+    network.device.as_ref().is_some_and(|device| is(device, link))
+}
+
+/// Whether a device that is named, or given by its MAC address, is this one.
+fn is(device: &str, link: &Link) -> bool {
+    device == link.name || link::mac(&device.to_ascii_lowercase()) == Some(link.mac)
 }
 
 fn note(what: &str, result: io::Result<()>) {

@@ -84,7 +84,7 @@ fn rdma(kernel: Kernel) {
 }
 
 /// A network interface, the guest's second, at one end of the link.
-fn link(folder: &Path, end: &str, mac: &str) -> Vec<String> {
+pub(crate) fn link(folder: &Path, end: &str, mac: &str) -> Vec<String> {
     let path = folder.join("link");
     vec![
         "-netdev".into(),
