@@ -103,7 +103,7 @@ pub struct OpenCx<'a> {
     /// How many operations may be outstanding at once.
     pub limit: u32,
     /// Every region that `Io::data` can lie in, on any reactor.
-    pub memory: &'a Memory,
+    pub memory: &'a Arc<Memory>,
     /// Now, in ns of the reactor's clock.
     pub now_ns: u64,
 }

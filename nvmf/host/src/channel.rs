@@ -8,9 +8,9 @@
 #[cfg(test)]
 mod tests;
 
-use crate::Socket;
+use crate::QueuePair;
 use crate::plan::{Shape, Work};
-use crate::qpair::{Broken, Qpair, QueueParams};
+use crate::qpair::Broken;
 use bdev::{Channel, Cx, Io, Op, Slab};
 use nvme_spec::Status;
 use std::collections::VecDeque;
@@ -20,11 +20,9 @@ use std::os::fd::RawFd;
 const LOOK_NS: u64 = 1_000_000;
 
 /// A connected I/O queue.
-pub struct Lane<S> {
-    /// The connection.
-    pub socket: S,
-    /// What it agreed on.
-    pub params: QueueParams,
+pub struct Lane<Q> {
+    /// The queue pair.
+    pub qpair: Q,
     /// What the namespace takes.
     pub shape: Shape,
     /// Which association it belongs to; counts up.
@@ -32,9 +30,9 @@ pub struct Lane<S> {
 }
 
 /// Where connected queues come from.
-pub trait Lanes<S>: Send {
+pub trait Lanes<Q>: Send {
     /// The next one, if it is there.
-    fn take(&mut self) -> Option<Lane<S>>;
+    fn take(&mut self) -> Option<Lane<Q>>;
 
     /// The last one, of `generation`, is lost; another one is wanted.
     fn lost(&mut self, generation: u32, why: &Broken);
@@ -51,9 +49,9 @@ pub struct Patience {
     pub retries: u8,
 }
 
-enum Link<S> {
+enum Link<Q> {
     /// Connected.
-    Up { qpair: Box<Qpair<S, u32>>, generation: u32, shape: Shape },
+    Up { qpair: Box<Q>, generation: u32, shape: Shape },
     /// Waiting for a connection; operations wait, too.
     Down { since_ns: u64 },
     /// Waited too long; operations fail.
@@ -61,8 +59,8 @@ enum Link<S> {
 }
 
 /// The channel. It opens without a connection and takes the first that comes.
-pub struct RemoteChannel<S, L> {
-    link: Link<S>,
+pub struct RemoteChannel<Q, L> {
+    link: Link<Q>,
     lanes: L,
     works: Slab<Work>,
     /// Operations with commands to be made, in order.
@@ -72,9 +70,9 @@ pub struct RemoteChannel<S, L> {
     polled_ns: u64,
 }
 
-impl<S: Socket, L: Lanes<S>> RemoteChannel<S, L> {
+impl<Q: QueuePair, L: Lanes<Q>> RemoteChannel<Q, L> {
     /// A channel for `limit` operations at once, which gets its connections from `lanes`.
-    pub fn new(lanes: L, patience: Patience, limit: u32, now_ns: u64) -> RemoteChannel<S, L> {
+    pub fn new(lanes: L, patience: Patience, limit: u32, now_ns: u64) -> RemoteChannel<Q, L> {
         RemoteChannel {
             link: Link::Down { since_ns: now_ns },
             lanes,
@@ -88,10 +86,10 @@ impl<S: Socket, L: Lanes<S>> RemoteChannel<S, L> {
 
     /// Takes a connection if one has come.
     fn look(&mut self) -> bool {
-        let Some(Lane { socket, params, shape, generation }) = self.lanes.take() else {
+        let Some(Lane { qpair, shape, generation }) = self.lanes.take() else {
             return false;
         };
-        self.link = Link::Up { qpair: Box::new(Qpair::new(socket, params)), generation, shape };
+        self.link = Link::Up { qpair: Box::new(qpair), generation, shape };
         true
     }
 
@@ -147,10 +145,8 @@ impl<S: Socket, L: Lanes<S>> RemoteChannel<S, L> {
         match result {
             Ok(work) => work,
             Err(why) => {
-                if let Broken::Wire(error) = why {
-                    qpair.terminate(error);
-                }
-                qpair.drain(|_| {});
+                // Nothing uses the memory of its operations afterwards: they may end.
+                qpair.abandon(&why);
                 self.lanes.lost(*generation, &why);
                 self.link = Link::Down { since_ns: cx.now_ns() };
                 self.keep_all(cx);
@@ -208,7 +204,7 @@ fn end(works: &mut Slab<Work>, index: u32, cx: &mut Cx<'_>) {
     cx.complete(work.io, work.status);
 }
 
-impl<S: Socket, L: Lanes<S>> Channel for RemoteChannel<S, L> {
+impl<Q: QueuePair, L: Lanes<Q>> Channel for RemoteChannel<Q, L> {
     fn submit(&mut self, io: Io, cx: &mut Cx<'_>) {
         if matches!(self.link, Link::Lost) && !self.look() {
             cx.complete(io, Status::HOST_PATHING);

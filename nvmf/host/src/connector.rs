@@ -10,13 +10,14 @@ use crate::channel::{Lane, Lanes};
 use crate::plan::Shape;
 use crate::qpair::Broken;
 use crate::queue::nanos;
+use crate::queue_pair::Ender;
 use crate::sys::{self, EventFd, Wait};
-use crate::{ControllerInfo, Error, NamespaceInfo, Options, Session, TcpSocket};
-use bdev::{Geometry, OpenError};
+use crate::{AnyQueuePair, ControllerInfo, Error, NamespaceInfo, Options, Session};
+use bdev::{Geometry, Memory, OpenError};
 use nvme_spec::aen::{Event, config};
 use nvme_spec::feature::fid;
 use nvme_spec::log::{GetLogPage, lid};
-use std::net::{Shutdown, TcpStream};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -49,17 +50,17 @@ pub enum LinkState {
 /// Hands a lane from the thread to a channel.
 struct Mailbox {
     full: AtomicBool,
-    lane: Mutex<Option<Lane<TcpSocket>>>,
+    lane: Mutex<Option<Lane<AnyQueuePair>>>,
 }
 
 impl Mailbox {
-    fn put(&self, lane: Option<Lane<TcpSocket>>) {
+    fn put(&self, lane: Option<Lane<AnyQueuePair>>) {
         let mut place = self.lane.lock().expect("nothing panics with it locked");
         self.full.store(lane.is_some(), Ordering::Release);
         *place = lane;
     }
 
-    fn take(&self) -> Option<Lane<TcpSocket>> {
+    fn take(&self) -> Option<Lane<AnyQueuePair>> {
         if !self.full.load(Ordering::Acquire) {
             return None;
         }
@@ -76,7 +77,9 @@ struct Port {
     /// Of the last lane that it got.
     generation: u32,
     /// With which its connection is ended.
-    kill: Option<TcpStream>,
+    kill: Option<Ender>,
+    /// Where the data of its operations is.
+    memory: Arc<Memory>,
     /// Tells this user of the place from an earlier one.
     user: u64,
 }
@@ -116,7 +119,7 @@ impl Shared {
     }
 
     /// A place for a channel's queue.
-    pub(crate) fn port(self: &Arc<Shared>) -> Result<PortHandle, OpenError> {
+    pub(crate) fn port(self: &Arc<Shared>, memory: &Arc<Memory>) -> Result<PortHandle, OpenError> {
         let mut state = self.state();
         let queues = state.ports.len();
         let Some(index) = state.ports.iter().position(Option::is_none) else {
@@ -125,8 +128,14 @@ impl Shared {
         let mailbox = Arc::new(Mailbox { full: AtomicBool::new(false), lane: Mutex::new(None) });
         state.users += 1;
         let user = state.users;
-        let port = Port { mailbox: mailbox.clone(), wants: true, generation: 0, kill: None, user };
-        state.ports[index] = Some(port);
+        state.ports[index] = Some(Port {
+            mailbox: mailbox.clone(),
+            wants: true,
+            generation: 0,
+            kill: None,
+            memory: memory.clone(),
+            user,
+        });
         drop(state);
         self.wake.signal();
         Ok(PortHandle { shared: self.clone(), mailbox, index })
@@ -140,8 +149,8 @@ pub(crate) struct PortHandle {
     index: usize,
 }
 
-impl Lanes<TcpSocket> for PortHandle {
-    fn take(&mut self) -> Option<Lane<TcpSocket>> {
+impl Lanes<AnyQueuePair> for PortHandle {
+    fn take(&mut self) -> Option<Lane<AnyQueuePair>> {
         self.mailbox.take()
     }
 
@@ -416,9 +425,8 @@ impl Keeper {
             for port in state.ports.iter_mut().flatten() {
                 port.wants = true;
                 port.mailbox.put(None);
-                if let Some(stream) = port.kill.take() {
-                    // It may be gone already, which is what is wanted.
-                    let _ = stream.shutdown(Shutdown::Both);
+                if let Some(ender) = port.kill.take() {
+                    ender.end();
                 }
             }
         }
@@ -431,18 +439,22 @@ impl Keeper {
     fn serve(&mut self) -> Result<(), Error> {
         let Some(association) = &mut self.association else { return Ok(()) };
         loop {
-            let (index, user, generation) = {
+            let (index, (user, memory), generation) = {
                 let state = self.shared.state();
                 let wants = |port: &Option<Port>| port.as_ref().is_some_and(|port| port.wants);
                 let Some(index) = state.ports.iter().position(wants) else {
                     self.failures = 0;
                     return Ok(());
                 };
-                let user = state.ports[index].as_ref().map_or(0, |port| port.user);
-                (index, user, state.generation)
+                let port = state.ports[index].as_ref().expect("one that wants a lane is there");
+                (index, (port.user, port.memory.clone()), state.generation)
             };
-            let lane = connect_lane(association, &self.options, index, generation)?;
-            let kill = lane.socket.handle();
+            let mut lane = connect_lane(association, &self.options, index, generation)?;
+            lane.qpair.lend(&memory).map_err(|why| Error::Local {
+                what: "lend memory to the connection".into(),
+                why: io::Error::other(why),
+            })?;
+            let kill = lane.qpair.ender();
             let kill = kill.map_err(|why| Error::Local { what: "share a socket".into(), why })?;
             let mut state = self.shared.state();
             // The channel may have closed meanwhile.
@@ -478,7 +490,7 @@ fn connect_lane(
     options: &Options,
     index: usize,
     generation: u32,
-) -> Result<Lane<TcpSocket>, Error> {
+) -> Result<Lane<AnyQueuePair>, Error> {
     let Association { session, controller, namespace } = association;
     let qid = u16::try_from(index + 1).expect("queues are counted with 16 bits");
     let mut attempt = 0;
@@ -491,6 +503,6 @@ fn connect_lane(
             result => break result?,
         }
     };
-    let (socket, params) = queue.into_parts()?;
-    Ok(Lane { socket, params, shape: Shape::of(controller, namespace), generation })
+    let qpair = queue.into_queue_pair()?;
+    Ok(Lane { qpair, shape: Shape::of(controller, namespace), generation })
 }

@@ -2,6 +2,7 @@
 
 use crate::qpair::Broken;
 use nvme_spec::Status;
+use nvmf_rdma::initiator::ConnectError;
 use nvmf_wire::connect::BadParameter;
 use std::fmt;
 use std::io;
@@ -23,6 +24,18 @@ pub enum Error {
         address: SocketAddr,
         /// The kernel's reason.
         why: io::Error,
+    },
+    /// There is no RDMA on this machine.
+    NoRdma {
+        /// Why, as the end of the sentence "RDMA is off: ".
+        why: String,
+    },
+    /// No RDMA connection.
+    NotConnected {
+        /// Whom to.
+        address: SocketAddr,
+        /// Why.
+        why: ConnectError,
     },
     /// A setting of our own side that the kernel refuses.
     Local {
@@ -94,6 +107,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Error::NoRdma { why } => write!(f, "RDMA is off: {why}"),
+            Error::NotConnected { address, why } => {
+                write!(f, "no connection over RDMA to {address}: {why}")
+            }
             Error::Address { text, why: None } => write!(f, "{text} names no address"),
             Error::Address { text, why: Some(why) } => {
                 write!(f, "{text} is no address that can be found: {why}")

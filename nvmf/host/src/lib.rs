@@ -1,8 +1,9 @@
-//! The NVMe over Fabrics initiator, over TCP: a remote namespace is just another bdev.
+//! The NVMe over Fabrics initiator, over TCP and RDMA: a remote namespace is just another bdev.
 //!
 //! - [`RemoteBdev`] connects to a namespace and keeps connected; its channels do the I/O.
 //! - [`discover`] asks a discovery controller; [`Session`] is an admin queue for everything else.
-//! - [`qpair`] is the protocol of one queue, without clock or thread, over any [`Socket`].
+//! - [`qpair`] is the protocol of one queue, without clock or thread, over any [`Socket`] or any
+//!   [`nvmf_rdma::initiator::Link`]; all that is above it is the same for both.
 #![deny(unsafe_code)]
 
 pub mod channel;
@@ -16,6 +17,7 @@ pub mod pattern;
 pub mod plan;
 pub mod qpair;
 pub mod queue;
+pub mod queue_pair;
 mod remote;
 pub mod session;
 pub mod socket;
@@ -24,9 +26,10 @@ mod sys;
 pub use connector::LinkState;
 pub use discovery::{Found, discover};
 pub use error::Error;
-pub use options::{Host, Options, resolve};
+pub use options::{Host, Options, Transport, resolve};
 pub use pattern::Pattern;
 pub use queue::{Data, Queue};
+pub use queue_pair::{AnyQueuePair, QueuePair};
 pub use remote::RemoteBdev;
 pub use session::{ControllerInfo, NamespaceInfo, Session};
 pub use socket::{Socket, TcpSocket};

@@ -1,10 +1,13 @@
 //! What to connect to, as whom, and how patiently.
 
 use crate::Error;
+use nvmf_rdma::Initiator;
+use nvmf_rdma::initiator::Dialer;
 use nvmf_wire::{Nqn, nqn};
-use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, fs};
 
 /// Who connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +60,45 @@ pub fn uuid_bytes(text: &str) -> Option<[u8; 16]> {
     if digits.len() == 32 { bytes.try_into().ok() } else { None }
 }
 
+/// By which fabric.
+#[derive(Clone, Default)]
+pub enum Transport {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// RDMA, with connections made by this.
+    Rdma(Arc<dyn Dialer>),
+}
+
+impl Transport {
+    /// RDMA, with the devices of this machine.
+    ///
+    /// # Errors
+    /// [`Error::NoRdma`] when it has none that can be used.
+    pub fn rdma() -> Result<Transport, Error> {
+        match Initiator::open() {
+            Ok(initiator) => Ok(Transport::Rdma(Arc::new(initiator))),
+            Err(why) => Err(Error::NoRdma { why }),
+        }
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Tcp => "Tcp",
+            Transport::Rdma(_) => "Rdma",
+        })
+    }
+}
+
 /// Everything that can be chosen about a connection. [`Options::new`] fills in what is usual.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where the target listens.
     pub address: SocketAddr,
+    /// By which fabric.
+    pub transport: Transport,
     /// The subsystem.
     pub subsystem: Nqn,
     /// Who connects.
@@ -70,9 +107,9 @@ pub struct Options {
     pub queues: u16,
     /// Commands outstanding in one I/O queue; the target may allow fewer.
     pub depth: u16,
-    /// Header digests.
+    /// Header digests, over TCP.
     pub header_digest: bool,
-    /// Data digests.
+    /// Data digests, over TCP.
     pub data_digest: bool,
     /// Congestion control of the sockets (`TCP_CONGESTION`), or the system's own.
     pub congestion: Option<String>,
@@ -99,6 +136,7 @@ impl Options {
     pub fn new(address: SocketAddr, subsystem: Nqn, host: Host) -> Options {
         Options {
             address,
+            transport: Transport::Tcp,
             subsystem,
             host,
             queues: 1,

@@ -2,11 +2,12 @@
 //!
 //! For everything off the data path: connecting, the admin queue, tools and tests.
 
-use crate::qpair::{Broken, Ended, MAX_R2T, Payload, Qpair, QueueParams};
+use crate::qpair::{Broken, Ended, MAX_R2T, Payload, Qpair, QueueParams, RdmaQpair, Ring};
 use crate::sys::{self, Wait};
-use crate::{Error, Options, Socket, TcpSocket};
+use crate::{AnyQueuePair, Error, Options, QueuePair, Socket, TcpSocket, Transport};
 use bdev::{DmaSlice, Memory};
 use nvme_spec::{Cqe, Sqe};
+use nvmf_rdma::initiator::{ConnectError, Dialer, Wish};
 use nvmf_wire::connect::{Connect, ConnectData, Connected, cattr};
 use nvmf_wire::pdu::{
     self, Framing, IC_BYTES, IcResp, Params, Pdu, Peek, Side, encode_icreq, peek,
@@ -37,10 +38,10 @@ pub struct Token(u32);
 
 /// One queue pair of a controller.
 pub struct Queue {
-    qpair: Qpair<TcpSocket, Token>,
+    qpair: AnyQueuePair,
     address: SocketAddr,
     timeout: Duration,
-    ended: Vec<(Token, Ended)>,
+    ended: Vec<(u32, Ended)>,
     next_token: u32,
     /// Where data of [`Queue::execute`] passes through.
     data: DmaSlice,
@@ -62,7 +63,7 @@ pub struct QueueKind {
 }
 
 impl Queue {
-    /// Opens a TCP connection, initialises it and connects the queue. Returns it with the
+    /// Opens a connection and connects the queue. Returns it with the
     /// result of Connect.
     ///
     /// # Errors
@@ -98,25 +99,23 @@ impl Queue {
         Ok((queue, Connected::from_dword(dword)))
     }
 
-    /// Opens a TCP connection and initialises it, no more: the queue takes commands, and the
-    /// first has to be Connect.
+    /// Opens a connection, no more: the queue takes commands, and the first has to be Connect.
     ///
     /// # Errors
     /// Why not.
     pub fn open(options: &Options, kind: QueueKind) -> Result<Queue, Error> {
-        let mut socket = open_socket(options)?;
-        let icresp = initialise(&mut socket, options)?;
-        let params = QueueParams {
-            framing: Framing { hdgst: icresp.hdgst(), ddgst: icresp.ddgst(), pda: icresp.cpda },
-            max_h2c_data: icresp.maxh2cdata.get(),
-            in_capsule_bytes: kind.in_capsule_bytes,
-            depth: kind.depth,
-        };
-        let memory = Memory::map(1, MAX_DATA_BYTES)
+        let memory = Memory::map(1, MAX_DATA_BYTES + Ring::bytes(kind.depth))
             .map_err(|why| Error::Local { what: "map memory for commands".into(), why })?;
         let memory = Arc::new(memory);
+        let qpair = match &options.transport {
+            Transport::Tcp => AnyQueuePair::Tcp(Box::new(open_tcp(options, kind)?)),
+            Transport::Rdma(dialer) => {
+                let qpair = open_rdma(dialer.as_ref(), options, kind, &memory)?;
+                AnyQueuePair::Rdma(Box::new(qpair))
+            }
+        };
         Ok(Queue {
-            qpair: Qpair::new(socket, params),
+            qpair,
             address: options.address,
             timeout: options.admin_timeout,
             ended: Vec::new(),
@@ -124,11 +123,6 @@ impl Queue {
             data: memory.slice(0, 0, MAX_DATA_BYTES),
             _memory: memory,
         })
-    }
-
-    /// What the connection agreed on.
-    pub fn params(&self) -> &QueueParams {
-        self.qpair.params()
     }
 
     /// How long a command may take, from now on.
@@ -184,7 +178,7 @@ impl Queue {
     pub fn post(&mut self, sqe: Sqe, payload: Payload) -> Token {
         let token = Token(self.next_token);
         self.next_token = self.next_token.wrapping_add(1);
-        self.qpair.submit(token, sqe, payload, u64::MAX);
+        self.qpair.submit(token.0, sqe, payload, u64::MAX);
         token
     }
 
@@ -195,7 +189,7 @@ impl Queue {
     pub fn wait(&mut self, what: &str, token: Token) -> Result<Ended, Error> {
         let limit = sys::clock_ns().saturating_add(nanos(self.timeout));
         loop {
-            if let Some(at) = self.ended.iter().position(|(ended, _)| *ended == token) {
+            if let Some(at) = self.ended.iter().position(|(ended, _)| *ended == token.0) {
                 return Ok(self.ended.swap_remove(at).1);
             }
             let now = sys::clock_ns();
@@ -216,16 +210,14 @@ impl Queue {
         let Queue { qpair, ended, .. } = self;
         let work = qpair.poll(sys::clock_ns(), |token, how| ended.push((token, how)));
         work.map_err(|why| {
-            if let Broken::Wire(error) = why {
-                self.qpair.terminate(error);
-            }
+            self.qpair.abandon(&why);
             Error::Broken { address: self.address, during: what.into(), why }
         })
     }
 
     /// The end of a posted command, if it has come.
     pub fn take(&mut self, token: Token) -> Option<Ended> {
-        let at = self.ended.iter().position(|(ended, _)| *ended == token)?;
+        let at = self.ended.iter().position(|(ended, _)| *ended == token.0)?;
         Some(self.ended.swap_remove(at).1)
     }
 
@@ -234,33 +226,73 @@ impl Queue {
             true => Wait::ReadableOrWritable,
             false => Wait::Readable,
         };
+        if !self.qpair.may_sleep() {
+            return;
+        }
         sys::wait(&[(self.fd(), wait)], limit);
     }
 
-    /// The socket's descriptor.
+    /// Readable when there is something to take, once [`Queue::may_sleep`].
     pub(crate) fn fd(&self) -> std::os::fd::RawFd {
-        self.qpair.fd().expect("a TCP socket has a descriptor")
+        self.qpair.fd().expect("a connection has a descriptor")
     }
 
-    /// The connection and what it agreed on, for a queue pair of the data path.
+    /// Whether whatever happens next makes the descriptor readable.
+    pub(crate) fn may_sleep(&self) -> bool {
+        self.qpair.may_sleep()
+    }
+
+    /// The queue pair, for the data path.
     ///
     /// # Errors
     /// The target sent something that nobody asked for.
-    pub(crate) fn into_parts(self) -> Result<(TcpSocket, QueueParams), Error> {
+    pub(crate) fn into_queue_pair(self) -> Result<AnyQueuePair, Error> {
         if !self.qpair.is_quiet() {
             return Err(Error::Unsuitable {
                 address: self.address,
                 what: "sends before it is asked".into(),
             });
         }
-        let params = *self.qpair.params();
-        Ok((self.qpair.into_socket(), params))
+        Ok(self.qpair)
     }
 }
 
 /// A span in ns, as the clock counts it.
 pub(crate) fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn open_tcp(options: &Options, kind: QueueKind) -> Result<Qpair<TcpSocket, u32>, Error> {
+    let mut socket = open_socket(options)?;
+    let icresp = initialise(&mut socket, options)?;
+    let params = QueueParams {
+        framing: Framing { hdgst: icresp.hdgst(), ddgst: icresp.ddgst(), pda: icresp.cpda },
+        max_h2c_data: icresp.maxh2cdata.get(),
+        in_capsule_bytes: kind.in_capsule_bytes,
+        depth: kind.depth,
+    };
+    Ok(Qpair::new(socket, params))
+}
+
+fn open_rdma(
+    dialer: &dyn Dialer,
+    options: &Options,
+    kind: QueueKind,
+    memory: &Arc<Memory>,
+) -> Result<RdmaQpair<u32>, Error> {
+    let address = options.address;
+    let not_connected = |why| Error::NotConnected { address, why };
+    if options.header_digest || options.data_digest {
+        let why = "NVMe/RDMA has no digests; the network guards its packets itself";
+        return Err(not_connected(ConnectError::Failed(why.into())));
+    }
+    let ring = Ring::new(memory.clone(), MAX_DATA_BYTES, kind.depth);
+    let wish = Wish { qid: kind.qid, cntlid: kind.cntlid, depth: kind.depth };
+    let limit = options.connect_timeout;
+    let link = dialer.connect(address, &wish, memory, &ring.landings(), limit);
+    // Capsules of the admin queue hold no data (NVMe/RDMA Transport Specification, "Capsules").
+    let in_capsule_bytes = if kind.qid == 0 { 0 } else { kind.in_capsule_bytes };
+    Ok(RdmaQpair::new(link.map_err(not_connected)?, ring, in_capsule_bytes))
 }
 
 fn open_socket(options: &Options) -> Result<TcpSocket, Error> {

@@ -83,7 +83,7 @@ impl Bdev for RemoteBdev {
     }
 
     fn open(&self, cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {
-        let port = self.shared.port()?;
+        let port = self.shared.port(cx.memory)?;
         Ok(Box::new(RemoteChannel::new(port, self.patience, cx.limit, cx.now_ns)))
     }
 }

@@ -1,4 +1,5 @@
-//! The NVMe/RDMA transport of the target (NVMe/RDMA Transport Specification).
+//! NVMe/RDMA (NVMe/RDMA Transport Specification): the transport of the target, and what an
+//! initiator needs of the hardware ([`initiator`]).
 //!
 //! [`RdmaTransport`] is the state machine of connections and commands on one reactor. It reaches
 //! hardware through the narrow trait [`Nic`], whose real form, [`VerbsNic`], stands on the verbs
@@ -19,6 +20,7 @@
 
 mod capsule;
 mod conn;
+pub mod initiator;
 mod limits;
 mod nic;
 mod private_data;
@@ -37,4 +39,4 @@ pub use nic::{
 pub use private_data::{Ask, accept_data};
 pub use stats::Stats;
 pub use transport::{Config, RdmaTransport};
-pub use verbs::{Acceptor, Admit, Hardware, Inbox, VerbsNic};
+pub use verbs::{Acceptor, Admit, Hardware, Inbox, Initiator, VerbsNic};

@@ -67,6 +67,10 @@ pub const LINGER_NS: u64 = 3_000_000_000;
 /// host that keeps the rules always has one.
 pub const RNR_RETRIES: u8 = 6;
 
+/// Attempts of an initiator's SENDs when the target has no receive for them: without end, for the
+/// receives that a target shares may all be in use for a while. Commands have a timeout.
+pub const PATIENT_RNR_RETRIES: u8 = 7;
+
 /// Attempts of a packet that is not acknowledged.
 pub const RETRIES: u8 = 7;
 

@@ -5,6 +5,7 @@ mod life;
 
 use crate::capsule;
 use crate::conn::Conn;
+use crate::initiator::meaning;
 use crate::limits::{BATCH, CHAIN, IN_CAPSULE_BYTES, PORTS, QPAIRS, RECEIVES, REQUESTS};
 use crate::nic::{Completion, Nic, Outcome, PortId, Receive, What, Work};
 use crate::receives::Receives;
@@ -315,13 +316,15 @@ impl<N: Nic> RdmaTransport<N> {
 /// Why a queue pair ends whose work request did not do what it should.
 fn broken_by(outcome: Outcome, what: What) -> CloseReason {
     let name = match what {
-        What::Received(..) => "receive",
-        What::Read(_) => "RDMA READ",
-        What::Write(_) => "RDMA WRITE",
-        What::Sent(_) => "SEND",
+        What::Received(..) => "a receive",
+        What::Read(_) => "an RDMA READ",
+        What::Write(_) => "an RDMA WRITE",
+        What::Sent(_) => "a SEND",
     };
     match outcome {
-        Outcome::Failed(code) => CloseReason::Network(format!("an {name} failed, code {code}")),
+        Outcome::Failed(code) => {
+            CloseReason::Network(format!("{name} failed, code {code}: {}", meaning(code)))
+        }
         Outcome::Flushed | Outcome::Done => CloseReason::Peer,
     }
 }

@@ -3,11 +3,15 @@
 
 mod accept;
 mod cm;
+mod completions;
+mod dial;
 mod hardware;
+mod link;
 mod nic;
 mod port;
 mod sys;
 
 pub use accept::{Acceptor, Admit, Inbox};
+pub use dial::Initiator;
 pub use hardware::Hardware;
 pub use nic::VerbsNic;

@@ -1,6 +1,6 @@
 //! The block devices of the process, by name.
 
-use crate::config::{BdevConfig, BdevKind, DrivePlace, ErrorRule};
+use crate::config::{BdevConfig, BdevKind, DrivePlace, ErrorRule, ListenerTransport};
 use crate::drives::{Drive, DriveBdev, Drives, Wanted};
 use bdev::{Bdev, Op};
 use bdev_mem::{Delay, DelaysNs, ErrorInjector, Meter, Null, OpSet, Ram, Rule, Times};
@@ -296,7 +296,8 @@ fn open_file(path: &Path, bytes: Option<u64>, block_bytes: u32) -> Result<UringB
 }
 
 fn remote(kind: &BdevKind) -> Result<Arc<dyn Bdev>, String> {
-    let BdevKind::Remote { address, subsystem, nsid, host, header_digest, data_digest } = kind
+    let BdevKind::Remote { address, transport, subsystem, nsid, host, header_digest, data_digest } =
+        kind
     else {
         unreachable!("called for a remote bdev");
     };
@@ -306,6 +307,9 @@ fn remote(kind: &BdevKind) -> Result<Arc<dyn Bdev>, String> {
         as_host.nqn = nqn(name)?;
     }
     let mut options = nvmf_host::Options::new(*address, nqn(subsystem)?, as_host);
+    if *transport == ListenerTransport::Rdma {
+        options.transport = nvmf_host::Transport::rdma().map_err(|error| error.to_string())?;
+    }
     options.header_digest = *header_digest;
     options.data_digest = *data_digest;
     options.queues = bdev::limits::REACTORS as u16;

@@ -206,22 +206,34 @@ pub struct StatsArgs {
     pub target: Target,
 }
 
+/// A fabric by which a target is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Fabric {
+    /// NVMe/TCP.
+    Tcp,
+    /// NVMe/RDMA, by the RDMA devices of this machine.
+    Rdma,
+}
+
 /// Whom to connect to and as whom.
 #[derive(Args)]
 pub struct Remote {
     /// Address of the target: host:port.
     #[arg(value_name = "ADDRESS")]
     pub address: String,
+    /// The fabric.
+    #[arg(long, value_enum, default_value_t = Fabric::Tcp)]
+    pub transport: Fabric,
     /// NQN to connect as; this machine's unless given.
     #[arg(long, value_name = "NQN")]
     pub hostnqn: Option<String>,
-    /// Header digests.
+    /// Header digests; TCP only.
     #[arg(long)]
     pub hdr_digest: bool,
-    /// Data digests.
+    /// Data digests; TCP only.
     #[arg(long)]
     pub data_digest: bool,
-    /// Congestion control of the sockets.
+    /// Congestion control of the sockets; TCP only.
     #[arg(long, value_name = "NAME")]
     pub congestion: Option<String>,
 }

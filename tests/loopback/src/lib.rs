@@ -1,6 +1,9 @@
 //! Our own target in this process, on loopback, that can be killed and started again.
 #![forbid(unsafe_code)]
 
+pub mod soft;
+pub mod soft_node;
+
 use bdev::dma::PoolPlan;
 use bdev::{Bdev, DmaPool, Memory, Stack};
 use nvmf::Target;
@@ -29,7 +32,7 @@ pub struct Node {
     acceptor: Option<Acceptor>,
 }
 
-fn subsystem(nqn: &str, hosts: Hosts) -> SubsystemConfig {
+pub(crate) fn subsystem(nqn: &str, hosts: Hosts) -> SubsystemConfig {
     SubsystemConfig {
         nqn: nqn.into(),
         serial: "FB0001".into(),

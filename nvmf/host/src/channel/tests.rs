@@ -4,6 +4,7 @@ use super::*;
 use crate::fake::strategy::{cuts, knobs};
 use crate::fake::{BLOCK, Fake, Knobs, Pipe, Storage};
 use crate::plan::Deallocate;
+use crate::qpair::{Qpair, QueueParams};
 use bdev::{Addr, Bdev, DmaSlice, Done, Geometry, IoFlags, Memory, OpenCx, OpenError, Stack, Tag};
 use nvmf_wire::pdu::Framing;
 use proptest::prelude::*;
@@ -38,8 +39,8 @@ struct Plan {
 #[derive(Clone)]
 struct Planned(Arc<Mutex<Plan>>);
 
-impl Lanes<Pipe> for Planned {
-    fn take(&mut self) -> Option<Lane<Pipe>> {
+impl Lanes<Qpair<Pipe, u32>> for Planned {
+    fn take(&mut self) -> Option<Lane<Qpair<Pipe, u32>>> {
         let mut plan = self.0.lock().unwrap();
         if plan.none || plan.given as usize != plan.lost.len() {
             return None;
@@ -62,7 +63,7 @@ impl Lanes<Pipe> for Planned {
             in_capsule_bytes: (plan.knobs.ioccsz * 16).saturating_sub(64),
             depth: 7,
         };
-        Some(Lane { socket, params, shape: plan.shape, generation })
+        Some(Lane { qpair: Qpair::new(socket, params), shape: plan.shape, generation })
     }
 
     fn lost(&mut self, generation: u32, _why: &Broken) {

@@ -24,6 +24,8 @@ pub enum Broken {
     },
     /// A command was not answered in time.
     Timeout,
+    /// RDMA failed, as a sentence.
+    Rdma(String),
 }
 
 impl fmt::Display for Broken {
@@ -40,6 +42,7 @@ impl fmt::Display for Broken {
                     "the target terminated the connection: {text} (FES {fes:#x}, FEI {fei:#x})"
                 )
             }
+            Broken::Rdma(why) => write!(f, "RDMA failed: {why}"),
             Broken::Timeout => f.write_str("a command was not answered in time"),
         }
     }

@@ -1,15 +1,17 @@
 //! One queue pair over a byte stream, after its connection is initialised: commands in, completions
-//! out. No clock and no thread; the socket is a trait.
+//! out. No clock and no thread; the socket is a trait. `rdma` has the same over RDMA.
 
 mod broken;
 mod inbox;
 mod outbox;
+mod rdma;
 mod receive;
 mod slot;
 #[cfg(test)]
 mod tests;
 
 pub use broken::Broken;
+pub use rdma::{RdmaQpair, Ring};
 pub use slot::{Ended, Payload};
 
 use crate::Socket;
@@ -289,9 +291,9 @@ impl<S: Socket, T: Copy> Qpair<S, T> {
         self.slots.used() == 0 && self.outbox.is_empty() && self.inbox.len() == 0
     }
 
-    /// The socket, which is to be used no more with this queue pair.
-    pub fn into_socket(self) -> S {
-        self.socket
+    /// The socket, which is to be used no more beside this queue pair.
+    pub(crate) fn socket(&self) -> &S {
+        &self.socket
     }
 }
 

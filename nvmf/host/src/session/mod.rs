@@ -190,7 +190,7 @@ impl Session {
     /// # Errors
     /// The connection is lost, or the controller refuses a request.
     pub fn events(&mut self) -> Result<Vec<Event>, Error> {
-        while self.queue.service("a wait for events")? > 0 {}
+        while self.queue.service("a wait for events")? > 0 || !self.queue.may_sleep() {}
         let mut events = Vec::new();
         let mut at = 0;
         while let Some(&token) = self.event_requests.get(at) {

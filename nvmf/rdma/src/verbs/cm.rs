@@ -5,6 +5,7 @@ use rdma_mummy_sys as v;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
+use std::time::Duration;
 use v::rdma_cm_event_type as kind;
 
 /// Where events of identifiers come.
@@ -31,7 +32,7 @@ pub(super) struct CmEvent {
     pub id: *mut v::rdma_cm_id,
     pub kind: kind::Type,
     pub status: i32,
-    /// Private data, where it is a request.
+    /// Private data, where it is a request or a rejection.
     pub data: [u8; PRIVATE_BYTES],
     pub data_bytes: usize,
     /// RDMA READs that the other side answers at a time.
@@ -68,7 +69,8 @@ impl EventChannel {
                 data_bytes: 0,
                 reads: 0,
             };
-            if copy.kind == kind::RDMA_CM_EVENT_CONNECT_REQUEST {
+            let with_data = [kind::RDMA_CM_EVENT_CONNECT_REQUEST, kind::RDMA_CM_EVENT_REJECTED];
+            if with_data.contains(&copy.kind) {
                 let conn = &(*event).param.conn;
                 copy.reads = conn.initiator_depth;
                 if !conn.private_data.is_null() {
@@ -107,15 +109,35 @@ impl CmId {
         CmId(event.id)
     }
 
+    /// One whose events come by `channel`.
+    pub(super) fn new(channel: &EventChannel) -> io::Result<CmId> {
+        let mut id = std::ptr::null_mut();
+        let ps = v::rdma_port_space::RDMA_PS_TCP;
+        // SAFETY: the channel is open.
+        check(unsafe { v::rdma_create_id(channel.0, &mut id, std::ptr::null_mut(), ps) })?;
+        Ok(CmId(id))
+    }
+
+    /// Begins to look for the device by which `address` is reached, and for its address there.
+    pub(super) fn resolve_address(&self, address: SocketAddr, limit: Duration) -> io::Result<()> {
+        let mut storage = to_sockaddr(address);
+        let to = (&raw mut storage).cast();
+        // SAFETY: ours; the address lies in memory that is large enough for any, and is copied.
+        check(unsafe { v::rdma_resolve_addr(self.0, std::ptr::null_mut(), to, millis(limit)) })
+    }
+
+    /// Begins to look for the way there.
+    pub(super) fn resolve_route(&self, limit: Duration) -> io::Result<()> {
+        // SAFETY: ours.
+        check(unsafe { v::rdma_resolve_route(self.0, millis(limit)) })
+    }
+
     /// Listens on an address.
     pub(super) fn listen(channel: &EventChannel, address: SocketAddr) -> io::Result<CmId> {
-        let mut id = std::ptr::null_mut();
+        let id = CmId::new(channel)?;
         let mut storage = to_sockaddr(address);
-        // SAFETY: the channel is open; the address lies in memory that is large enough for any.
+        // SAFETY: ours; the address lies in memory that is large enough for any.
         unsafe {
-            let ps = v::rdma_port_space::RDMA_PS_TCP;
-            check(v::rdma_create_id(channel.0, &mut id, std::ptr::null_mut(), ps))?;
-            let id = CmId(id);
             check(v::rdma_bind_addr(id.0, (&raw mut storage).cast()))?;
             check(v::rdma_listen(id.0, 128))?;
             Ok(id)
@@ -169,6 +191,11 @@ pub(super) fn place_of(event: &CmEvent) -> Option<u16> {
     // SAFETY: no event comes for an identifier that was destroyed: that waits for its events.
     let context = unsafe { (*event.id).context };
     context.addr().checked_sub(1).and_then(|place| u16::try_from(place).ok())
+}
+
+/// A span as the connection manager takes it, at least one.
+fn millis(span: Duration) -> libc::c_int {
+    libc::c_int::try_from(span.as_millis()).unwrap_or(libc::c_int::MAX).max(1)
 }
 
 fn to_sockaddr(address: SocketAddr) -> libc::sockaddr_storage {

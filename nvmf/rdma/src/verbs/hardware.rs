@@ -1,6 +1,7 @@
 //! The RDMA devices of the machine, and the memory registered with them.
 
 use super::sys::{check_code, check_ptr, has_library};
+use bdev::dma::Region;
 use bdev::{DmaSlice, Memory};
 use rdma_mummy_sys as v;
 use std::ffi::CStr;
@@ -19,6 +20,8 @@ pub(super) struct Device {
     pub max_completions: u32,
     /// RDMA READs of a queue pair at a time.
     pub max_reads: u8,
+    /// RDMA READs of its memory that it answers at a time.
+    pub max_answers: u8,
     /// It can invalidate a key at the other side.
     pub invalidates: bool,
 }
@@ -37,8 +40,8 @@ impl Drop for Device {
 }
 
 impl Device {
-    /// Opens a device for the memory that all queue pairs use.
-    fn open(ctx: *mut v::ibv_context, memory: &Memory) -> Result<Device, String> {
+    /// Opens a device, with no memory registered yet.
+    pub(super) fn open(ctx: *mut v::ibv_context) -> Result<Device, String> {
         // SAFETY: a context of the connection manager's, open until the process ends; the name
         // ends with a zero.
         let (name, kind) = unsafe {
@@ -61,7 +64,7 @@ impl Device {
         // SAFETY: an open context.
         let pd = check_ptr(unsafe { v::ibv_alloc_pd(ctx) })
             .map_err(|error| format!("{name} has no protection domain left: {error}"))?;
-        let mut device = Device {
+        Ok(Device {
             ctx,
             pd,
             regions: Vec::new(),
@@ -69,29 +72,41 @@ impl Device {
             max_work: at_least_0(attr.max_qp_wr),
             max_completions: at_least_0(attr.max_cqe),
             max_reads: at_least_0(attr.max_qp_init_rd_atom).min(255) as u8,
+            max_answers: at_least_0(attr.max_qp_rd_atom).min(255) as u8,
             invalidates: attr.device_cap_flags & flag != 0,
-        };
-        device.register(memory)?;
+        })
+    }
+
+    /// Opens a device for the memory that all queue pairs of the target use. Hosts name their own
+    /// memory, never this: it allows no access from outside.
+    fn open_for(ctx: *mut v::ibv_context, memory: &Memory) -> Result<Device, String> {
+        let mut device = Device::open(ctx)?;
+        for region in memory.regions() {
+            let mr = device.register(region, v::ibv_access_flags::IBV_ACCESS_LOCAL_WRITE)?;
+            device.regions.push(mr);
+        }
         Ok(device)
     }
 
-    fn register(&mut self, memory: &Memory) -> Result<(), String> {
-        let access = v::ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0 as libc::c_int;
-        for region in memory.regions() {
-            // SAFETY: mapped for as long as the Memory that `Hardware` holds.
-            let mr = check_ptr(unsafe {
-                v::ibv_reg_mr(self.pd, region.as_ptr().cast(), region.len(), access)
-            });
-            self.regions.push(mr.map_err(|error| match error.raw_os_error() {
-                Some(libc::ENOMEM | libc::EAGAIN) => format!(
-                    "{} cannot have the reactors' memory: the limit of locked memory is too low \
-                     (RLIMIT_MEMLOCK; LimitMEMLOCK=infinity in a unit of systemd)",
-                    self.name
-                ),
-                _ => format!("{} cannot have the reactors' memory: {error}", self.name),
-            })?);
-        }
-        Ok(())
+    /// Registers a region, whose holder gives the registration back before the device.
+    pub(super) fn register(
+        &self,
+        region: &Region,
+        access: v::ibv_access_flags,
+    ) -> Result<*mut v::ibv_mr, String> {
+        // SAFETY: mapped for as long as the Memory that the holder of the registration holds.
+        let mr = check_ptr(unsafe {
+            let access = access.0 as libc::c_int;
+            v::ibv_reg_mr(self.pd, region.as_ptr().cast(), region.len(), access)
+        });
+        mr.map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOMEM | libc::EAGAIN) => format!(
+                "{} cannot have the reactors' memory: the limit of locked memory is too low \
+                 (RLIMIT_MEMLOCK; LimitMEMLOCK=infinity in a unit of systemd)",
+                self.name
+            ),
+            _ => format!("{} cannot have the reactors' memory: {error}", self.name),
+        })
     }
 
     /// The key under which the device reaches `slice`.
@@ -102,34 +117,27 @@ impl Device {
     }
 }
 
-/// The RDMA devices of the machine, with the reactors' memory registered.
-pub struct Hardware {
-    devices: Vec<Device>,
-    /// The connection manager's list of contexts.
+/// The connection manager's list of contexts.
+pub(super) struct List {
     list: *mut *mut v::ibv_context,
-    _memory: Arc<Memory>,
+    count: usize,
 }
 
-// SAFETY: contexts, protection domains and memory regions may be used by any thread at once (the
-// verbs library locks where it has to).
-unsafe impl Send for Hardware {}
+// SAFETY: the list does not change, and contexts may be used by any thread.
+unsafe impl Send for List {}
 // SAFETY: as above.
-unsafe impl Sync for Hardware {}
+unsafe impl Sync for List {}
 
-impl Drop for Hardware {
+impl Drop for List {
     fn drop(&mut self) {
-        self.devices.clear();
-        // SAFETY: the list came from `rdma_get_devices`, and nothing uses a context of it any more.
+        // SAFETY: it came from `rdma_get_devices`, and its holder dropped every device before.
         unsafe { v::rdma_free_devices(self.list) };
     }
 }
 
-impl Hardware {
-    /// Looks for devices, and registers `memory` with them, once, before the first I/O.
-    ///
-    /// # Errors
-    /// Why there is no RDMA, as the end of the sentence "RDMA is off: ".
-    pub fn open(memory: &Arc<Memory>) -> Result<Arc<Hardware>, String> {
+impl List {
+    /// Looks for devices.
+    fn open() -> Result<List, String> {
         for name in [c"libibverbs.so.1", c"librdmacm.so.1"] {
             if !has_library(name) {
                 let name = name.to_string_lossy();
@@ -143,30 +151,60 @@ impl Hardware {
             return Err("this machine has no RDMA device, or no driver of one is loaded.".into());
         }
         let mut count = 0;
-        // SAFETY: the count is ours; the list is given back when `Hardware` is dropped.
+        // SAFETY: the count is ours; the list is given back when it is dropped.
         let list = check_ptr(unsafe { v::rdma_get_devices(&mut count) }).map_err(|error| {
             format!(
                 "the connection manager cannot be reached: {error}. Load the kernel's module \
                  rdma_ucm, and see that /dev/infiniband may be opened."
             )
         })?;
-        let mut hardware = Hardware { devices: Vec::new(), list, _memory: memory.clone() };
-        let mut refusals = Vec::new();
-        for at in 0..usize::try_from(count).unwrap_or(0) {
+        Ok(List { list, count: usize::try_from(count).unwrap_or(0) })
+    }
+
+    /// Opens every device with `open`, and says why if it can open none.
+    pub(super) fn devices(
+        open: impl Fn(*mut v::ibv_context) -> Result<Device, String>,
+    ) -> Result<(Vec<Device>, List), String> {
+        let list = List::open()?;
+        let (mut devices, mut refusals) = (Vec::new(), Vec::new());
+        for at in 0..list.count {
             // SAFETY: the list has that many entries.
-            match Device::open(unsafe { *list.add(at) }, memory) {
-                Ok(device) if hardware.devices.len() < crate::limits::PORTS => {
-                    hardware.devices.push(device)
-                }
+            match open(unsafe { *list.list.add(at) }) {
+                Ok(device) if devices.len() < crate::limits::PORTS => devices.push(device),
                 Ok(device) => refusals.push(format!("{} is one device too many", device.name)),
                 Err(why) => refusals.push(why),
             }
         }
-        match (hardware.devices.is_empty(), refusals.is_empty()) {
+        match (devices.is_empty(), refusals.is_empty()) {
             (true, true) => Err("the connection manager knows no device.".into()),
             (true, false) => Err(format!("{}.", refusals.join("; "))),
-            _ => Ok(Arc::new(hardware)),
+            _ => Ok((devices, list)),
         }
+    }
+}
+
+/// The RDMA devices of the machine, with the reactors' memory registered.
+pub struct Hardware {
+    /// Before the list that their contexts are of.
+    devices: Vec<Device>,
+    _list: List,
+    _memory: Arc<Memory>,
+}
+
+// SAFETY: contexts, protection domains and memory regions may be used by any thread at once (the
+// verbs library locks where it has to).
+unsafe impl Send for Hardware {}
+// SAFETY: as above.
+unsafe impl Sync for Hardware {}
+
+impl Hardware {
+    /// Looks for devices, and registers `memory` with them, once, before the first I/O.
+    ///
+    /// # Errors
+    /// Why there is no RDMA, as the end of the sentence "RDMA is off: ".
+    pub fn open(memory: &Arc<Memory>) -> Result<Arc<Hardware>, String> {
+        let (devices, list) = List::devices(|ctx| Device::open_for(ctx, memory))?;
+        Ok(Arc::new(Hardware { devices, _list: list, _memory: memory.clone() }))
     }
 
     /// The names of the devices that are used.

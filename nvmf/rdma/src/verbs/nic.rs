@@ -116,8 +116,8 @@ impl VerbsNic {
             };
             let mut attr = v::ibv_qp_init_attr {
                 qp_context: std::ptr::null_mut(),
-                send_cq: at.cq,
-                recv_cq: at.cq,
+                send_cq: at.completions.raw(),
+                recv_cq: at.completions.raw(),
                 srq: at.srq,
                 cap,
                 qp_type: v::ibv_qp_type::IBV_QPT_RC,
@@ -138,11 +138,7 @@ impl VerbsNic {
     }
 
     fn completion(&self, port: PortId, wc: &v::ibv_wc) -> Completion {
-        let outcome = match wc.status {
-            v::ibv_wc_status::IBV_WC_SUCCESS => Outcome::Done,
-            v::ibv_wc_status::IBV_WC_WR_FLUSH_ERR => Outcome::Flushed,
-            code => Outcome::Failed(code),
-        };
+        let outcome = outcome_of(wc);
         let tag = wc.wr_id & TAG_MASK;
         let what = match wc.wr_id >> KIND_SHIFT {
             RECEIVE => What::Received(tag as u16, wc.byte_len),
@@ -154,6 +150,15 @@ impl VerbsNic {
         let found = self.numbers.binary_search_by_key(&key, |(number, _)| *number);
         let place = found.ok().map(|at| self.numbers[at].1);
         Completion { port, place, outcome, what }
+    }
+}
+
+/// How a work request ended.
+pub(super) fn outcome_of(wc: &v::ibv_wc) -> Outcome {
+    match wc.status {
+        v::ibv_wc_status::IBV_WC_SUCCESS => Outcome::Done,
+        v::ibv_wc_status::IBV_WC_WR_FLUSH_ERR => Outcome::Flushed,
+        code => Outcome::Failed(code),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// The error of the call before, as a result.
 pub(super) fn check(ret: libc::c_int) -> io::Result<()> {
@@ -43,6 +44,14 @@ pub(super) fn wait_readable(fds: [RawFd; 2]) {
     let mut polls = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
     // SAFETY: two entries of ours.
     unsafe { libc::poll(polls.as_mut_ptr(), 2, -1) };
+}
+
+/// Waits until `fd` is readable, for `limit` at most.
+pub(super) fn wait_readable_for(fd: RawFd, limit: Duration) {
+    let mut one = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let millis = limit.as_millis().clamp(1, i32::MAX as u128) as libc::c_int;
+    // SAFETY: one entry of ours. Waking early is allowed.
+    unsafe { libc::poll(&mut one, 1, millis) };
 }
 
 /// A descriptor that is readable while it is raised.

@@ -120,7 +120,13 @@ fn check_bdev(bdev: &BdevConfig, known: &BTreeMap<&str, &BdevConfig>) -> Result<
             check_block(name, *block)?;
             size.map_or(Ok(()), |size| check_size(name, size.0, *block))
         }
-        BdevKind::Remote { nsid, subsystem, .. } => {
+        BdevKind::Remote { nsid, subsystem, transport, header_digest, data_digest, .. } => {
+            if !transport.is_tcp() && (*header_digest || *data_digest) {
+                return refuse(format!(
+                    "bdev \"{name}\": NVMe/RDMA has no digests; the network guards its packets \
+                     itself."
+                ));
+            }
             if *nsid == 0 || *nsid > 0xffff_fffe {
                 return refuse(format!("bdev \"{name}\": namespaces are numbered from 1."));
             }

@@ -168,6 +168,9 @@ pub enum BdevKind {
         /// Its address.
         #[serde(deserialize_with = "address")]
         address: SocketAddr,
+        /// The fabric by which it is reached.
+        #[serde(default, skip_serializing_if = "ListenerTransport::is_tcp")]
+        transport: ListenerTransport,
         /// Its subsystem.
         subsystem: String,
         /// Its number there.
@@ -176,10 +179,10 @@ pub enum BdevKind {
         /// The NQN to connect with; derived from the machine's unless given.
         #[serde(default)]
         host: Option<String>,
-        /// Header digests.
+        /// Header digests; TCP only.
         #[serde(default)]
         header_digest: bool,
-        /// Data digests.
+        /// Data digests; TCP only.
         #[serde(default)]
         data_digest: bool,
     },
@@ -272,7 +275,7 @@ pub struct ListenerConfig {
     pub transport: ListenerTransport,
 }
 
-/// The fabric of a listener.
+/// The fabric of a listener, or of another's that a remote bdev connects to.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "lowercase")]
 pub enum ListenerTransport {

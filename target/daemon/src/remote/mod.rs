@@ -4,8 +4,8 @@ pub mod discover;
 pub mod identify;
 pub mod io;
 
-use crate::cli::Remote;
-use nvmf_host::{Host, Options, resolve};
+use crate::cli::{Fabric, Remote};
+use nvmf_host::{Host, Options, Transport, resolve};
 use nvmf_wire::Nqn;
 
 /// How to reach `subsystem` of a remote target; `port` where the address names none.
@@ -16,6 +16,10 @@ fn options(remote: &Remote, subsystem: &str, port: u16) -> Result<Options, Strin
         host.nqn = parse_nqn(nqn)?;
     }
     let mut options = Options::new(address, parse_nqn(subsystem)?, host);
+    options.transport = match remote.transport {
+        Fabric::Tcp => Transport::Tcp,
+        Fabric::Rdma => Transport::rdma().map_err(|error| error.to_string())?,
+    };
     options.header_digest = remote.hdr_digest;
     options.data_digest = remote.data_digest;
     options.congestion = remote.congestion.clone();

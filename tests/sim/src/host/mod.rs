@@ -196,7 +196,7 @@ impl Host {
                 Ok(())
             }
             Broken::Timeout => Err(Failure::new(Kind::Unanswered, what)),
-            Broken::Wire(_) | Broken::Protocol(_) | Broken::Terminated { .. } => {
+            Broken::Wire(_) | Broken::Protocol(_) | Broken::Terminated { .. } | Broken::Rdma(_) => {
                 Err(Failure::new(Kind::Protocol, what))
             }
         }

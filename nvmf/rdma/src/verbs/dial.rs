@@ -1,0 +1,231 @@
+//! The initiator's side: connections that we ask for.
+
+use super::cm::{CmEvent, CmId, EventChannel};
+use super::hardware::{Device, List};
+use super::link::VerbsLink;
+use super::sys::{check, wait_readable_for};
+use crate::initiator::{ConnectError, Dialer, Landing, Link, Wish};
+use crate::limits::{PATIENT_RNR_RETRIES, RETRIES};
+use bdev::{DmaSlice, Memory};
+use rdma_mummy_sys as v;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use v::rdma_cm_event_type as kind;
+use zerocopy::IntoBytes;
+
+/// The connection manager's reason of a rejection by whoever listens.
+const REJECTED_BY_CONSUMER: i32 = 28;
+
+/// And of one where nobody listens.
+const INVALID_SERVICE: i32 = 8;
+
+/// The RDMA devices of the machine, as an initiator uses them. Its protection domains are its
+/// own: a target that it connects to reaches the memory lent to these connections, and no other.
+#[derive(Clone)]
+pub struct Initiator(Arc<Devices>);
+
+/// Devices, and the memory registered with them.
+pub(super) struct Devices {
+    /// Before the list that their contexts are of.
+    devices: Vec<Device>,
+    _list: List,
+    registered: Mutex<Vec<Weak<Registered>>>,
+}
+
+// SAFETY: contexts, protection domains and memory regions may be used by any thread at once (the
+// verbs library locks where it has to).
+unsafe impl Send for Devices {}
+// SAFETY: as above.
+unsafe impl Sync for Devices {}
+
+/// Memory that a controller may read and write, on one device.
+pub(super) struct Registered {
+    /// By number of the region.
+    regions: Vec<*mut v::ibv_mr>,
+    port: usize,
+    memory: Arc<Memory>,
+    devices: Arc<Devices>,
+}
+
+// SAFETY: as for the devices.
+unsafe impl Send for Registered {}
+// SAFETY: as above.
+unsafe impl Sync for Registered {}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        for mr in &self.regions {
+            // SAFETY: made by `Devices::register`; queue pairs that use it hold this.
+            unsafe { v::ibv_dereg_mr(*mr) };
+        }
+    }
+}
+
+impl Registered {
+    /// The device's key and the controller's key for `slice`.
+    pub(super) fn keys(&self, slice: DmaSlice) -> (u32, u32) {
+        let mr = self.regions[usize::from(slice.region())];
+        // SAFETY: registered, and so until this is dropped.
+        unsafe { ((*mr).lkey, (*mr).rkey) }
+    }
+
+    pub(super) fn device(&self) -> &Device {
+        &self.devices.devices[self.port]
+    }
+
+    /// Other memory, on the same device.
+    pub(super) fn beside(&self, memory: &Arc<Memory>) -> Result<Arc<Registered>, String> {
+        self.devices.register(self.port, memory)
+    }
+}
+
+impl Devices {
+    /// Registers memory, once for all connections that use it at a time.
+    fn register(
+        self: &Arc<Self>,
+        port: usize,
+        memory: &Arc<Memory>,
+    ) -> Result<Arc<Registered>, String> {
+        let mut all = self.registered.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|one| one.strong_count() > 0);
+        let known = all.iter().filter_map(Weak::upgrade);
+        let same = |one: &Arc<Registered>| one.port == port && Arc::ptr_eq(&one.memory, memory);
+        if let Some(known) = known.into_iter().find(same) {
+            return Ok(known);
+        }
+        let (memory, devices) = (memory.clone(), self.clone());
+        let mut made = Registered { regions: Vec::new(), port, memory, devices };
+        let access = v::ibv_access_flags::IBV_ACCESS_LOCAL_WRITE
+            | v::ibv_access_flags::IBV_ACCESS_REMOTE_READ
+            | v::ibv_access_flags::IBV_ACCESS_REMOTE_WRITE;
+        for region in made.memory.regions() {
+            made.regions.push(self.devices[port].register(region, access)?);
+        }
+        let made = Arc::new(made);
+        all.push(Arc::downgrade(&made));
+        Ok(made)
+    }
+}
+
+impl Initiator {
+    /// Looks for devices.
+    ///
+    /// # Errors
+    /// Why there is no RDMA, as the end of the sentence "RDMA is off: ".
+    pub fn open() -> Result<Initiator, String> {
+        let (devices, list) = List::devices(Device::open)?;
+        let registered = Mutex::new(Vec::new());
+        Ok(Initiator(Arc::new(Devices { devices, _list: list, registered })))
+    }
+}
+
+impl Dialer for Initiator {
+    fn connect(
+        &self,
+        to: SocketAddr,
+        wish: &Wish,
+        memory: &Arc<Memory>,
+        landings: &[Landing],
+        limit: Duration,
+    ) -> Result<Box<dyn Link>, ConnectError> {
+        let until = Instant::now() + limit;
+        let channel = EventChannel::new().map_err(|error| local("reach the kernel", &error))?;
+        let id = CmId::new(&channel).map_err(|error| local("reach the kernel", &error))?;
+        id.resolve_address(to, limit).map_err(|error| no_way(&error))?;
+        wait_for(&channel, kind::RDMA_CM_EVENT_ADDR_RESOLVED, until)?;
+        id.resolve_route(limit).map_err(|error| no_way(&error))?;
+        wait_for(&channel, kind::RDMA_CM_EVENT_ROUTE_RESOLVED, until)?;
+        // SAFETY: the identifier is ours, and has been given its device.
+        let ctx = unsafe { (*id.raw()).verbs };
+        let port = self.0.devices.iter().position(|device| device.ctx == ctx);
+        let port = port.ok_or_else(|| {
+            ConnectError::Failed("the RDMA device that leads there cannot be used".into())
+        })?;
+        let own = self.0.register(port, memory).map_err(ConnectError::Failed)?;
+        let (mut link, raw) = VerbsLink::new(id, channel, own, wish.depth, landings.len())
+            .map_err(|error| ConnectError::Failed(error.0))?;
+        link.receive(landings).map_err(|error| ConnectError::Failed(error.0))?;
+        let private = wish.private_data();
+        let mut param = conn_param(&self.0.devices[port], private.as_bytes());
+        // SAFETY: the link holds the identifier; the parameters and their private data are copied.
+        check(unsafe { v::rdma_connect(raw, &mut param) })
+            .map_err(|error| local("connect", &error))?;
+        wait_for(link.channel(), kind::RDMA_CM_EVENT_ESTABLISHED, until)?;
+        Ok(Box::new(link))
+    }
+}
+
+/// The parameters that ask for a connection.
+fn conn_param(device: &Device, private: &[u8]) -> v::rdma_conn_param {
+    v::rdma_conn_param {
+        private_data: private.as_ptr().cast(),
+        private_data_len: private.len() as u8,
+        responder_resources: device.max_answers,
+        // We read nothing of the target's.
+        initiator_depth: 0,
+        flow_control: 1,
+        retry_count: RETRIES,
+        rnr_retry_count: PATIENT_RNR_RETRIES,
+        srq: 0,
+        qp_num: 0,
+    }
+}
+
+/// Waits for an event; any other says why it does not come.
+fn wait_for(
+    channel: &EventChannel,
+    wanted: kind::Type,
+    until: Instant,
+) -> Result<(), ConnectError> {
+    loop {
+        match channel.next() {
+            Some(event) if event.kind == wanted => return Ok(()),
+            Some(event) => return Err(reason(&event)),
+            None => {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(ConnectError::Timeout);
+                }
+                wait_readable_for(channel.fd(), left);
+            }
+        }
+    }
+}
+
+/// Why a connection is not made.
+fn reason(event: &CmEvent) -> ConnectError {
+    let code = event.status.saturating_abs();
+    let kernel = || io::Error::from_raw_os_error(code);
+    match (event.kind, code) {
+        (kind::RDMA_CM_EVENT_REJECTED, REJECTED_BY_CONSUMER) => {
+            ConnectError::rejection(&event.data[..event.data_bytes])
+        }
+        (kind::RDMA_CM_EVENT_REJECTED, INVALID_SERVICE) => ConnectError::NobodyListens,
+        (kind::RDMA_CM_EVENT_REJECTED, _) => ConnectError::Failed(format!(
+            "the connection manager there rejects the connection (reason {code})"
+        )),
+        (_, libc::ETIMEDOUT) => ConnectError::Timeout,
+        (kind::RDMA_CM_EVENT_ADDR_ERROR | kind::RDMA_CM_EVENT_ROUTE_ERROR, _) => no_way(&kernel()),
+        (kind::RDMA_CM_EVENT_UNREACHABLE, _) => {
+            ConnectError::Failed(format!("the target cannot be reached over RDMA: {}", kernel()))
+        }
+        (other, _) => ConnectError::Failed(format!(
+            "the connection was not made (event {other}, status {})",
+            event.status
+        )),
+    }
+}
+
+fn no_way(error: &io::Error) -> ConnectError {
+    ConnectError::Failed(match error.raw_os_error() {
+        Some(libc::ENODEV | libc::ENXIO) => "no RDMA device of this machine leads there".into(),
+        Some(libc::ETIMEDOUT) => return ConnectError::Timeout,
+        _ => format!("there is no way there over RDMA: {error}"),
+    })
+}
+
+fn local(what: &str, error: &io::Error) -> ConnectError {
+    ConnectError::Failed(format!("this machine's connection manager cannot {what}: {error}"))
+}
