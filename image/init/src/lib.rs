@@ -15,11 +15,12 @@ mod partition;
 mod service;
 mod settings;
 mod slots;
+mod version;
 mod watchdog;
 
 pub use first::{Health, run};
 pub use modules::modprobe;
-pub use slots::{Slot, SlotState, Slots, UpdateError};
+pub use slots::{Installed, Slot, SlotState, Slots, UpdateError};
 
 /// Whether this process is the first one of the machine.
 pub fn is_first_process() -> bool {

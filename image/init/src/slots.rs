@@ -8,7 +8,7 @@
 //! last once none is left (Automatic Boot Assessment).
 
 use crate::partition::Esp;
-use crate::{line::Line, mounts};
+use crate::{line::Line, mounts, version};
 use minisign_verify::{PublicKey, Signature};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -65,6 +65,17 @@ pub enum SlotState {
     Trial(String),
     /// An image that was tried and did not show that it works.
     Failed(String),
+}
+
+/// An update that is in its slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// The slot.
+    pub slot: Slot,
+    /// Its version.
+    pub version: String,
+    /// Whether it is older than the image that runs.
+    pub older: bool,
 }
 
 /// Why there is no update.
@@ -320,12 +331,14 @@ impl Slots {
         Ok(*staged)
     }
 
-    /// Puts the update that has come into the other slot, if the signature is right. It is tried
-    /// when the machine starts the next time. Returns the slot and the version.
+    /// Puts the update that has come into the other slot, if the signature is right and it is not
+    /// older than the image that runs, unless that is meant. It is tried when the machine starts the
+    /// next time.
     ///
     /// # Errors
-    /// There are no slots, nothing has come, the signature is wrong, or it cannot be written.
-    pub fn install(&self, signature: &str) -> Result<(Slot, String), UpdateError> {
+    /// There are no slots, nothing has come, the signature is wrong, the image is older, or it cannot
+    /// be written.
+    pub fn install(&self, signature: &str, allow_older: bool) -> Result<Installed, UpdateError> {
         let slot = running().ok_or(UpdateError::NoSlots)?.other();
         let mut staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
         if *staged == 0 {
@@ -335,6 +348,15 @@ impl Slots {
         let key = fs::read_to_string(mounts::KEY).map_err(failed)?;
         let mut file = File::open(STAGE).map_err(failed)?;
         let version = version_of(&key, signature, &mut file).map_err(UpdateError::Refused)?;
+        let runs = fs::read_to_string(mounts::VERSION).map_err(failed)?;
+        let runs = runs.trim();
+        let older = version::is_older(&version, runs);
+        if older && !allow_older {
+            return Err(UpdateError::Refused(format!(
+                "Version {version} is older than {runs}, which runs: what was mended since then would \
+                 be broken again. Say --allow-older (allow_older) if that is meant."
+            )));
+        }
         file.rewind().map_err(failed)?;
         let esp = Esp::open().map_err(UpdateError::Failed)?;
         put(esp.path(), slot, &mut file, &format!("Forebay {version}")).map_err(failed)?;
@@ -342,7 +364,7 @@ impl Slots {
         *staged = 0;
         // Memory, which is not needed any more.
         let _ = fs::remove_file(STAGE);
-        Ok((slot, version))
+        Ok(Installed { slot, version, older })
     }
 }
 

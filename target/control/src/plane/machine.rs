@@ -3,7 +3,7 @@
 use super::{ControlPlane, now_ms};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use init::UpdateError;
+use init::{Installed, UpdateError};
 use webui_api::model::{EventKind, Object, ObjectKind, Severity, Slot, SlotState, Slots};
 use webui_api::model::{UpdateInstall, UpdatePiece};
 use webui_api::{EventLog, Refusal, RefusalKind};
@@ -64,9 +64,11 @@ impl ControlPlane {
     }
 
     pub(super) fn put_update(&self, install: &UpdateInstall) -> Result<Slots, Refusal> {
-        match self.slots.install(&install.signature) {
-            Ok((slot, version)) => {
-                let what = format!("Version {version} is in slot {slot}, for the next start.");
+        match self.slots.install(&install.signature, install.allow_older) {
+            Ok(Installed { slot, version, older }) => {
+                let older = if older { ", older than what runs," } else { "" };
+                let what =
+                    format!("Version {version}{older} is in slot {slot}, for the next start.");
                 tell(&self.log, Severity::Info, what);
                 self.machine_slots()
             }

@@ -38,6 +38,9 @@ enum ApplianceAction {
         /// Start the machine again after that.
         #[arg(long)]
         restart: bool,
+        /// Go back to an image that is older than the one that runs.
+        #[arg(long)]
+        allow_older: bool,
     },
     /// Start the machine again.
     Restart {
@@ -57,8 +60,8 @@ pub fn run(args: ApplianceArgs) -> Result<(), Failure> {
     let c = &connection;
     match args.action {
         ApplianceAction::Status => c.show(&[&"appliance", &"slots"], print),
-        ApplianceAction::Update { file, restart } => {
-            update(c, &file)?;
+        ApplianceAction::Update { file, restart, allow_older } => {
+            update(c, &file, allow_older)?;
             if restart { end(c, "restart", "starts again") } else { Ok(()) }
         }
         ApplianceAction::Restart { confirm } => {
@@ -78,7 +81,7 @@ fn end(c: &Connection, how: &str, says: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn update(c: &Connection, file: &Path) -> Result<(), Failure> {
+fn update(c: &Connection, file: &Path, allow_older: bool) -> Result<(), Failure> {
     let cannot = |path: &Path, error: std::io::Error| {
         Failure::Failed(format!("{} cannot be read: {error}.", path.display()))
     };
@@ -98,7 +101,8 @@ fn update(c: &Connection, file: &Path) -> Result<(), Failure> {
         c.put(&[&"appliance", &"update"], &UpdatePiece { offset, data })?;
         offset += piece.len() as u64;
     }
-    let answer = c.create(&[&"appliance", &"update"], &UpdateInstall { signature })?;
+    let install = UpdateInstall { signature, allow_older };
+    let answer = c.create(&[&"appliance", &"update"], &install)?;
     c.print(&answer, print)
 }
 

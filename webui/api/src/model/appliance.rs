@@ -97,4 +97,7 @@ pub struct UpdateInstall {
     /// The image's signature: the text of the file that minisign makes.
     #[schema(max_length = 4096)]
     pub signature: String,
+    /// Whether it may be older than the image that runs.
+    #[serde(default)]
+    pub allow_older: bool,
 }

@@ -93,8 +93,8 @@ fn machine(table: &mut Table) {
             "/api/v1/appliance/update",
             "install_update",
             ADMIN,
-            "Put the update that was sent into the slot that does not run, if its signature is right. \
-             It is tried at the next start, and kept once it works.",
+            "Put the update that was sent into the slot that does not run, if its signature is right \
+             and it is not older than what runs, unless that is meant. It is tried at the next start, and kept once it works.",
         ),
         |c: Call<'_, NoPath, NoQuery, UpdateInstall>| {
             c.control().install_update(c.body.clone()).map(Shown)
