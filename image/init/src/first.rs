@@ -19,8 +19,13 @@ use std::time::{Duration, Instant};
 /// Whether the target works, asked of the target itself; a sentence if not.
 pub type Health = fn() -> Result<(), String>;
 
-/// How often the watchdog is fed; the shortest of those that there are wait for 10 s.
+/// How often it is looked what is due.
 const TURN: Duration = Duration::from_secs(2);
+/// How long the machine may take until the target is started, each turn after that, and the end
+/// once the target has ended.
+const START: Duration = Duration::from_secs(300);
+const ALIVE: Duration = Duration::from_secs(60);
+const FINISH: Duration = Duration::from_secs(180);
 /// Disks and NICs take their time, on large machines.
 const DISK_PATIENCE: Duration = Duration::from_secs(20);
 const NETWORK_PATIENCE: Duration = Duration::from_secs(10);
@@ -28,7 +33,7 @@ const NETWORK_PATIENCE: Duration = Duration::from_secs(10);
 const LINK_PATIENCE: Duration = Duration::from_secs(300);
 /// How long the target must answer before an update counts as good.
 const HEALTHY_FOR: Duration = Duration::from_secs(5);
-/// How long an update may take until then.
+/// How long an update may take until then, unless the command line says otherwise.
 const TRIAL: Duration = Duration::from_secs(300);
 /// Ends of the target that an update may have until then.
 const TRIAL_CRASHES: u32 = 3;
@@ -53,7 +58,8 @@ pub fn run(health: Health) -> ! {
     open_console();
     let (sender, events) = channel();
     let listening = listen(sender.clone());
-    let modules = load_modules();
+    let watchdog = Watchdog::start(START);
+    let modules = load_modules(&watchdog);
     let line = Line::read(&fs::read_to_string("/proc/cmdline").unwrap_or_default());
     for word in &line.wrong {
         complain(&format!("{word} of the command line is not understood"));
@@ -66,7 +72,6 @@ pub fn run(health: Health) -> ! {
         complain("there are no modules or no signals: this image is broken");
     }
     let networks = settle(&line);
-    let watchdog = arm(modules.as_deref());
     let pressed = sender.clone();
     button::watch(move || drop(pressed.send(Event::End(End::PowerOff))));
     let end = Mind { events, sender, networks, watchdog, health, line }.until_the_end();
@@ -111,9 +116,11 @@ fn listen(sender: Sender<Event>) -> Result<(), std::io::Error> {
     std::thread::Builder::new().name("signals".into()).spawn(listen).map(drop)
 }
 
-/// Modules that are always loaded, and those for the devices of the machine.
-fn load_modules() -> Option<Arc<Modules>> {
+/// Modules that are always loaded, and those for the devices of the machine: its watchdog first.
+fn load_modules(watchdog: &Watchdog) -> Option<Arc<Modules>> {
     let modules = Arc::new(Modules::of_this_kernel().map_err(|why| complain(&why)).ok()?);
+    devices::settle(&modules.of_kind("/watchdog/"));
+    watchdog.arm();
     if let Err(why) = devices::watch(Arc::clone(&modules)) {
         complain(&why);
     }
@@ -124,6 +131,13 @@ fn load_modules() -> Option<Arc<Modules>> {
         }
     }
     devices::settle(&modules);
+    // One that a bus brought, or one of the kernel's own.
+    if !watchdog.arm() {
+        let loaded = modules.load("softdog");
+        if !watchdog.arm() {
+            complain(&format!("there is no watchdog: {loaded:?}"));
+        }
+    }
     mounts::late();
     Some(modules)
 }
@@ -141,6 +155,8 @@ fn settle(line: &Line) -> Arc<Networks> {
         complain(&format!("the name {hostname} is none: {error}"));
     }
     let networks = Networks::start(&settings, hostname.clone(), LINK_PATIENCE);
+    // Who is asked before there is an address is asked again only after a while.
+    networks.wait(NETWORK_PATIENCE);
     if let Some(server) = &settings.syslog
         && let Err(why) = kmsg::forward(server, &hostname)
     {
@@ -151,22 +167,7 @@ fn settle(line: &Line) -> Arc<Networks> {
         let leased = known.time_servers().into_iter().map(|server| server.to_string());
         given.iter().cloned().chain(leased).collect()
     });
-    networks.wait(NETWORK_PATIENCE);
     networks
-}
-
-/// The machine's watchdog, or one of the kernel's own.
-fn arm(modules: Option<&Modules>) -> Watchdog {
-    let watchdog = Watchdog::arm();
-    if watchdog.armed() {
-        return watchdog;
-    }
-    let loaded = modules.map(|modules| modules.load("softdog"));
-    let watchdog = Watchdog::arm();
-    if !watchdog.armed() {
-        complain(&format!("there is no watchdog: {loaded:?}"));
-    }
-    watchdog
 }
 
 /// The first process once the machine is up.
@@ -185,7 +186,7 @@ impl Mind {
         self.networks.addresses().into_iter().map(|(_, address)| address.to_string()).collect()
     }
 
-    fn until_the_end(mut self) -> (End, Watchdog) {
+    fn until_the_end(self) -> (End, Watchdog) {
         self.introduce();
         let trial = slots::on_trial().unwrap_or_else(|why| {
             complain(&why);
@@ -203,8 +204,9 @@ impl Mind {
             }
         };
         let (mut trial, begun, mut again) = (trial, Instant::now(), None);
+        let limit = self.line.trial.unwrap_or(TRIAL);
         let end = loop {
-            self.watchdog.feed();
+            self.watchdog.expect(ALIVE);
             match self.events.recv_timeout(TURN) {
                 Ok(Event::End(end)) => break end,
                 Ok(Event::Healthy) => trial &= !keep(trial),
@@ -216,7 +218,7 @@ impl Mind {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("we hold a sender"),
             }
-            if trial && (begun.elapsed() > TRIAL || service.crashes >= TRIAL_CRASHES) {
+            if trial && (begun.elapsed() > limit || service.crashes >= TRIAL_CRASHES) {
                 kmsg::console("This image does not work: the machine goes back to the one before.");
                 break End::Restart;
             }
@@ -232,7 +234,8 @@ impl Mind {
             End::Restart => "Stopping, to start again.",
             End::PowerOff => "Stopping.",
         });
-        service.stop(STOP_PATIENCE, || self.watchdog.feed());
+        service.stop(STOP_PATIENCE, || self.watchdog.expect(ALIVE));
+        self.watchdog.expect(FINISH);
         (end, self.watchdog)
     }
 

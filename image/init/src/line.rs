@@ -1,6 +1,7 @@
 //! The kernel's command line.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 /// What the command line says that concerns us; see `Documentation/admin-guide/nfs/nfsroot.rst` of
 /// the kernel for `ip=`.
@@ -16,6 +17,8 @@ pub struct Line {
     pub syslog: Option<String>,
     /// Who knows the time, by `forebay.ntp=`.
     pub ntp: Option<String>,
+    /// How long an image on trial may take until it works, by `forebay.trial=`, in seconds.
+    pub trial: Option<Duration>,
     /// What was not understood.
     pub wrong: Vec<String>,
 }
@@ -48,6 +51,10 @@ impl Line {
                 }
                 "forebay.syslog" => line.syslog = Some(value.to_owned()),
                 "forebay.ntp" => line.ntp = Some(value.to_owned()),
+                "forebay.trial" => match value.parse() {
+                    Ok(seconds @ 1..) => line.trial = Some(Duration::from_secs(seconds)),
+                    _ => line.wrong.push(word.to_owned()),
+                },
                 "ip" => match IpArgument::read(value) {
                     Some(ip) => line.ip.push(ip),
                     None => line.wrong.push(word.to_owned()),
@@ -115,6 +122,7 @@ mod tests {
         assert_eq!(ip.device.as_deref(), Some("eth0"));
         assert_eq!(ip.dns, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
         assert_eq!(Line::read("forebay.soft_roce=eth0,eth1").soft_roce, ["eth0", "eth1"]);
+        assert_eq!(Line::read("forebay.trial=90").trial, Some(Duration::from_secs(90)));
         assert_eq!(Line::read("ip=dhcp").ip, [IpArgument::default()]);
         assert_eq!(Line::read("ip=eth1:dhcp").ip[0].device.as_deref(), Some("eth1"));
         assert_eq!(Line::read("ip=:::::eth2:dhcp").ip[0].device.as_deref(), Some("eth2"));
@@ -128,6 +136,8 @@ mod tests {
             "ip=1.2.3.4:::255.0.255.0",
             "ip=",
             "forebay.sloot=a",
+            "forebay.trial=0",
+            "forebay.trial=soon",
         ] {
             assert_eq!(Line::read(word).wrong, [word], "{word}");
         }

@@ -2,7 +2,7 @@
 //! tables of depmod (`modules.dep`, `modules.alias`: see modules.dep(5)).
 
 use std::collections::HashMap;
-use std::ffi::CStr;
+use std::ffi::CString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,8 @@ pub struct Modules {
     needs: HashMap<String, (String, Vec<String>)>,
     /// Pattern of an alias, and name.
     aliases: Vec<(String, String)>,
+    /// By name: parameters, as the kernel wants them.
+    parameters: HashMap<String, CString>,
 }
 
 impl Modules {
@@ -22,10 +24,12 @@ impl Modules {
     /// A sentence: there are no tables.
     pub fn of_this_kernel() -> Result<Modules, String> {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        Modules::in_folder(&Path::new("/lib/modules").join(release))
+        let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        Modules::in_folder(&Path::new("/lib/modules").join(release), &line)
     }
 
-    fn in_folder(folder: &Path) -> Result<Modules, String> {
+    /// `line`: the kernel's command line, where MODULE.PARAMETER=VALUE is for modules, too.
+    fn in_folder(folder: &Path, line: &str) -> Result<Modules, String> {
         let read = |name: &str| {
             let path = folder.join(name);
             std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}.", path.display()))
@@ -41,7 +45,15 @@ impl Modules {
             .filter_map(|line| line.strip_prefix("alias ")?.rsplit_once(' '))
             .map(|(pattern, module)| (pattern.to_owned(), module.to_owned()))
             .collect();
-        Ok(Modules { folder: folder.to_owned(), needs, aliases })
+        Ok(Modules { folder: folder.to_owned(), needs, aliases, parameters: parameters(line) })
+    }
+
+    /// Those of them whose file's path has `part` in it.
+    pub fn of_kind(&self, part: &str) -> Modules {
+        let is_one = |name: &String| self.needs.get(name).is_some_and(|one| one.0.contains(part));
+        let aliases = self.aliases.iter().filter(|(_, name)| is_one(name)).cloned().collect();
+        let (folder, needs) = (self.folder.clone(), self.needs.clone());
+        Modules { folder, needs, aliases, parameters: self.parameters.clone() }
     }
 
     /// Names of the modules that `wanted`, a name or an alias, stands for.
@@ -76,7 +88,8 @@ impl Modules {
         for file in others.iter().rev().chain([file]) {
             let path = self.folder.join(file);
             let opened = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-            match rustix::system::finit_module(&opened, EMPTY, 0) {
+            let parameters = self.parameters.get(&name_of(file)).map_or(c"", CString::as_c_str);
+            match rustix::system::finit_module(&opened, parameters, 0) {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                 Err(error) => return Err(format!("{}: {error}", name_of(file))),
             }
@@ -85,7 +98,19 @@ impl Modules {
     }
 }
 
-const EMPTY: &CStr = c"";
+/// Parameters of modules on the kernel's command line, by module.
+fn parameters(line: &str) -> HashMap<String, CString> {
+    let mut all: HashMap<String, String> = HashMap::new();
+    for word in line.split_ascii_whitespace() {
+        let (name, _) = word.split_once('=').unwrap_or((word, ""));
+        let Some((module, _)) = name.split_once('.') else { continue };
+        let of_module = all.entry(module.replace('-', "_")).or_default();
+        of_module.push_str(&word[module.len() + 1..]);
+        of_module.push(' ');
+    }
+    // A text of words has no zero in it: the kernel's line ends at the first.
+    all.into_iter().filter_map(|(name, text)| Some((name, CString::new(text).ok()?))).collect()
+}
 
 /// `kernel/drivers/net/virtio_net.ko` is `virtio_net`.
 fn name_of(file: &str) -> String {
@@ -182,7 +207,7 @@ mod tests {
         std::fs::write(folder.path().join("modules.dep"), dep).unwrap();
         let aliases = "# Aliases\nalias pci:v01* a_b\nalias fs-d d\nalias pci:v0* c\n";
         std::fs::write(folder.path().join("modules.alias"), aliases).unwrap();
-        let modules = Modules::in_folder(folder.path()).unwrap();
+        let modules = Modules::in_folder(folder.path(), "").unwrap();
         assert_eq!(modules.resolve("a-b"), ["a_b"]);
         assert_eq!(modules.resolve("a_b"), ["a_b"]);
         assert_eq!(modules.resolve("pci:v01"), ["a_b", "c"]);
@@ -193,6 +218,17 @@ mod tests {
             "what it needs comes first"
         );
         assert_eq!(modules.load("nothing"), Ok(0));
+    }
+
+    #[test]
+    fn parameters_are_those_of_the_command_line() {
+        let line =
+            "quiet i6300esb.heartbeat=10 ip=10.0.0.5::10.0.0.1 a-b.c=d=e a_b.f forebay.slot=b";
+        let all = parameters(line);
+        let of = |name: &str| all.get(name).map(|text| text.to_str().unwrap().trim_end());
+        assert_eq!(of("i6300esb"), Some("heartbeat=10"));
+        assert_eq!(of("a_b"), Some("c=d=e f"));
+        assert_eq!((of("ip"), of("10"), of("quiet")), (None, None, None));
     }
 
     proptest! {

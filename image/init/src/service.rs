@@ -158,7 +158,9 @@ pub fn note(what: &str, text: &str) {
 pub fn note_kernel_crash() {
     let Ok(entries) = fs::read_dir("/sys/fs/pstore") else { return };
     let mut records: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    // The kernel numbers the pieces of its log from the end on.
     records.sort();
+    records.reverse();
     let text: String = records
         .iter()
         .filter_map(|path| fs::read(path).ok())

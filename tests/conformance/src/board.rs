@@ -134,10 +134,22 @@ impl Board {
     /// # Errors
     /// When the emulator's monitor does not answer.
     pub fn press_power(&self) -> Result<(), String> {
+        self.tell("system_powerdown")
+    }
+
+    /// Presses the button for a non-maskable interrupt, which servers have for a dump.
+    ///
+    /// # Errors
+    /// When the emulator's monitor does not answer.
+    pub fn press_nmi(&self) -> Result<(), String> {
+        self.tell("nmi")
+    }
+
+    fn tell(&self, command: &str) -> Result<(), String> {
         let say = |error: std::io::Error| format!("monitor: {error}");
         let mut stream = UnixStream::connect(&self.monitor).map_err(say)?;
         stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(say)?;
-        stream.write_all(b"system_powerdown\n").map_err(say)?;
+        stream.write_all(format!("{command}\n").as_bytes()).map_err(say)?;
         let mut answer = BufReader::new(stream);
         let mut line = String::new();
         // The greeting, then the command's echo.

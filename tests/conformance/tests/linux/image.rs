@@ -2,11 +2,14 @@
 //! disk to serving, through a power cut, and off by its button.
 
 mod machine;
+mod servers;
 
 use conformance::lab::Lab;
 use machine::{
-    Builder, KERNEL, LENGTH, LINK_MAC, Machine, ON_LINK, PATIENCE, TOKEN, broken, forged, ran,
+    Builder, KERNEL, LENGTH, LINK_MAC, Machine, ON_LINK, PATIENCE, TOKEN, broken, forged, hanging,
+    ran,
 };
+use servers::Servers;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -37,6 +40,9 @@ fn two_builds_are_the_same_and_small() {
     assert!(bytes < 64 << 20, "the image has {bytes} bytes");
 }
 
+/// Of the kernel's command line: what makes it start in less time where it is emulated.
+const QUICK: &str = "rcupdate.rcu_expedited=1 tsc=reliable mitigations=off";
+
 /// Holds where each of these has a line with all of its words.
 fn expect(said: &str, lines: &[&[&str]]) -> Result<(), String> {
     let has =
@@ -52,11 +58,12 @@ fn expect(said: &str, lines: &[&[&str]]) -> Result<(), String> {
 fn updates(_: &Lab, folder: &Path) -> Result<(), String> {
     let builder = Builder::new()?;
     let (first, second) = (folder.join("first"), folder.join("second"));
-    let append = "rcupdate.rcu_expedited=1 tsc=reliable mitigations=off panic=1";
-    builder.build(&first, &["--version", "0.1.0", "--append", append])?;
-    builder.build(&second, &["--version", "0.2.0"])?;
+    let append = format!("{QUICK} panic=1 forebay.trial=25");
+    builder.build_quickly(&first, &["--version", "0.1.0", "--append", &append])?;
+    builder.build_quickly(&second, &["--version", "0.2.0"])?;
     let update = second.join("forebay.efi");
     let (bad, forged) = (broken(&builder, folder)?, forged(folder, &update)?);
+    let silent = hanging(&builder, folder)?;
     let machine = Machine::new(folder, &first.join("forebay.img"))?;
     let path = |path: &Path| path.display().to_string();
     let mut board = machine.switch_on()?;
@@ -76,13 +83,34 @@ fn updates(_: &Lab, folder: &Path) -> Result<(), String> {
     expect(&status, &[&["a ", "0.1.0", "good"], &["b ", "Forebay 0.2.0", "good", "runs"]])?;
     println!("  ok    an update is tried and kept");
 
+    let older = path(&first.join("forebay.efi"));
+    match machine.operate(&["appliance", "update", &older]) {
+        Err(why) if why.contains("Version 0.1.0 is older than 0.2.0, which runs") => {}
+        other => return Err(format!("an image that is older: {other:?}")),
+    }
+    let status = machine.operate(&["appliance", "status"])?;
+    expect(&status, &[&["a ", "0.1.0", "good"]])?;
+    machine.operate(&["appliance", "update", &older, "--allow-older"])?;
+    let status = machine.operate(&["appliance", "status"])?;
+    expect(&status, &[&["a ", "0.1.0", "on trial"], &["b ", "0.2.0", "good", "runs"]])?;
+    println!("  ok    an older image is refused, unless it is meant");
+
     machine.operate(&["appliance", "update", &path(&bad), "--restart"])?;
     board.shown("Kernel panic", 1, PATIENCE)?;
     board.shown("Forebay 0.2.0, slot b", 2, PATIENCE)?;
     board.shown("Forebay is ready", 3, PATIENCE)?;
     let status = machine.operate(&["appliance", "status"])?;
     expect(&status, &[&["a ", "9.9.9", "failed"], &["b ", "Forebay 0.2.0", "good", "runs"]])?;
-    println!("  ok    an update that does not work is left");
+    println!("  ok    an update whose kernel panics is left");
+
+    machine.operate(&["appliance", "update", &path(&silent), "--restart"])?;
+    board.shown("Forebay 9.9.8, slot a", 1, PATIENCE)?;
+    board.shown("the machine goes back", 1, PATIENCE)?;
+    board.shown("Forebay 0.2.0, slot b", 3, PATIENCE)?;
+    board.shown("Forebay is ready", 4, PATIENCE)?;
+    let status = machine.operate(&["appliance", "status"])?;
+    expect(&status, &[&["a ", "9.9.8", "failed"], &["b ", "Forebay 0.2.0", "good", "runs"]])?;
+    println!("  ok    an update whose target never answers is left after its time");
     machine.operate(&["appliance", "power-off", "--yes"])?;
     board.off(PATIENCE)
 }
@@ -102,8 +130,8 @@ fn life(lab: &Lab, folder: &Path) -> Result<(), String> {
     let given = folder.join("given");
     fs::create_dir(&given).map_err(|error| error.to_string())?;
     fs::write(given.join("appliance.toml"), two_networks()).map_err(|e| e.to_string())?;
-    let append = "rcupdate.rcu_expedited=1 tsc=reliable mitigations=off";
-    builder.build(folder, &["--append", append, "--config", &given.display().to_string()])?;
+    builder
+        .build_quickly(folder, &["--append", QUICK, "--config", &given.display().to_string()])?;
     let machine = Machine::new(folder, &folder.join("forebay.img"))?.with_link();
     let mut board = machine.switch_on()?;
     machine.log_in(&mut board)?;
@@ -148,39 +176,62 @@ fn life(lab: &Lab, folder: &Path) -> Result<(), String> {
     }
 }
 
-/// A target that ends is noted on the configuration partition and started again; the first process
-/// goes on, and the button still works.
+/// A target that ends is noted on the configuration partition and started again; a kernel that
+/// crashes and hangs is reset by the watchdog, and noted by the one after it. The machine is told of
+/// its network, of a log server and of a time server by the command line.
 fn crashes(_: &Lab, folder: &Path) -> Result<(), String> {
     let builder = Builder::new()?;
     let given = folder.join("given");
     fs::create_dir(&given).map_err(|error| error.to_string())?;
     fs::write(given.join("forebay.toml"), "no_such_key = 1\n").map_err(|e| e.to_string())?;
-    builder.build(folder, &["--config", &given.display().to_string()])?;
-    let machine = Machine::new(folder, &folder.join("forebay.img"))?;
+    let servers = Servers::start()?;
+    let append = format!(
+        "{QUICK} ip=10.0.2.20::10.0.2.2:255.255.255.0:box:eth0:off forebay.syslog=10.0.2.2:{} \
+         forebay.ntp=10.0.2.2:{} i6300esb.heartbeat=10 unknown_nmi_panic panic=0",
+        servers.log_port, servers.time_port
+    );
+    builder
+        .build_quickly(folder, &["--config", &given.display().to_string(), "--append", &append])?;
+    let mut machine = Machine::new(folder, &folder.join("forebay.img"))?;
+    machine.more = vec!["-rtc".into(), "base=2020-01-01T00:00:00".into()];
     let mut board = machine.switch_on()?;
+    board.shown("eth0 has the address 10.0.2.20", 1, PATIENCE)?;
     board.shown("the target ended: status 1", 2, PATIENCE)?;
+    servers.heard("the clock was ", "ms wrong and is set by 10.0.2.2", PATIENCE)?;
+    servers.heard(" box forebay ", "the target ended: status 1", PATIENCE)?;
+    println!("  ok    its log comes to a server, with the time that another one gave it");
+
+    board.press_nmi()?;
+    let panic = board.shown("Kernel panic", 1, PATIENCE)?;
+    let reset = board.shown(KERNEL, 2, PATIENCE)?;
+    println!("  note: {:.1} s from the panic to the next kernel", (reset - panic).as_secs_f64());
+    board.shown("the kernel crashed before this start", 1, PATIENCE)?;
+    // From here on the button is minded.
+    board.shown("Forebay 0.1.0, slot a", 2, PATIENCE)?;
     board.press_power()?;
     board.off(PATIENCE)?;
-    let partition = folder.join("config.img");
-    let mut copy = Command::new("dd");
-    copy.arg(format!("if={}", machine.disks[0].display()));
-    copy.arg(format!("of={}", partition.display()));
-    ran(copy.args(["bs=1M", "skip=257", "count=64", "status=none"]))?;
+    let partition = machine.configuration()?;
+    noted(&partition, "target", &["The target ended: status 1", "no_such_key", "Linux version"])?;
+    println!("  ok    a target that ends is noted and started again");
+    noted(&partition, "kernel", &["NMI", "Kernel panic", "the target ended: status 1"])?;
+    println!("  ok    a kernel that crashes and hangs is reset and noted");
+    Ok(())
+}
+
+/// Holds where the partition has a note of `what` with all of these words.
+fn noted(partition: &Path, what: &str, words: &[&str]) -> Result<(), String> {
     let read = |what: &str| {
         let mut command = Command::new("/sbin/debugfs");
-        ran(command.args(["-R", what]).arg(&partition).stdin(Stdio::null()))
+        ran(command.args(["-R", what]).arg(partition).stdin(Stdio::null()))
     };
     let names = read("ls -p /crash")?;
-    let note = names.split('/').find(|name| name.ends_with("-target.txt"));
-    let note = note.ok_or_else(|| format!("no note in /crash: {names}"))?;
+    let note = names.split('/').find(|name| name.ends_with(&format!("-{what}.txt")));
+    let note = note.ok_or_else(|| format!("no note of {what} in /crash: {names}"))?;
     let text = read(&format!("cat /crash/{note}"))?;
-    for words in ["The target ended: status 1", "no_such_key", "Linux version"] {
-        if !text.contains(words) {
-            return Err(format!("the note lacks \"{words}\":\n{text}"));
-        }
+    match words.iter().find(|word| !text.contains(**word)) {
+        Some(word) => Err(format!("the note of {what} lacks \"{word}\":\n{text}")),
+        None => Ok(()),
     }
-    println!("  ok    a target that ends is noted and started again");
-    Ok(())
 }
 
 /// Runs one of the stories above; fails with the end of the console.

@@ -67,6 +67,13 @@ impl Builder {
         Ok(Builder { binary: appliance::binary()?, work: tree().join("build/image") })
     }
 
+    /// An image to be started here, and not compared or measured: packed in less time.
+    pub(super) fn build_quickly(&self, out: &Path, more: &[&str]) -> Result<(), String> {
+        let mut command = Command::new(tree().join("image/build"));
+        command.env("FOREBAY_ZSTD", "3").arg("--binary").arg(&self.binary);
+        ran(command.arg("--out").arg(out).args(more)).map(|said| print!("  {said}"))
+    }
+
     pub(super) fn build(&self, out: &Path, more: &[&str]) -> Result<(), String> {
         let mut command = Command::new(tree().join("image/build"));
         command.arg("--binary").arg(&self.binary).arg("--out").arg(out).args(more);
@@ -78,7 +85,7 @@ impl Builder {
 pub(super) struct Machine {
     folder: PathBuf,
     builder: Builder,
-    pub(super) disks: Vec<PathBuf>,
+    disks: Vec<PathBuf>,
     fabric: u16,
     discovery: u16,
     api: u16,
@@ -140,6 +147,16 @@ impl Machine {
             true => Ok(()),
             false => Err(format!("the console shows {wanted}, the API {print}")),
         }
+    }
+
+    /// A copy of its configuration partition.
+    pub(super) fn configuration(&self) -> Result<PathBuf, String> {
+        let partition = self.folder.join("config.img");
+        let mut copy = Command::new("dd");
+        copy.arg(format!("if={}", self.disks[0].display()));
+        copy.arg(format!("of={}", partition.display()));
+        ran(copy.args(["bs=1M", "skip=257", "count=64", "status=none"]))?;
+        Ok(partition)
     }
 
     /// What the command line says, with the token and the certificate of the console.
@@ -209,6 +226,35 @@ pub(super) fn broken(builder: &Builder, folder: &Path) -> Result<PathBuf, String
     command.arg(&image).args(["9.9.9", ""]).arg(builder.work.join("modules.cpio.zst"));
     ran(&mut command)?;
     sign(&builder.work.join("sign.key"), &image, "9.9.9")?;
+    Ok(image)
+}
+
+/// An image with a right signature whose target starts, and never answers.
+pub(super) fn hanging(builder: &Builder, folder: &Path) -> Result<PathBuf, String> {
+    let (image, stage) = (folder.join("hanging.efi"), folder.join("hanging"));
+    let (program, archive) = (folder.join("program.cpio.zst"), folder.join("hanging.cpio.zst"));
+    let script = |name: &str| {
+        let mut command = Command::new(tree().join("image").join(name));
+        command.env("FOREBAY_ZSTD", "3").env("SOURCE_DATE_EPOCH", "1767225600");
+        command
+    };
+    let say = |error: std::io::Error| format!("hanging image: {error}");
+    let key = builder.work.join("sign.pub");
+    ran(script("program").arg(&program).arg(&builder.binary).arg(key).arg("9.9.8"))?;
+    fs::create_dir(&stage).map_err(say)?;
+    let mut unpack = Command::new("sh");
+    unpack.args(["-c", "zstd -dcq \"$1\" | cpio -id --quiet", "sh"]).arg(&program);
+    ran(unpack.current_dir(&stage))?;
+    // The first process stays what it is; what it starts is another program.
+    fs::rename(stage.join("bin/forebay"), stage.join("bin/first")).map_err(say)?;
+    fs::remove_file(stage.join("init")).map_err(say)?;
+    std::os::unix::fs::symlink("bin/first", stage.join("init")).map_err(say)?;
+    fs::copy(env!("CARGO_BIN_EXE_silent"), stage.join("bin/forebay")).map_err(say)?;
+    ran(script("archive").arg(&stage).arg(&archive))?;
+    let mut command = script("uki");
+    command.arg(&image).args(["9.9.8", ""]).arg(builder.work.join("modules.cpio.zst"));
+    ran(command.arg(&archive))?;
+    sign(&builder.work.join("sign.key"), &image, "9.9.8")?;
     Ok(image)
 }
 
