@@ -7,7 +7,7 @@ mod servers;
 use conformance::lab::Lab;
 use machine::{
     Builder, KERNEL, LENGTH, LINK_MAC, Machine, ON_LINK, PATIENCE, TOKEN, broken, forged, hanging,
-    ran,
+    older, ran,
 };
 use servers::Servers;
 use std::fs;
@@ -62,7 +62,7 @@ fn updates(_: &Lab, folder: &Path) -> Result<(), String> {
     builder.build_quickly(&first, &["--version", "0.1.0", "--append", &append])?;
     builder.build_quickly(&second, &["--version", "0.2.0"])?;
     let update = second.join("forebay.efi");
-    let (bad, forged) = (broken(&builder, folder)?, forged(folder, &update)?);
+    let (bad, forged) = (broken(&builder, folder)?, forged(folder)?);
     let silent = hanging(&builder, folder)?;
     let machine = Machine::new(folder, &first.join("forebay.img"))?;
     let path = |path: &Path| path.display().to_string();
@@ -83,7 +83,7 @@ fn updates(_: &Lab, folder: &Path) -> Result<(), String> {
     expect(&status, &[&["a ", "0.1.0", "good"], &["b ", "Forebay 0.2.0", "good", "runs"]])?;
     println!("  ok    an update is tried and kept");
 
-    let older = path(&first.join("forebay.efi"));
+    let older = path(&older(&builder, folder)?);
     match machine.operate(&["appliance", "update", &older]) {
         Err(why) if why.contains("Version 0.1.0 is older than 0.2.0, which runs") => {}
         other => return Err(format!("an image that is older: {other:?}")),

@@ -258,13 +258,21 @@ pub(super) fn hanging(builder: &Builder, folder: &Path) -> Result<PathBuf, Strin
     Ok(image)
 }
 
-/// An image that is signed with a key that nobody knows.
-pub(super) fn forged(folder: &Path, image: &Path) -> Result<PathBuf, String> {
+/// Something with a right signature of version 0.1.0, which is never started.
+pub(super) fn older(builder: &Builder, folder: &Path) -> Result<PathBuf, String> {
+    let image = folder.join("older.efi");
+    fs::write(&image, vec![7; 1 << 20]).map_err(|error| format!("older image: {error}"))?;
+    sign(&builder.work.join("sign.key"), &image, "0.1.0")?;
+    Ok(image)
+}
+
+/// Something that is signed with a key that nobody knows.
+pub(super) fn forged(folder: &Path) -> Result<PathBuf, String> {
     let (key, forged) = (folder.join("forger.key"), folder.join("forged.efi"));
     let mut command = Command::new("minisign");
     command.args(["-G", "-W", "-s"]).arg(&key).arg("-p").arg(folder.join("forger.pub"));
     ran(command.stdin(Stdio::null()))?;
-    fs::copy(image, &forged).map_err(|error| format!("forged image: {error}"))?;
+    fs::write(&forged, vec![7; 1 << 20]).map_err(|error| format!("forged image: {error}"))?;
     sign(&key, &forged, "0.2.0")?;
     Ok(forged)
 }
