@@ -198,7 +198,7 @@ pub trait Link: std::marker::Send {
 
 /// Where connections are made.
 pub trait Dialer: std::marker::Send + Sync {
-    /// Connects within `limit`. `memory` is the link's own, for capsules and answers; payloads lie
+    /// Connects within `limit`, or what the connection manager needs at least. `memory` is the link's own, for capsules and answers; payloads lie
     /// in it, too, until other memory is lent. `landings` are posted before the target can answer.
     ///
     /// # Errors

@@ -63,13 +63,14 @@ pub const MANAGER_TURNS: u32 = 32;
 /// How long the last answers of a queue pair that is to end may take, in ns.
 pub const LINGER_NS: u64 = 3_000_000_000;
 
-/// Attempts of our SENDs when the host has no receive for them; then the queue pair is broken. A
-/// host that keeps the rules always has one.
-pub const RNR_RETRIES: u8 = 6;
+/// Attempts of a host's SENDs when we have no receive for them, as the target tells it to (each
+/// side tells the other): without end (7), for the receives that hosts share may all be in use for
+/// a while. Commands have a timeout.
+pub const HOST_RNR_RETRIES: u8 = 7;
 
-/// Attempts of an initiator's SENDs when the target has no receive for them: without end, for the
-/// receives that a target shares may all be in use for a while. Commands have a timeout.
-pub const PATIENT_RNR_RETRIES: u8 = 7;
+/// Attempts of a target's answers when we have no receive for them, as the initiator tells it to;
+/// then the queue pair is broken. We always have one.
+pub const TARGET_RNR_RETRIES: u8 = 6;
 
 /// Attempts of a packet that is not acknowledged.
 pub const RETRIES: u8 = 7;

@@ -163,6 +163,28 @@ fn content(n: usize, blocks: usize) -> Vec<u8> {
     (0..blocks * BLOCK).map(|at| (at * 7 + at / 512 + n * 31 + 1) as u8).collect()
 }
 
+/// Command number `n`, with its data in `data`.
+fn command((write, lba, blocks): Command, n: usize, data: DmaSlice) -> (Sqe, Payload) {
+    let mut sqe = Sqe::new(if write { nvm::WRITE } else { nvm::READ }, 0, 1);
+    sqe.set_slba(lba as u64);
+    sqe.set_blocks(blocks as u32);
+    if write {
+        data.copy_in(0, &content(n, blocks));
+        return (sqe, Payload::ToController(data));
+    }
+    data.zero();
+    (sqe, Payload::ToHost(data))
+}
+
+/// Opens an admin queue and an I/O queue, and enables the controller between the two.
+fn open_both(node: &SoftNode, in_capsule: u32) -> (Queue, Queue) {
+    let (mut admin, connected) = Queue::open(node, 0, 0xffff, 0);
+    let enable = u64::from(Cc::ENABLE.0);
+    let enable = PropertySet { width: Width::Four, offset: 0x14, value: enable };
+    assert_eq!(admin.one(enable.sqe(0), Payload::None).status(), Status::SUCCESS);
+    (admin, Queue::open(node, 1, connected.cntlid, in_capsule).0)
+}
+
 /// Runs commands one group after the other, of which no two touch the same blocks. Returns each
 /// one's end with its data, and why the connection was lost, if it was.
 #[allow(clippy::type_complexity)]
@@ -173,11 +195,7 @@ fn run(
     fault: Option<(u32, Fault)>,
 ) -> (Vec<(usize, Ended, Vec<u8>)>, Option<Broken>) {
     let choices = node.wire.plan().choices;
-    let (mut admin, connected) = Queue::open(node, 0, 0xffff, 0);
-    let enable = u64::from(Cc::ENABLE.0);
-    let enable = PropertySet { width: Width::Four, offset: 0x14, value: enable };
-    assert_eq!(admin.one(enable.sqe(0), Payload::None).status(), Status::SUCCESS);
-    let (mut io, _) = Queue::open(node, 1, connected.cntlid, in_capsule);
+    let (mut admin, mut io) = open_both(node, in_capsule);
     let memory = Arc::new(Memory::map(1, commands.len() * SLOT_BYTES).unwrap());
     io.qpair.lend(&memory).unwrap();
     let slice = |n: usize| -> DmaSlice { memory.slice(0, n * SLOT_BYTES, commands[n].2 * BLOCK) };
@@ -190,18 +208,7 @@ fn run(
             && io.qpair.has_room()
             && open.iter().all(|other| apart(commands[*other], commands[begun]))
         {
-            let (write, lba, blocks) = commands[begun];
-            let mut sqe = Sqe::new(if write { nvm::WRITE } else { nvm::READ }, 0, 1);
-            sqe.set_slba(lba as u64);
-            sqe.set_blocks(blocks as u32);
-            let data = slice(begun);
-            let payload = if write {
-                data.copy_in(0, &content(begun, blocks));
-                Payload::ToController(data)
-            } else {
-                data.zero();
-                Payload::ToHost(data)
-            };
+            let (sqe, payload) = command(commands[begun], begun, slice(begun));
             io.qpair.submit(begun, sqe, payload, u64::MAX);
             open.push(begun);
             begun += 1;

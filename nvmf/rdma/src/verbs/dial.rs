@@ -5,7 +5,7 @@ use super::hardware::{Device, List};
 use super::link::VerbsLink;
 use super::sys::{check, wait_readable_for};
 use crate::initiator::{ConnectError, Dialer, Landing, Link, Wish};
-use crate::limits::{PATIENT_RNR_RETRIES, RETRIES};
+use crate::limits::{RETRIES, TARGET_RNR_RETRIES};
 use bdev::{DmaSlice, Memory};
 use rdma_mummy_sys as v;
 use std::io;
@@ -20,6 +20,10 @@ const REJECTED_BY_CONSUMER: i32 = 28;
 
 /// And of one where nobody listens.
 const INVALID_SERVICE: i32 = 8;
+
+/// The shortest time to wait for a connection: the connection manager repeats a request that was
+/// lost after 4.3 s, which happens where the way to the target is just being found.
+const LEAST_LIMIT: Duration = Duration::from_secs(12);
 
 /// The RDMA devices of the machine, as an initiator uses them. Its protection domains are its
 /// own: a target that it connects to reaches the memory lent to these connections, and no other.
@@ -130,6 +134,7 @@ impl Dialer for Initiator {
         landings: &[Landing],
         limit: Duration,
     ) -> Result<Box<dyn Link>, ConnectError> {
+        let limit = limit.max(LEAST_LIMIT);
         let until = Instant::now() + limit;
         let channel = EventChannel::new().map_err(|error| local("reach the kernel", &error))?;
         let id = CmId::new(&channel).map_err(|error| local("reach the kernel", &error))?;
@@ -167,7 +172,7 @@ fn conn_param(device: &Device, private: &[u8]) -> v::rdma_conn_param {
         initiator_depth: 0,
         flow_control: 1,
         retry_count: RETRIES,
-        rnr_retry_count: PATIENT_RNR_RETRIES,
+        rnr_retry_count: TARGET_RNR_RETRIES,
         srq: 0,
         qp_num: 0,
     }

@@ -6,7 +6,7 @@ use super::hardware::{Device, Hardware, failed};
 use super::port::Port;
 use super::sys::{Watch, check, check_code};
 use crate::limits::{BATCH, BATCHES, CHAIN, CQE_BYTES, MANAGER_TURNS, PORTS};
-use crate::limits::{RETRIES, RNR_RETRIES, RNR_TIMER};
+use crate::limits::{HOST_RNR_RETRIES, RETRIES, RNR_TIMER};
 use crate::nic::{
     Accepted, Completion, ConnectionEvent, Gone, Nic, NicError, Outcome, PortId, Receive, Remote,
     Sizes, What, Work,
@@ -172,7 +172,7 @@ fn conn_param(device: &Device, ask: &Ask, private: &[u8]) -> v::rdma_conn_param 
         initiator_depth: ask.reads.min(device.max_reads),
         flow_control: 1,
         retry_count: RETRIES,
-        rnr_retry_count: RNR_RETRIES,
+        rnr_retry_count: HOST_RNR_RETRIES,
         srq: 1,
         qp_num: 0,
     }

@@ -9,8 +9,9 @@ use reactor::{Handle, Poll, Reactor};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-/// How long a lost target is waited for: somebody watches.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a lost target is waited for: somebody watches, and a target that is on its way back
+/// takes a while to be found over RDMA.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The most operations under way at once.
 const MAX_DEPTH: u32 = 128;
@@ -89,11 +90,20 @@ impl Work {
     }
 }
 
+impl Work {
+    /// A buffer for each operation, of the smallest size that each fits.
+    fn buffers(&self) -> PoolPlan {
+        let bytes = self.blocks_each * self.block_bytes;
+        let mut plan = PoolPlan::for_bytes(0);
+        let class = plan.0.iter_mut().find(|class| class.bytes >= bytes);
+        class.expect("no operation is longer than the largest").count = self.depth;
+        plan
+    }
+}
+
 /// Runs the work on a reactor of its own. `Ok(Some(..))`: it ended with an error.
 fn run(bdev: Arc<dyn Bdev>, work: Work) -> Result<Option<String>, String> {
-    // As many of the largest buffers as there are operations, in the plan's last quarter.
-    let each = bdev::limits::MAX_TRANSFER_BYTES as usize;
-    let plan = PoolPlan::for_bytes(4 * each * work.depth as usize);
+    let plan = work.buffers();
     let memory = Memory::map(1, plan.bytes()).map_err(|error| format!("No memory: {error}."))?;
     let memory = Arc::new(memory);
     let handle = Handle::new(0).map_err(|error| error.to_string())?;
