@@ -31,6 +31,8 @@ pub struct Identity {
     pub atomic_blocks: u32,
     /// Optional admin commands; see [`bits::oacs`].
     pub admin_commands: u16,
+    /// What Format NVM does to other namespaces, and how it can erase; see [`bits::fna`].
+    pub format_attributes: u8,
     /// Sanitize operations; see [`nvme_spec::maintenance::Sanitize::capability`].
     pub sanitize: u32,
     /// Optional asynchronous events; see [`nvme_spec::aen::config`].
@@ -64,6 +66,7 @@ impl Identity {
             volatile_cache: data.vwc & bits::vwc::PRESENT != 0,
             atomic_blocks: u32::from(data.awupf.get()) + 1,
             admin_commands: data.oacs.get(),
+            format_attributes: data.fna,
             sanitize: data.sanicap.get(),
             events: data.oaes.get(),
             event_requests: u16::from(data.aerl) + 1,

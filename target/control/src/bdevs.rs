@@ -221,6 +221,11 @@ impl Bdevs {
         self.drives.look_after();
     }
 
+    /// The NVMe drives of the machine.
+    pub(crate) fn drives(&mut self) -> &mut Drives {
+        &mut self.drives
+    }
+
     /// Who uses a block device.
     pub fn user(&self, name: &str) -> Option<&str> {
         self.by_name.get(name)?.user.as_deref()

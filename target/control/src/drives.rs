@@ -1,9 +1,18 @@
 //! NVMe drives that we drive ourselves: each is taken from the kernel once, however many of its
 //! namespaces are used, and shut down when nobody uses it.
 
+mod erasure;
+mod seen;
+
+pub(crate) use erasure::{Erase, Progress};
+pub use seen::drives_of;
+
 use crate::config::DrivePlace;
 use bdev::{Bdev, Channel, Geometry, OpenCx, OpenError};
-use bdev_nvme::{Controller, Failure, Hardware, Health, NvmeBdev, Options, Request, Ticket};
+use bdev_nvme::{
+    Answer, Controller, Failure, Hardware, Health, NvmeBdev, Options, Request, RequestError, Ticket,
+};
+use erasure::Erasure;
 use nvme_spec::log::{SmartLog, critical_warning};
 use reactor::thread;
 use std::collections::BTreeMap;
@@ -34,15 +43,13 @@ pub(crate) struct Wanted {
 }
 
 /// The drives that are open, by address.
+#[derive(Default)]
 pub(crate) struct Drives {
     host: Host,
     open: BTreeMap<PciAddress, Weak<Drive>>,
-}
-
-impl Default for Drives {
-    fn default() -> Drives {
-        Drives { host: Host::new(), open: BTreeMap::new() }
-    }
+    /// Drives that are being formatted or sanitized.
+    erasures: Vec<Erasure>,
+    erasures_begun: u64,
 }
 
 /// One drive that is taken.
@@ -99,7 +106,7 @@ impl Drives {
     /// The drives of a machine made of files, for tests.
     #[cfg(test)]
     pub(crate) fn of(host: Host) -> Drives {
-        Drives { host, open: BTreeMap::new() }
+        Drives { host, ..Drives::default() }
     }
 
     /// Opens a namespace, and takes its drive from the kernel first if it is not open.
@@ -115,7 +122,10 @@ impl Drives {
         let address = wanted.place.address;
         let drive = match self.open.get(&address).and_then(Weak::upgrade) {
             Some(drive) => drive,
-            None => Arc::new(self.take(wanted)?),
+            None => {
+                self.is_erased(address).map_err(|why| format!("drive {address}: {why}"))?;
+                Arc::new(self.take(wanted, Drive::refuse_while_sanitized)?.0)
+            }
         };
         drive.check(wanted)?;
         let bdev = drive.controller.bdev(wanted.place.nsid).map_err(|error| error.0)?;
@@ -124,18 +134,29 @@ impl Drives {
         Ok(DriveBdev { bdev, drive })
     }
 
-    fn take(&self, wanted: &Wanted) -> Result<Drive, String> {
+    /// Takes a drive from whoever has it, if `accept` takes it as it is.
+    fn take<R>(
+        &self,
+        wanted: &Wanted,
+        accept: impl FnOnce(&Drive) -> Result<R, String>,
+    ) -> Result<(Drive, R), String> {
         let (address, access) = (wanted.place.address, wanted.access);
         let before = self.host.drive(address)?;
         self.host.bind(address, access, wanted.consent).map_err(|error| error.to_string())?;
         let taken = self.start(address, access, before.numa_node);
+        let taken = taken.and_then(|drive| accept(&drive).map(|accepted| (drive, accepted)));
         taken.inspect_err(|_| {
-            if before.driver.as_deref() == Some("nvme")
-                && let Err(error) = self.host.unbind(address)
-            {
-                tracing::error!(%address, %error, "a drive cannot be given back");
+            if before.driver.as_deref() == Some("nvme") {
+                self.give_back(address);
             }
         })
+    }
+
+    /// Gives a drive to the kernel's driver.
+    fn give_back(&self, address: PciAddress) {
+        if let Err(error) = self.host.unbind(address) {
+            tracing::error!(%address, %error, "a drive cannot be given back");
+        }
     }
 
     /// Brings the controller up.
@@ -235,6 +256,20 @@ impl Drive {
         }
     }
 
+    /// The answer to an admin command; waits for it, for as long as [`PATIENCE`].
+    fn ask(&self, request: Request) -> Answer {
+        let ticket = self.controller.ask(request);
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            self.controller.poll(thread::clock_ns());
+            if let Some(answer) = self.controller.answer(ticket) {
+                return answer;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(RequestError::NotDone("the drive does not answer".to_owned()))
+    }
+
     fn look_after(&self, now_ns: u64) {
         self.controller.poll(now_ns);
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -326,7 +361,7 @@ impl Drop for Drive {
 }
 
 /// A health log in a few words (Base Specification, "SMART / Health Information").
-pub fn health_in_words(log: &SmartLog) -> String {
+fn health_in_words(log: &SmartLog) -> String {
     let warnings = [
         (critical_warning::SPARE, "spare is low"),
         (critical_warning::TEMPERATURE, "too hot or too cold"),
@@ -412,6 +447,28 @@ mod tests {
         // It is taken here, and given back when it cannot be opened.
         let forced = Wanted { consent: Consent::Anything, ..wanted() };
         refused("dev/vfio/vfio", &forced);
+    }
+
+    #[test]
+    fn a_drive_that_cannot_be_taken_is_not_erased() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let mut drives = Drives::of(machine(root));
+        let address = wanted().place.address;
+        let what = Erase::Sanitize(nvme_spec::maintenance::Sanitize::BlockErase);
+        let mut refused = |expected: &str, force: bool| {
+            let why = drives.erase(address, &what, force).unwrap_err();
+            assert!(why.contains(expected) && why.ends_with('.'), "{why}");
+            assert!(why.starts_with("Drive 0000:03:00.0: "), "{why}");
+            assert_eq!(drives.look_at_erasures(), []);
+        };
+        refused("behind no IOMMU", false);
+        put(root.join("proc/self/mountinfo"), "3 2 259:0 / /srv rw - xfs x rw\n");
+        refused("nvme0n1 is mounted at /srv", true);
+        put(root.join("proc/self/mountinfo"), "");
+        fs::remove_file(root.join("dev/nvme0n1")).unwrap();
+        refused("nvme0n1 cannot be read", false);
+        refused("behind no IOMMU", true);
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod report;
 mod socket;
 pub mod state;
 
-pub use drives::health_in_words;
+pub use drives::drives_of;
 pub use node::Node;
 pub use plane::ControlPlane;
 pub use report::{Counts, Report};

@@ -1,18 +1,14 @@
-//! `forebay device drives`, `bind` and `unbind`: the NVMe drives of this machine, and which driver
-//! has them. Works on the machine that it is typed on, without the appliance.
+//! `forebay device bind` and `unbind`, and how drives are shown: the NVMe drives of a machine, and
+//! which driver has them. Works on the machine that it is typed on, without the appliance.
 
 use crate::failure::Failure;
-use crate::table::Table;
 use clap::{Args, Subcommand};
-use nvme_spec::log::SmartLog;
-use vfio::{Access, Consent, Drive, Host, PciAddress};
-use zerocopy::FromBytes;
+use vfio::{Access, Consent, Host, PciAddress};
+use webui_api::model::Drive;
 
-/// What to do with drives of this machine.
+/// Which driver has a drive of this machine.
 #[derive(Subcommand)]
 pub enum DrivesAction {
-    /// Show the NVMe drives of this machine, who has them and what is on them.
-    Drives,
     /// Take a drive from the kernel's driver, for the driver of our own.
     Bind(BindArgs),
     /// Give a drive back to the kernel's driver.
@@ -40,7 +36,6 @@ pub fn run(action: &DrivesAction) -> Result<(), Failure> {
     let host = Host::new();
     let failed = |error: vfio::BindError| Failure::Failed(sentence(&error.to_string()));
     match action {
-        DrivesAction::Drives => list(&host),
         DrivesAction::Bind(args) => {
             let access = if args.unsafe_no_iommu { Access::UnsafeNoIommu } else { Access::Vfio };
             let consent = if args.force { Consent::Anything } else { Consent::Empty };
@@ -63,41 +58,12 @@ fn sentence(text: &str) -> String {
     format!("{first}{}.", letters.as_str())
 }
 
-fn list(host: &Host) -> Result<(), Failure> {
-    let drives = host.drives().map_err(|why| Failure::Failed(sentence(&why)))?;
-    if drives.is_empty() {
-        crate::out::line!("This machine has no NVMe drives.");
-        return Ok(());
-    }
-    let headings =
-        ["address", "driver", "node", "model", "serial", "firmware", "health", "what is on it"];
-    let mut table = Table::new(&headings);
-    drives.iter().for_each(|drive| table.row(row(host, drive)));
-    table.print_bare();
-    Ok(())
-}
-
-fn row(host: &Host, drive: &Drive) -> [String; 8] {
-    let text = |of: &Option<String>| of.clone().unwrap_or_else(|| "-".to_owned());
-    // Only the kernel's driver tells; what it does not have is asked for by whoever has it.
-    let health = host.smart_log(drive).ok().and_then(|log| SmartLog::read_from_bytes(&log).ok());
-    let found: Vec<String> =
-        host.contents(drive).iter().map(|finding| finding.to_string()).collect();
-    let contents = match (&drive.controller, found.is_empty()) {
-        (None, _) => "-".to_owned(),
-        (Some(_), true) => "nothing known".to_owned(),
-        (Some(_), false) => found.join(", "),
-    };
-    [
-        drive.address.to_string(),
-        text(&drive.driver),
-        drive.numa_node.map_or("-".to_owned(), |node| node.to_string()),
-        text(&drive.model),
-        text(&drive.serial),
-        text(&drive.firmware),
-        health.map_or("-".to_owned(), |log| control::health_in_words(&log)),
-        contents,
-    ]
+/// The drives of this machine, with nobody asked but its kernel.
+///
+/// # Errors
+/// There is no PCI bus.
+pub fn here() -> Result<Vec<Drive>, Failure> {
+    control::drives_of(&Host::new()).map_err(|why| Failure::Failed(sentence(&why)))
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use crate::events::EventLog;
 use crate::model::{
     Alert, Appliance, Applied, ConnectInfo, Controller, Declaration, Device, DeviceAdd,
-    DeviceAttach, ExportSet, GroupSnapshotCreate, Host, HostAdd, HostNqn, ImportablePool, Job,
-    Limits, Listener, ListenerCreate, Name, Namespace, NamespaceAdd, Nqn, Pool, PoolCreate,
-    PoolDevice, PoolImport, PromoteOutcome, Ready, Rename, Resize, RollBack, Slots, Snapshot,
-    SnapshotCreate, SnapshotRef, Statistics, Subsystem, SubsystemCreate, Transport, UpdateInstall,
-    UpdatePiece, Volume, VolumeClone, VolumeCreate, VolumeRef,
+    DeviceAttach, Drive, DriveAddress, DriveFormat, DriveSanitize, ExportSet, GroupSnapshotCreate,
+    Host, HostAdd, HostNqn, ImportablePool, Job, Limits, Listener, ListenerCreate, Name, Namespace,
+    NamespaceAdd, Nqn, Pool, PoolCreate, PoolDevice, PoolImport, PromoteOutcome, Ready, Rename,
+    Resize, RollBack, Slots, Snapshot, SnapshotCreate, SnapshotRef, Statistics, Subsystem,
+    SubsystemCreate, Transport, UpdateInstall, UpdatePiece, Volume, VolumeClone, VolumeCreate,
+    VolumeRef,
 };
 use crate::{Refusal, model::Address};
 
@@ -70,6 +71,14 @@ pub trait Control: Send + Sync + 'static {
     fn detach_device(&self, device: &Name) -> Result<(), Refusal>;
     /// Looks at a device's size again.
     fn rescan_device(&self, device: &Name) -> Result<Device, Refusal>;
+
+    /// NVMe drives of the machine, attached or not, by address.
+    fn drives(&self) -> Result<Vec<Drive>, Refusal>;
+    /// Formats a namespace of a drive. `InUse` while a device of it is attached or the machine uses
+    /// it; `Refused` if it is not empty, or that cannot be told, and `force` is not given.
+    fn format_drive(&self, drive: &DriveAddress, request: DriveFormat) -> Result<Job, Refusal>;
+    /// Sanitizes a drive; likewise.
+    fn sanitize_drive(&self, drive: &DriveAddress, request: DriveSanitize) -> Result<Job, Refusal>;
 
     /// Pools that are imported, by name.
     fn pools(&self) -> Result<Vec<Pool>, Refusal>;
@@ -200,8 +209,8 @@ pub trait Control: Send + Sync + 'static {
     /// One job.
     fn job(&self, id: u64) -> Result<Job, Refusal>;
     /// Ends a job that drains a device: the device stays in its pool, and what has moved stays where
-    /// it is. `Refused` for a job that has ended, and for one that reclaims space: what was deleted
-    /// is gone, and without the job its space would be nobody's.
+    /// it is. `Refused` for a job that has ended, for one that reclaims space: what was deleted is
+    /// gone, and without the job its space would be nobody's, and for drives that erase themselves.
     fn cancel_job(&self, id: u64) -> Result<Job, Refusal>;
 
     /// Makes what is declared so, or says what it would do. Stops at the first thing that is

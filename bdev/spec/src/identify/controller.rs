@@ -296,6 +296,16 @@ pub mod bits {
         pub const DOORBELL_BUFFER: u16 = 1 << 8;
     }
 
+    /// Format NVM attributes.
+    pub mod fna {
+        /// Format NVM changes the format of all namespaces.
+        pub const FORMATS_ALL: u8 = 1 << 0;
+        /// A secure erase erases all namespaces.
+        pub const ERASES_ALL: u8 = 1 << 1;
+        /// Cryptographic erase is there.
+        pub const CRYPTO_ERASE: u8 = 1 << 2;
+    }
+
     /// Log page attributes.
     pub mod lpa {
         /// SMART per namespace.

@@ -101,6 +101,18 @@ impl Control for ControlPlane {
         self.rescan(device)
     }
 
+    fn drives(&self) -> Answer<Vec<Drive>> {
+        self.seen_drives()
+    }
+
+    fn format_drive(&self, drive: &DriveAddress, request: DriveFormat) -> Answer<Job> {
+        self.format(drive, &request)
+    }
+
+    fn sanitize_drive(&self, drive: &DriveAddress, request: DriveSanitize) -> Answer<Job> {
+        self.sanitize(drive, &request)
+    }
+
     fn pools(&self) -> Answer<Vec<Pool>> {
         self.view(|view| view.pools())
     }

@@ -1,6 +1,7 @@
-//! Jobs: what pools do by themselves, with progress and the time left.
+//! Jobs: what pools and drives do by themselves, with progress and the time left.
 
 use super::now_ms;
+use crate::drives;
 use bdev_pool::{DeviceState, EXTENT_BYTES, PoolStatus, Progress};
 use std::collections::VecDeque;
 use webui_api::Refusal;
@@ -12,11 +13,19 @@ const ENDED: usize = 100;
 /// The speed is that of about the last so many milliseconds.
 const SPEED_MS: u64 = 10_000;
 
+/// Whose work a job is.
+enum Work {
+    /// A pool's, which moves data away from a device.
+    Drain { pool: String, device: String },
+    /// A pool's, which gives back space.
+    Reclaim { pool: String },
+    /// That of a drive which is not attached, by its number there.
+    Erase(u64),
+}
+
 struct Entry {
     job: Job,
-    pool: String,
-    /// A drain's device.
-    device: Option<String>,
+    work: Work,
     /// When how much was done, oldest first.
     samples: VecDeque<(u64, u64)>,
 }
@@ -52,22 +61,36 @@ impl Jobs {
 
     /// The job that drains a device of a pool, made if there is none.
     pub(super) fn drain(&mut self, pool: &str, device: &str, bytes: u64) -> Job {
-        let running = self.entries.iter().find(|entry| {
-            is_running(&entry.job) && entry.pool == pool && entry.device.as_deref() == Some(device)
-        });
+        let running = self
+            .entries
+            .iter()
+            .find(|entry| is_running(&entry.job) && entry.work.is_for(pool, Some(device)));
         if let Some(entry) = running {
             return entry.job.clone();
         }
         let object = Object::new(ObjectKind::Device, device);
         let reason = format!("moves what is on {device} to the other devices of {pool}");
-        self.begin(JobKind::Drain, pool, Some(device), object, bytes, reason)
+        let work = Work::Drain { pool: pool.to_owned(), device: device.to_owned() };
+        self.begin(JobKind::Drain, work, object, bytes, reason)
+    }
+
+    /// The job that formats or sanitizes a drive: erasure `number`.
+    pub(super) fn erase(
+        &mut self,
+        kind: JobKind,
+        number: u64,
+        drive: &str,
+        bytes: u64,
+        reason: String,
+    ) -> Job {
+        let object = Object::new(ObjectKind::Drive, drive);
+        self.begin(kind, Work::Erase(number), object, bytes, reason)
     }
 
     fn begin(
         &mut self,
         kind: JobKind,
-        pool: &str,
-        device: Option<&str>,
+        work: Work,
         object: Object,
         total_bytes: u64,
         reason: String,
@@ -87,9 +110,8 @@ impl Jobs {
             status: JobStatus::Running,
             reason,
         };
-        let (pool, device) = (pool.to_owned(), device.map(str::to_owned));
         let samples = VecDeque::from([(started_at_ms, 0)]);
-        self.entries.push_back(Entry { job: job.clone(), pool, device, samples });
+        self.entries.push_back(Entry { job: job.clone(), work, samples });
         let ended = self.entries.iter().filter(|entry| !is_running(&entry.job)).count();
         if ended > ENDED
             && let Some(oldest) = self.entries.iter().position(|entry| !is_running(&entry.job))
@@ -105,17 +127,16 @@ impl Jobs {
         let draining = status.devices.iter().find(|device| device.state == DeviceState::Draining);
         for progress in &status.jobs {
             let device = progress.device.as_deref();
-            let known = self.entries.iter_mut().find(|entry| {
-                is_running(&entry.job) && entry.pool == pool && entry.device.as_deref() == device
-            });
-            if known.is_none() {
+            let is_it = |entry: &Entry| is_running(&entry.job) && entry.work.is_for(pool, device);
+            if !self.entries.iter().any(is_it) {
                 turns.push(Turn::New(self.found(pool, device, progress)));
             }
         }
-        for entry in self.entries.iter_mut().filter(|e| e.pool == pool && is_running(&e.job)) {
-            let of = |progress: &&Progress| progress.device.is_some() == entry.device.is_some();
+        for entry in self.running_of(pool) {
+            let device = entry.work.device();
+            let of = |progress: &&Progress| progress.device.is_some() == device.is_some();
             let before = entry.job.clone();
-            let waits = entry.device.as_ref().is_some_and(|device| {
+            let waits = device.is_some_and(|device| {
                 let member = status.devices.iter().find(|other| other.name == *device);
                 member.is_some_and(|member| member.state == DeviceState::Draining)
                     && draining.is_some_and(|first| first.name != *device)
@@ -127,13 +148,32 @@ impl Jobs {
                 }
                 _ => entry.end(status, now_ms),
             }
-            if !is_running(&entry.job) {
-                turns.push(Turn::Ended(entry.job.clone()));
-            } else if entry.job != before {
-                turns.push(Turn::Progress(entry.job.clone()));
-            }
+            turns.extend(entry.turn_since(&before));
         }
         turns
+    }
+
+    /// Takes over how far the drives are that erase themselves.
+    pub(super) fn look_at_drives(
+        &mut self,
+        seen: Vec<(u64, drives::Progress)>,
+        now_ms: u64,
+    ) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        for (number, progress) in seen {
+            let is_it = |entry: &&mut Entry| matches!(entry.work, Work::Erase(n) if n == number);
+            let Some(entry) = self.entries.iter_mut().find(is_it) else { continue };
+            let before = entry.job.clone();
+            entry.erases(progress, now_ms);
+            turns.extend(entry.turn_since(&before));
+        }
+        turns
+    }
+
+    fn running_of(&mut self, pool: &str) -> impl Iterator<Item = &mut Entry> {
+        self.entries
+            .iter_mut()
+            .filter(move |entry| is_running(&entry.job) && entry.work.pool() == Some(pool))
     }
 
     /// What a running job drains: pool and device; why it cannot be ended, of others.
@@ -141,10 +181,13 @@ impl Jobs {
         let Some(entry) = self.entries.iter().find(|entry| entry.job.id == id) else {
             return Err(Refusal::not_found(format!("There is no job {id}.")));
         };
-        match &entry.device {
+        match &entry.work {
             _ if !is_running(&entry.job) => Err(Refusal::refused(format!("Job {id} has ended."))),
-            Some(device) => Ok((entry.pool.clone(), device.clone())),
-            None => Err(Refusal::refused(format!(
+            Work::Drain { pool, device } => Ok((pool.clone(), device.clone())),
+            Work::Erase(_) => Err(Refusal::refused(format!(
+                "Job {id} is the drive's own: nothing stops a drive that erases itself."
+            ))),
+            Work::Reclaim { .. } => Err(Refusal::refused(format!(
                 "Job {id} gives back the space of what was deleted, which is gone: without it the \
                  space would be nobody's."
             ))),
@@ -170,14 +213,15 @@ impl Jobs {
             None => {
                 let object = Object::new(ObjectKind::Pool, pool);
                 let reason = "gives back the space of what was deleted".to_owned();
-                self.begin(JobKind::Reclaim, pool, None, object, total, reason)
+                let work = Work::Reclaim { pool: pool.to_owned() };
+                self.begin(JobKind::Reclaim, work, object, total, reason)
             }
         }
     }
 
     /// Jobs of a pool that is not there any more.
     pub(super) fn pool_is_gone(&mut self, pool: &str, now_ms: u64) {
-        for entry in self.entries.iter_mut().filter(|e| e.pool == pool && is_running(&e.job)) {
+        for entry in self.running_of(pool) {
             entry.job.status = JobStatus::Cancelled;
             entry.job.ended_at_ms = Some(now_ms);
             entry.job.seconds_left = None;
@@ -186,18 +230,84 @@ impl Jobs {
     }
 }
 
+impl Work {
+    fn pool(&self) -> Option<&str> {
+        match self {
+            Work::Drain { pool, .. } | Work::Reclaim { pool } => Some(pool),
+            Work::Erase(_) => None,
+        }
+    }
+
+    /// A drain's device.
+    fn device(&self) -> Option<&String> {
+        match self {
+            Work::Drain { device, .. } => Some(device),
+            _ => None,
+        }
+    }
+
+    /// Whether it is what a pool does to a device, or without one.
+    fn is_for(&self, pool: &str, device: Option<&str>) -> bool {
+        self.pool() == Some(pool) && self.device().map(String::as_str) == device
+    }
+}
+
 impl Entry {
+    /// What there is to tell of it.
+    fn turn_since(&self, before: &Job) -> Option<Turn> {
+        match &self.job {
+            job if !is_running(job) => Some(Turn::Ended(job.clone())),
+            job if job != before => Some(Turn::Progress(job.clone())),
+            _ => None,
+        }
+    }
+
     /// Whether what it works on is still there.
     fn is_at_work(&self, status: &PoolStatus) -> bool {
-        let Some(device) = &self.device else { return true };
+        let Some(device) = self.work.device() else { return true };
         let member = status.devices.iter().find(|other| other.name == *device);
         member.is_some_and(|member| member.state == DeviceState::Draining)
     }
 
     fn went_on(&mut self, progress: &Progress, stopped: Option<&str>, now_ms: u64) {
+        self.job.total_bytes = progress.total * EXTENT_BYTES;
+        self.has_done(progress.done * EXTENT_BYTES, now_ms);
         let job = &mut self.job;
-        job.done_bytes = progress.done * EXTENT_BYTES;
-        job.total_bytes = progress.total * EXTENT_BYTES;
+        if let Some(why) = stopped {
+            job.seconds_left = None;
+            job.status = JobStatus::Waiting;
+            job.reason = format!("has stopped: {why}");
+        } else {
+            job.status = JobStatus::Running;
+            job.reason.clone_from(&progress.what);
+        }
+    }
+
+    /// A drive tells how far it is.
+    fn erases(&mut self, progress: drives::Progress, now_ms: u64) {
+        match progress {
+            drives::Progress::Running(share) => {
+                let done = u128::from(self.job.total_bytes) * u128::from(share) / 65536;
+                self.has_done(done as u64, now_ms);
+                return;
+            }
+            drives::Progress::Done => {
+                self.job.done_bytes = self.job.total_bytes;
+                (self.job.status, self.job.reason) =
+                    (JobStatus::Done, "the drive has done it, and is empty".to_owned());
+            }
+            drives::Progress::Failed(why) => {
+                (self.job.status, self.job.reason) = (JobStatus::Failed, why);
+            }
+        }
+        self.job.seconds_left = None;
+        self.job.ended_at_ms = Some(now_ms);
+    }
+
+    /// Notes how much is done, and what that means for speed and time left.
+    fn has_done(&mut self, bytes: u64, now_ms: u64) {
+        let job = &mut self.job;
+        job.done_bytes = bytes;
         self.samples.push_back((now_ms, job.done_bytes));
         while self.samples.len() > 2 && self.samples[1].0 + SPEED_MS <= now_ms {
             self.samples.pop_front();
@@ -207,14 +317,7 @@ impl Entry {
             (now_ms.saturating_sub(then_ms), job.done_bytes.saturating_sub(then));
         job.bytes_per_second = moved.saturating_mul(1000).checked_div(span_ms).unwrap_or(0);
         let left = job.total_bytes.saturating_sub(job.done_bytes);
-        job.seconds_left = left.checked_div(job.bytes_per_second).filter(|_| stopped.is_none());
-        if let Some(why) = stopped {
-            job.status = JobStatus::Waiting;
-            job.reason = format!("has stopped: {why}");
-        } else {
-            job.status = JobStatus::Running;
-            job.reason.clone_from(&progress.what);
-        }
+        job.seconds_left = left.checked_div(job.bytes_per_second);
     }
 
     fn end(&mut self, status: &PoolStatus, now_ms: u64) {
@@ -222,7 +325,7 @@ impl Entry {
         job.ended_at_ms = Some(now_ms);
         job.seconds_left = None;
         let is_member = |device: &String| status.devices.iter().any(|d| d.name == *device);
-        (job.status, job.reason) = match &self.device {
+        (job.status, job.reason) = match self.work.device() {
             Some(device) if is_member(device) => {
                 (JobStatus::Failed, format!("device {device} is a member of the pool again"))
             }

@@ -5,6 +5,7 @@ mod alerts;
 mod apply;
 mod control;
 mod devices;
+mod drives;
 mod exports;
 mod jobs;
 mod listeners;

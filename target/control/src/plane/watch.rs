@@ -64,6 +64,9 @@ impl ControlPlane {
             let message = "Something that was missing is there again.";
             self.publish(EventKind::Changed, Severity::Info, object, message);
         }
+        for turn in seen.jobs.look_at_drives(node.bdevs.drives().look_at_erasures(), now_ms) {
+            self.tell_job(turn);
+        }
         self.look_at_pools(node, &mut seen, now_ms);
         self.look_at_hosts(node, &mut seen.connected);
     }

@@ -3,6 +3,7 @@
 use super::access::Api;
 use super::confirm::Confirm;
 use super::connection::{Columns, Connection};
+use super::drive::{self, FormatArgs, SanitizeArgs};
 use super::fields::Fields;
 use super::show;
 use crate::drives::DrivesAction;
@@ -43,8 +44,16 @@ enum DeviceAction {
         /// Its name.
         name: Name,
     },
+    /// Show the NVMe drives of this machine, who has them and what is on them; with --api, those of
+    /// that appliance's.
+    Drives,
+    /// Format a namespace of an NVMe drive that is not attached: everything on it is lost.
+    Format(FormatArgs),
+    /// Sanitize an NVMe drive that is not attached: everything on it is lost, in its caches and
+    /// spare blocks, too.
+    Sanitize(SanitizeArgs),
     #[command(flatten)]
-    Drives(DrivesAction),
+    Here(DrivesAction),
 }
 
 #[derive(Args)]
@@ -72,13 +81,18 @@ struct AttachArgs {
 
 /// `forebay device`.
 pub fn run(args: DeviceArgs) -> Result<(), Failure> {
-    if let DeviceAction::Drives(action) = &args.action {
-        return crate::drives::run(action);
+    match &args.action {
+        DeviceAction::Here(action) => return crate::drives::run(action),
+        DeviceAction::Drives if args.api.api.is_none() => return drive::here(args.api.json),
+        _ => {}
     }
     let connection = args.api.open()?;
     let c = &connection;
     match args.action {
-        DeviceAction::Drives(_) => unreachable!("done above"),
+        DeviceAction::Here(_) => unreachable!("done above"),
+        DeviceAction::Drives => drive::list(c),
+        DeviceAction::Format(args) => drive::format(c, &args),
+        DeviceAction::Sanitize(args) => drive::sanitize(c, &args),
         DeviceAction::Attach(args) => attach(c, args),
         DeviceAction::Detach { name, confirm } => {
             confirm.ask(&format!("The appliance lets go of device {name}."))?;

@@ -11,6 +11,7 @@ pub mod connect_info;
 mod connection;
 pub mod controllers;
 pub mod device;
+mod drive;
 pub mod events;
 mod fields;
 pub mod host;

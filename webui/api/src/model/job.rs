@@ -12,6 +12,10 @@ pub enum JobKind {
     Drain,
     /// Gives back the space of a volume or snapshot that was deleted.
     Reclaim,
+    /// Formats a namespace of an NVMe drive.
+    Format,
+    /// Sanitizes an NVMe drive.
+    Sanitize,
 }
 
 /// How far a job is.

@@ -6,6 +6,7 @@ mod appliance;
 mod capacity;
 mod declaration;
 mod device;
+mod drive;
 mod event;
 mod host;
 mod job;
@@ -24,11 +25,12 @@ pub use declaration::{
     Applied, Change, ChangeAction, Declaration, DeclaredPool, DeclaredSubsystem, DeclaredVolume,
 };
 pub use device::{Device, DeviceAttach, DeviceKind, NvmeDrive, PoolMember};
+pub use drive::{Drive, DriveFormat, DriveSanitize, SanitizeAction, SecureErase};
 pub use event::{Alert, Event, EventKind, Severity};
 pub use host::{Controller, ControllerQueue, Host};
 pub use job::{Job, JobKind, JobStatus};
 pub use listener::{Listener, ListenerCreate, Transport};
-pub use name::{Address, DeviceRef, HostNqn, Name, NameError, Nqn};
+pub use name::{Address, DeviceRef, DriveAddress, HostNqn, Name, NameError, Nqn};
 pub use pool::{
     DeviceAdd, ImportablePool, MemberState, Pool, PoolCreate, PoolDevice, PoolImport, Space,
 };

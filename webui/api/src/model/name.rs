@@ -193,6 +193,27 @@ impl DeviceRef {
     }
 }
 
+/// The PCI address of an NVMe drive of the machine: `0000:03:00.0`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, min_length = 6, max_length = 16, example = "0000:03:00.0",
+    pattern = "^([0-9a-f]{1,8}:)?[0-9a-f]{1,2}:[01]?[0-9a-f]\\.[0-7]$")]
+pub struct DriveAddress(String);
+checked!(DriveAddress);
+
+impl TryFrom<String> for DriveAddress {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        if is_pci(&format!("pci:{text}")) && !text.contains('/') {
+            return Ok(Self(text));
+        }
+        Err(NameError(format!(
+            "\"{}\" is no PCI address: it looks like 0000:03:00.0.",
+            shown(&text)
+        )))
+    }
+}
+
 /// Whether a text is `pci:`, an address as the kernel writes it, and a namespace or none.
 fn is_pci(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("pci:") else { return false };

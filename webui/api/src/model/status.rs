@@ -31,6 +31,8 @@ pub enum ObjectKind {
     Appliance,
     /// A device.
     Device,
+    /// An NVMe drive of the machine.
+    Drive,
     /// A pool.
     Pool,
     /// A volume.
@@ -76,6 +78,7 @@ impl std::fmt::Display for Object {
         let kind = match self.kind {
             ObjectKind::Appliance => "appliance",
             ObjectKind::Device => "device",
+            ObjectKind::Drive => "drive",
             ObjectKind::Pool => "pool",
             ObjectKind::Volume => "volume",
             ObjectKind::Snapshot => "snapshot",

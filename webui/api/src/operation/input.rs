@@ -2,9 +2,10 @@
 
 use super::strict::Strict;
 use crate::model::{
-    Declaration, DeviceAdd, DeviceAttach, ExportSet, GroupSnapshotCreate, HostAdd, Limits,
-    ListenerCreate, NamespaceAdd, PoolCreate, PoolImport, Rename, Resize, RollBack, SnapshotCreate,
-    SubsystemCreate, UpdateInstall, UpdatePiece, VolumeClone, VolumeCreate,
+    Declaration, DeviceAdd, DeviceAttach, DriveFormat, DriveSanitize, ExportSet,
+    GroupSnapshotCreate, HostAdd, Limits, ListenerCreate, NamespaceAdd, PoolCreate, PoolImport,
+    Rename, Resize, RollBack, SnapshotCreate, SubsystemCreate, UpdateInstall, UpdatePiece,
+    VolumeClone, VolumeCreate,
 };
 use crate::security::TokenCreate;
 use crate::{Refusal, RefusalKind};
@@ -80,6 +81,7 @@ macro_rules! nothing_more_to_check {
 }
 nothing_more_to_check!(
     DeviceAdd,
+    DriveSanitize,
     HostAdd,
     ListenerCreate,
     PoolImport,
@@ -103,6 +105,7 @@ macro_rules! checks_itself {
 checks_itself!(
     Declaration,
     DeviceAttach,
+    DriveFormat,
     ExportSet,
     GroupSnapshotCreate,
     Limits,

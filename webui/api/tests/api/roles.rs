@@ -82,7 +82,7 @@ fn changes_need_an_operator_and_what_is_below_volumes_an_admin() {
         let least = match (method.as_str(), tag) {
             (_, "access") if path.contains("/tokens") || path.contains("/audit") => Role::Admin,
             ("GET", _) => Role::Viewer,
-            (_, "appliance" | "devices" | "pools" | "listeners") => Role::Admin,
+            (_, "appliance" | "devices" | "drives" | "pools" | "listeners") => Role::Admin,
             _ if path.contains("/namespaces") => Role::Admin,
             _ if VIEWERS.contains(&id) => Role::Viewer,
             _ => Role::Operator,

@@ -158,7 +158,7 @@ fn happenings(table: &mut Table) {
             OPERATOR,
             "End a job that drains a device: the device stays in its pool, and what has moved stays \
              where it is. Jobs that reclaim space are refused: what was deleted is gone, and its \
-             space would be nobody's.",
+             space would be nobody's. So are those of drives that erase themselves.",
         ),
         |c: Call<'_, JobPath>| c.control().cancel_job(c.path.id).map(Shown),
     );

@@ -1,7 +1,7 @@
 //! Devices and the pools that are made of them.
 
-use super::{ADMIN, DevicePath, Force, MemberPath, PoolPath, VIEWER, delete, get, post};
-use crate::model::{DeviceAdd, DeviceAttach, PoolCreate, PoolImport};
+use super::{ADMIN, DevicePath, DrivePath, Force, MemberPath, PoolPath, VIEWER, delete, get, post};
+use crate::model::{DeviceAdd, DeviceAttach, DriveFormat, DriveSanitize, PoolCreate, PoolImport};
 use crate::operation::{Call, Gone, List, NoPath, NoQuery, Shown, Started, Table};
 
 pub(super) fn rows(table: &mut Table) {
@@ -26,8 +26,39 @@ pub(super) fn rows(table: &mut Table) {
         post("/api/v1/devices/{device}/rescan", "rescan_device", ADMIN, "Look at its size again."),
         |c: Call<'_, DevicePath>| c.control().rescan_device(&c.path.device).map(Shown),
     );
+    drives(table);
     pools(table);
     members(table);
+}
+
+fn drives(table: &mut Table) {
+    table.about("drives");
+    table.plain(
+        get("/api/v1/drives", "list_drives", VIEWER, "NVMe drives of the machine."),
+        |c: Call| c.control().drives().map(List),
+    );
+    table.with_body(
+        post(
+            "/api/v1/drives/{drive}/format",
+            "format_drive",
+            ADMIN,
+            "Format a namespace of a drive that is not attached.",
+        ),
+        |c: Call<'_, DrivePath, NoQuery, DriveFormat>| {
+            c.control().format_drive(&c.path.drive, c.body.clone()).map(Started)
+        },
+    );
+    table.with_body(
+        post(
+            "/api/v1/drives/{drive}/sanitize",
+            "sanitize_drive",
+            ADMIN,
+            "Sanitize a drive that is not attached.",
+        ),
+        |c: Call<'_, DrivePath, NoQuery, DriveSanitize>| {
+            c.control().sanitize_drive(&c.path.drive, c.body.clone()).map(Started)
+        },
+    );
 }
 
 fn pools(table: &mut Table) {

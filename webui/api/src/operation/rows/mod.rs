@@ -9,7 +9,7 @@ mod subsystems;
 mod volumes;
 
 use super::{Access, Row, Table};
-use crate::model::{Address, HostNqn, Name, Nqn, SnapshotRef, Transport, VolumeRef};
+use crate::model::{Address, DriveAddress, HostNqn, Name, Nqn, SnapshotRef, Transport, VolumeRef};
 use crate::security::Role;
 use axum::http::Method;
 use serde::Deserialize;
@@ -111,6 +111,13 @@ struct Force {
 struct DevicePath {
     /// The device.
     device: Name,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct DrivePath {
+    /// The drive's PCI address.
+    drive: DriveAddress,
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -154,6 +154,16 @@ impl Control for Appliance {
         self.lock().device(device)
     }
 
+    fn drives(&self) -> Result<Vec<Drive>, Refusal> {
+        Ok(self.lock().drives())
+    }
+    fn format_drive(&self, drive: &DriveAddress, request: DriveFormat) -> Result<Job, Refusal> {
+        self.change(|state| state.erase(drive, JobKind::Format, request.force))
+    }
+    fn sanitize_drive(&self, drive: &DriveAddress, request: DriveSanitize) -> Result<Job, Refusal> {
+        self.change(|state| state.erase(drive, JobKind::Sanitize, request.force))
+    }
+
     fn pools(&self) -> Result<Vec<Pool>, Refusal> {
         let state = self.lock();
         let imported = state.pools.iter().filter(|(_, p)| p.imported);

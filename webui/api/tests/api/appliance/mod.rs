@@ -3,6 +3,7 @@
 
 mod control;
 mod declare;
+mod drives;
 mod exports;
 mod pools;
 mod snapshots;

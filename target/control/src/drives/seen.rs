@@ -1,0 +1,57 @@
+//! The NVMe drives of a machine, for a person.
+
+use super::{Drives, health_in_words};
+use nvme_spec::log::SmartLog;
+use vfio::{Host, PciAddress};
+use webui_api::model::Drive;
+use zerocopy::FromBytes;
+
+/// Every NVMe drive of the machine, as the kernel knows it: what it says of itself and what is on it
+/// only while the kernel's own driver has it.
+///
+/// # Errors
+/// A sentence: there is no PCI bus.
+pub fn drives_of(host: &Host) -> Result<Vec<Drive>, String> {
+    let seen = |drive: &vfio::Drive| {
+        let log = host.smart_log(drive).ok();
+        let log = log.and_then(|log| SmartLog::read_from_bytes(&log).ok());
+        Drive {
+            address: drive.address.to_string(),
+            model: drive.model.clone(),
+            serial: drive.serial.clone(),
+            firmware: drive.firmware.clone(),
+            driver: drive.driver.clone(),
+            numa_node: drive.numa_node,
+            health: log.as_ref().map(health_in_words),
+            contents: host.contents(drive).iter().map(ToString::to_string).collect(),
+            devices: Vec::new(),
+        }
+    };
+    Ok(host.drives()?.iter().map(seen).collect())
+}
+
+impl Drives {
+    /// Nothing, if there is a drive at `address`.
+    ///
+    /// # Errors
+    /// That there is none.
+    pub(crate) fn is_there(&self, address: PciAddress) -> Result<(), String> {
+        self.host.drive(address).map(drop)
+    }
+
+    /// The same, with what the drives that are open say of themselves.
+    pub(crate) fn list(&self) -> Result<Vec<Drive>, String> {
+        let mut drives = drives_of(&self.host)?;
+        let open =
+            self.open.iter().filter_map(|(at, open)| Some((at.to_string(), open.upgrade()?)));
+        for (address, open) in open {
+            let Some(drive) = drives.iter_mut().find(|drive| drive.address == address) else {
+                continue;
+            };
+            let (told, (model, serial)) = (open.describe(), open.names());
+            (drive.model, drive.serial) = (Some(model), Some(serial));
+            (drive.firmware, drive.health) = (Some(told.firmware), told.health);
+        }
+        Ok(drives)
+    }
+}

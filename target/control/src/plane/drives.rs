@@ -1,0 +1,90 @@
+//! NVMe drives of the machine, and what destroys everything on them.
+
+use super::{ControlPlane, locked, words};
+use crate::drives::Erase;
+use nvme_spec::maintenance::{Sanitize, SecureErase};
+use vfio::PciAddress;
+use webui_api::model::{
+    Drive, DriveAddress, DriveFormat, DriveSanitize, Job, JobKind, Name, Object, ObjectKind,
+    SanitizeAction, Severity,
+};
+use webui_api::{Refusal, model};
+
+impl ControlPlane {
+    pub(super) fn seen_drives(&self) -> Result<Vec<Drive>, Refusal> {
+        self.with(|node| {
+            let mut drives = node.bdevs.drives().list().map_err(Refusal::device)?;
+            for (name, place) in node.bdevs.places() {
+                let address = place.address.to_string();
+                let drive = drives.iter_mut().find(|drive| drive.address == address);
+                if let (Some(drive), Ok(name)) = (drive, name.parse::<Name>()) {
+                    drive.devices.push(name);
+                }
+            }
+            Ok(drives)
+        })
+    }
+
+    pub(super) fn format(
+        &self,
+        drive: &DriveAddress,
+        request: &DriveFormat,
+    ) -> Result<Job, Refusal> {
+        let erase = match request.erase {
+            model::SecureErase::None => SecureErase::None,
+            model::SecureErase::UserData => SecureErase::UserData,
+            model::SecureErase::Cryptographic => SecureErase::Cryptographic,
+        };
+        let (nsid, block_bytes) = (request.namespace, request.block_bytes);
+        let what = Erase::Format { nsid, block_bytes, erase };
+        self.erase(drive, JobKind::Format, &what, request.force)
+    }
+
+    pub(super) fn sanitize(
+        &self,
+        drive: &DriveAddress,
+        request: &DriveSanitize,
+    ) -> Result<Job, Refusal> {
+        let action = match request.action {
+            SanitizeAction::BlockErase => Sanitize::BlockErase,
+            SanitizeAction::CryptoErase => Sanitize::CryptoErase,
+            SanitizeAction::Overwrite => Sanitize::Overwrite(0),
+        };
+        self.erase(drive, JobKind::Sanitize, &Erase::Sanitize(action), request.force)
+    }
+
+    fn erase(
+        &self,
+        drive: &DriveAddress,
+        kind: JobKind,
+        what: &Erase,
+        force: bool,
+    ) -> Result<Job, Refusal> {
+        let address: PciAddress = drive.as_str().parse().map_err(Refusal::invalid)?;
+        let job = self.with(|node| {
+            let there = node.bdevs.drives().is_there(address);
+            there.map_err(|why| Refusal::not_found(format!("No drive: {why}.")))?;
+            let devices = node.bdevs.places().filter(|(_, place)| place.address == address);
+            let devices: Vec<&str> = devices.map(|(name, _)| name).collect();
+            if !devices.is_empty() {
+                let devices = devices.join(" and ");
+                return Err(Refusal::in_use(format!(
+                    "Drive {address} is attached as {devices}: detach it first."
+                )));
+            }
+            let begun = node.bdevs.drives().erase(address, what, force);
+            let (number, bytes) = begun.map_err(Refusal::refused)?;
+            let reason = format!("the drive does it by itself, to {}", words::bytes(bytes));
+            let address = address.to_string();
+            Ok(locked(&self.seen).jobs.erase(kind, number, &address, bytes, reason))
+        })?;
+        let object = Object::new(ObjectKind::Drive, address.to_string());
+        let doing = match kind {
+            JobKind::Sanitize => "sanitized",
+            _ => "formatted",
+        };
+        let message = format!("Drive {address} is being {doing}: job {}.", job.id);
+        self.publish(model::EventKind::Changed, Severity::Warning, object, message);
+        Ok(job)
+    }
+}

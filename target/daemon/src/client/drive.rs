@@ -1,0 +1,169 @@
+//! NVMe drives of the machine: which there are, and what destroys everything on them.
+
+use super::confirm::Confirm;
+use super::connection::{Columns, Connection};
+use super::wait;
+use crate::failure::Failure;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use webui_api::model::{
+    Drive, DriveAddress, DriveFormat, DriveSanitize, Job, Name, SanitizeAction, SecureErase,
+};
+
+/// How to format a namespace.
+#[derive(Args)]
+pub struct FormatArgs {
+    /// Its PCI address, as `forebay device drives` shows it.
+    drive: DriveAddress,
+    /// The namespace.
+    #[arg(long, default_value_t = 1)]
+    namespace: u32,
+    /// Bytes in a block, 512 or 4096; as many as now unless given.
+    #[arg(long, value_name = "BYTES")]
+    block: Option<u32>,
+    /// Have the drive erase all data, or forget the key that it is encrypted with.
+    #[arg(long, value_enum)]
+    erase: Option<EraseWord>,
+    #[command(flatten)]
+    how: EraseArgs,
+}
+
+/// How to sanitize a drive.
+#[derive(Args)]
+pub struct SanitizeArgs {
+    /// Its PCI address, as `forebay device drives` shows it.
+    drive: DriveAddress,
+    /// Erase the blocks at the media, forget the keys that they are encrypted with, or overwrite
+    /// everything.
+    #[arg(long, value_enum)]
+    action: SanitizeWord,
+    #[command(flatten)]
+    how: EraseArgs,
+}
+
+#[derive(Args)]
+struct EraseArgs {
+    /// Do it though there is data on it, or though nobody can tell.
+    #[arg(long)]
+    force: bool,
+    /// Return when it is done.
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum EraseWord {
+    UserData,
+    Cryptographic,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SanitizeWord {
+    BlockErase,
+    CryptoErase,
+    Overwrite,
+}
+
+/// The drives of this machine, with nobody asked but its kernel.
+pub fn here(json: bool) -> Result<(), Failure> {
+    let drives = crate::drives::here()?;
+    match json {
+        true => crate::out::line!("{}", serde_json::to_string(&drives).expect("they are plain")),
+        false => COLUMNS.print(&drives),
+    }
+    Ok(())
+}
+
+/// The drives of an appliance's machine.
+pub fn list(c: &Connection) -> Result<(), Failure> {
+    c.list(&[&"drives"], &COLUMNS)
+}
+
+/// Formats a namespace.
+pub fn format(c: &Connection, args: &FormatArgs) -> Result<(), Failure> {
+    let erase = match args.erase {
+        None => SecureErase::None,
+        Some(EraseWord::UserData) => SecureErase::UserData,
+        Some(EraseWord::Cryptographic) => SecureErase::Cryptographic,
+    };
+    let FormatArgs { drive, namespace, block, how, .. } = args;
+    let request =
+        DriveFormat { namespace: *namespace, block_bytes: *block, erase, force: how.force };
+    let what = format!("Everything in namespace {namespace} of drive {drive}");
+    erase_drive(c, drive, "format", &request, &what, how)
+}
+
+/// Sanitizes a drive.
+pub fn sanitize(c: &Connection, args: &SanitizeArgs) -> Result<(), Failure> {
+    let action = match args.action {
+        SanitizeWord::BlockErase => SanitizeAction::BlockErase,
+        SanitizeWord::CryptoErase => SanitizeAction::CryptoErase,
+        SanitizeWord::Overwrite => SanitizeAction::Overwrite,
+    };
+    let request = DriveSanitize { action, force: args.how.force };
+    let what = format!("Everything on drive {}", args.drive);
+    erase_drive(c, &args.drive, "sanitize", &request, &what, &args.how)
+}
+
+/// Has a drive erase itself; returns when it has begun, or when it is done.
+fn erase_drive(
+    c: &Connection,
+    drive: &DriveAddress,
+    how: &str,
+    request: &impl Serialize,
+    what: &str,
+    args: &EraseArgs,
+) -> Result<(), Failure> {
+    args.confirm.ask(&format!("{what} is lost."))?;
+    let answer = c.create(&[&"drives", drive, &how], request)?;
+    let job: Job = answer.read()?;
+    if args.wait {
+        wait::for_job(c, job.id)?;
+        return c.show(&[&"jobs", &job.id], |job: &Job| {
+            crate::out::line!("Drive {drive}: {}.", job.reason);
+        });
+    }
+    c.print(&answer, |job: &Job| {
+        crate::out::line!("Job {} has begun: {}.", job.id, job.reason);
+    })
+}
+
+const COLUMNS: Columns<'static, Drive> = Columns {
+    headings: &[
+        "address",
+        "driver",
+        "node",
+        "model",
+        "serial",
+        "firmware",
+        "health",
+        "what is on it",
+    ],
+    row,
+    none: "The machine has no NVMe drives.",
+};
+
+fn row(drive: &Drive) -> Vec<String> {
+    let text = |of: &Option<String>| of.clone().unwrap_or_else(|| "-".to_owned());
+    let contents = match (drive.driver.as_deref(), &drive.contents[..], &drive.devices[..]) {
+        (Some("nvme"), [], []) => "nothing known".to_owned(),
+        (_, [], []) => "-".to_owned(),
+        (_, [], devices) => {
+            let devices: Vec<&str> = devices.iter().map(Name::as_str).collect();
+            format!("attached as {}", devices.join(", "))
+        }
+        (_, found, _) => found.join(", "),
+    };
+    vec![
+        drive.address.clone(),
+        text(&drive.driver),
+        drive.numa_node.map_or("-".to_owned(), |node| node.to_string()),
+        text(&drive.model),
+        text(&drive.serial),
+        text(&drive.firmware),
+        text(&drive.health),
+        contents,
+    ]
+}

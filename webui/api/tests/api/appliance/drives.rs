@@ -1,0 +1,54 @@
+//! Drives: one, with a file system on it.
+
+use super::State;
+use webui_api::Refusal;
+use webui_api::model::*;
+
+const ADDRESS: &str = "0000:03:00.0";
+
+impl State {
+    pub fn drives(&self) -> Vec<Drive> {
+        vec![Drive {
+            address: ADDRESS.into(),
+            model: Some("MODEL".into()),
+            serial: Some("S1".into()),
+            firmware: Some("1.0".into()),
+            driver: Some("nvme".into()),
+            numa_node: Some(1),
+            health: Some("good, 3% used, 38 C".into()),
+            contents: vec!["nvme0n1 holds an XFS file system".into()],
+            devices: Vec::new(),
+        }]
+    }
+
+    pub fn erase(
+        &mut self,
+        drive: &DriveAddress,
+        kind: JobKind,
+        force: bool,
+    ) -> Result<Job, Refusal> {
+        if drive.as_str() != ADDRESS {
+            return Err(Refusal::not_found(format!("There is no drive {drive}.")));
+        }
+        if !force {
+            return Err(Refusal::refused(format!("Drive {drive} is not empty.")));
+        }
+        let id = self.next();
+        let job = Job {
+            id,
+            kind,
+            object: Object::new(ObjectKind::Drive, drive.to_string()),
+            done_bytes: 0,
+            total_bytes: 1 << 30,
+            bytes_per_second: 0,
+            seconds_left: None,
+            started_at_ms: id,
+            ended_at_ms: None,
+            status: JobStatus::Running,
+            reason: "It is about to start.".into(),
+        };
+        self.jobs.insert(id, job.clone());
+        self.tell(EventKind::Created, ObjectKind::Job, id, "is under way");
+        Ok(job)
+    }
+}
