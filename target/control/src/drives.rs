@@ -120,15 +120,25 @@ impl Drives {
 
     fn open_namespace(&mut self, wanted: &Wanted) -> Result<DriveBdev, String> {
         let address = wanted.place.address;
-        let drive = match self.open.get(&address).and_then(Weak::upgrade) {
-            Some(drive) => drive,
+        let accept = |drive: &Drive| {
+            drive.check(wanted)?;
+            drive.controller.bdev(wanted.place.nsid).map_err(|error| error.0)
+        };
+        let (drive, bdev) = match self.open.get(&address).and_then(Weak::upgrade) {
+            Some(drive) => {
+                let bdev = accept(&drive)?;
+                (drive, bdev)
+            }
             None => {
-                self.is_erased(address).map_err(|why| format!("drive {address}: {why}"))?;
-                Arc::new(self.take(wanted, Drive::refuse_while_sanitized)?.0)
+                self.refuse_while_erased(address)
+                    .map_err(|why| format!("drive {address}: {why}"))?;
+                let (drive, bdev) = self.take(wanted, |drive| {
+                    drive.refuse_while_sanitized()?;
+                    accept(drive)
+                })?;
+                (Arc::new(drive), bdev)
             }
         };
-        drive.check(wanted)?;
-        let bdev = drive.controller.bdev(wanted.place.nsid).map_err(|error| error.0)?;
         self.open.retain(|_, drive| drive.strong_count() > 0);
         self.open.insert(address, Arc::downgrade(&drive));
         Ok(DriveBdev { bdev, drive })

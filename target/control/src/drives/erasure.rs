@@ -217,7 +217,7 @@ impl Drives {
         if self.open.get(&address).and_then(Weak::upgrade).is_some() {
             return Err("it is attached: detach it first".to_owned());
         }
-        self.is_erased(address)?;
+        self.refuse_while_erased(address)?;
         let before = self.host.drive(address)?;
         let findings = self.host.contents(&before);
         if let Some(why) = refusal(before.driver.as_deref(), &findings, force) {
@@ -247,7 +247,7 @@ impl Drives {
     ///
     /// # Errors
     /// That it is.
-    pub(super) fn is_erased(&self, address: PciAddress) -> Result<(), String> {
+    pub(super) fn refuse_while_erased(&self, address: PciAddress) -> Result<(), String> {
         let under_way = self.erasures.iter().find(|erasure| erasure.address == address);
         under_way.map_or(Ok(()), |erasure| {
             let what = if erasure.sanitizes { "sanitized" } else { "formatted" };
