@@ -1,8 +1,7 @@
 //! A machine with UEFI firmware that starts from a disk of its own, as a stranger's would: nothing
 //! but its disks, its network, its console and its power switch.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
+use crate::monitor::Monitor;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -29,7 +28,7 @@ pub struct Parts<'a> {
 pub struct Board {
     child: Child,
     serial: PathBuf,
-    monitor: PathBuf,
+    monitor: Monitor,
     /// When it was switched on.
     pub on: Instant,
 }
@@ -45,7 +44,8 @@ impl Board {
             return Err(format!("no firmware in {}", parts.packages.display()));
         }
         let show = |path: &Path| path.display().to_string();
-        let (serial, monitor) = (parts.folder.join("serial"), parts.folder.join("monitor"));
+        let serial = parts.folder.join("serial");
+        let monitor = Monitor::at(&parts.folder.join("monitor"));
         let _ = std::fs::remove_file(&serial);
         let mut net = String::from("user,id=u0");
         for (here, there) in parts.forwards {
@@ -79,7 +79,7 @@ impl Board {
             .args(parts.more)
             .args(["-device", "i6300esb", "-action", "watchdog=reset"])
             .args(["-serial", &format!("file:{}", show(&serial))])
-            .args(["-monitor", &format!("unix:{},server=on,wait=off", show(&monitor))])
+            .args(monitor.options())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let child = command.spawn().map_err(|error| format!("qemu-system-x86_64: {error}"))?;
@@ -146,15 +146,7 @@ impl Board {
     }
 
     fn tell(&self, command: &str) -> Result<(), String> {
-        let say = |error: std::io::Error| format!("monitor: {error}");
-        let mut stream = UnixStream::connect(&self.monitor).map_err(say)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(say)?;
-        stream.write_all(format!("{command}\n").as_bytes()).map_err(say)?;
-        let mut answer = BufReader::new(stream);
-        let mut line = String::new();
-        // The greeting, then the command's echo.
-        answer.read_line(&mut line).map(drop).map_err(say)?;
-        answer.read_line(&mut line).map(drop).map_err(say)
+        self.monitor.command(command).map(drop)
     }
 
     /// Waits until it has switched itself off.

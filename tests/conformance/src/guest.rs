@@ -250,9 +250,11 @@ fn converse(
             }
             "call" => {
                 let reply = match answer(rest) {
-                    Ok(text) => format!("ok {text}\n"),
-                    Err(why) => format!("fail {}\n", why.replace('\n', " ")),
+                    Ok(text) => format!("ok {text}"),
+                    Err(why) => format!("fail {why}"),
                 };
+                // One line: the guest reads no more of it.
+                let reply = format!("{}\n", reply.replace(['\r', '\n'], " "));
                 if lines.port.write_all(reply.as_bytes()).is_err() {
                     return;
                 }

@@ -13,6 +13,7 @@ pub mod cpio;
 pub mod golden;
 pub mod guest;
 pub mod lab;
+pub mod monitor;
 pub mod pdu;
 pub mod record;
 pub mod report;

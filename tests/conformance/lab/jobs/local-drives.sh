@@ -8,9 +8,12 @@ echo 80 >/proc/sys/vm/nr_hugepages
 export FOREBAY_DATA_DIR=/data HOME=/root
 mkdir -p /data
 
-all_there() { for one in ONE TWO RAW USED; do [ -b "$(disk $one)" ] || return 1; done; }
+all_there() {
+    for one in ONE TWO RAW USED; do [ -b "$(disk $one)" ] || return 1; done
+    [ -n "$(pci ODD)" ]
+}
 judge kernel-has-them until_true 60 all_there
-ONE=$(pci ONE) TWO=$(pci TWO) RAW=$(pci RAW) USED=$(pci USED)
+ONE=$(pci ONE) TWO=$(pci TWO) RAW=$(pci RAW) USED=$(pci USED) ODD=$(pci ODD)
 mkfs.ext4 -q "$(disk USED)" >/dev/null 2>&1
 mount "$(disk USED)" /mnt
 
@@ -57,10 +60,31 @@ saw show-driver show 'driver +vfio-pci'
 note "$(tr -s ' ' </out/show | tr '\n' ';')"
 call tell served
 
+# Blocks with metadata, as drives out of other appliances have them.
+refuse format-attached 'is attached as raw: detach it first' \
+    forebay device format "$RAW" --force --yes
+refuse format-used 'holds an ext2, ext3 or ext4 file system; say --force' \
+    forebay device format "$USED" --yes
+refuse sanitize-unknown 'no Sanitize at all' \
+    forebay device sanitize "$ODD" --action block-erase --yes
+refuse odd-attach 'format it to 512 or 4096 bytes without metadata' \
+    forebay device attach "pci:$ODD" --name odd
+refuse odd-format-odd 'block_bytes is 1024' forebay device format "$ODD" --block 1024 --yes
+check odd-format forebay device format "$ODD" --block 4096 --wait --yes
+odd_is_back() { [ -b "$(disk ODD)" ]; }
+judge odd-is-back until_true 30 odd_is_back
+block_bytes() { cat "/sys/block/$(basename "$(disk ODD)")/queue/logical_block_size"; }
+judge odd-blocks test "$(block_bytes)" = 4096
+check odd-attached forebay device attach "pci:$ODD" --name odd
+forebay device show odd >/out/odd 2>&1
+saw odd-shown odd 'block +4096 bytes'
+check drives-by-api forebay device drives --api http://127.0.0.1:4480
+saw drives-attached drives-by-api "$ODD +vfio-pci .*QEMU NVMe Ctrl +ODD .*good, .*attached as odd"
+check jobs forebay jobs
+saw jobs-format jobs "format +drive $ODD +100%.*done: the drive has done it"
+
 call await verified
 status_of() { forebay device list | grep -qE "pci:$1 .*$2"; }
-# out DRIVE: takes a drive out of the machine, as its slot would.
-out() { echo 1 >"/sys/bus/pci/devices/$1/remove"; }
 back() { echo 1 >/sys/bus/pci/rescan; }
 
 call await raw-load
@@ -77,10 +101,12 @@ call tell raw-back
 
 call await pool-load
 sleep 2
-judge member-out timeout 60 sh -c "echo 1 >/sys/bus/pci/devices/$TWO/remove"
-judge member-is-failed until_true 20 status_of "$TWO" 'taken out of the machine'
+# Out of its slot: the machine asks the kernel, and the kernel asks us.
+judge member-out call unplug TWO
+judge member-is-failed until_true 30 status_of "$TWO" 'taken out of the machine'
 sleep 3
-back
+plug() { call plug TWO || { echo "$reply"; return 1; }; }
+judge member-in until_true 60 plug
 judge member-is-back until_true 60 status_of "$TWO" 'ok'
 pool_ok() { forebay pool show tank | grep -qE '^status +ok'; }
 judge pool-is-back until_true 60 pool_ok

@@ -1,6 +1,7 @@
 //! The shipped binary on local NVMe drives: in one guest it serves emulated drives, behind an
 //! emulated IOMMU, through our own driver; another guest is its host. Drives fail and are taken out
-//! under load, and come back.
+//! under load, through sysfs and through their slot, and come back. One comes with blocks that
+//! nobody can use, and is formatted.
 
 use crate::drive::{DRIVE_BYTES, library};
 use crate::pair::{self, LIMIT};
@@ -8,22 +9,24 @@ use crate::{HOST, MAIN};
 use conformance::appliance;
 use conformance::guest::{Extras, Job};
 use conformance::lab::{Kernel, Lab};
+use conformance::monitor::Monitor;
 use conformance::report;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The drives: two for a pool, one that is exported as it is and has a bad sector at 24 MiB, one
-/// with a file system.
-const DRIVES: [(&str, u64); 4] = [
+/// The drives: two for a pool, of which the second is in a slot; one that is exported as it is and
+/// has a bad sector at 24 MiB; one with a file system; one whose blocks have metadata.
+const DRIVES: [(&str, u64); 5] = [
     ("ONE", 2 * DRIVE_BYTES),
     ("TWO", 2 * DRIVE_BYTES),
     ("RAW", DRIVE_BYTES),
     ("USED", DRIVE_BYTES),
+    ("ODD", DRIVE_BYTES),
 ];
 const BAD_SECTOR: u64 = (24 << 20) / 512;
 
-const CHECKS: [&str; 57] = [
+const CHECKS: [&str; 72] = [
     "kernel-has-them",
     "drives",
     "drives-model",
@@ -47,11 +50,26 @@ const CHECKS: [&str; 57] = [
     "show",
     "show-serial",
     "show-driver",
+    "format-attached",
+    "format-used",
+    "sanitize-unknown",
+    "odd-attach",
+    "odd-format-odd",
+    "odd-format",
+    "odd-is-back",
+    "odd-blocks",
+    "odd-attached",
+    "odd-shown",
+    "drives-by-api",
+    "drives-attached",
+    "jobs",
+    "jobs-format",
     "raw-out",
     "raw-is-failed",
     "raw-alert",
     "raw-is-back",
     "member-out",
+    "member-in",
     "member-is-failed",
     "member-is-back",
     "pool-is-back",
@@ -99,7 +117,13 @@ fn local_drives(kernel: Kernel) {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let port = free.local_addr().expect("it has an address").port();
     drop(free);
-    let outcome = pair::run(&lab, kernel, &target_job(folder.path(), port), &host_job(port));
+    let monitor = Monitor::at(&folder.path().join("monitor"));
+    let target = target_job(folder.path(), port, &monitor);
+    let outcome = pair::run_with(&lab, kernel, &target, &host_job(port), &|words| match words {
+        "unplug TWO" => monitor.command("device_del TWO"),
+        "plug TWO" => monitor.command(&format!("device_add {}", nvme("TWO"))),
+        _ => Err(format!("nobody knows {words}")),
+    });
     report::judge(&outcome, &CHECKS);
 }
 
@@ -114,8 +138,10 @@ fn host_job(port: u16) -> Job<'static> {
     Job { script: "local-host", variables, limit: LIMIT, forwards, extras }
 }
 
-fn target_job(folder: &Path, port: u16) -> Job<'static> {
+fn target_job(folder: &Path, port: u16, monitor: &Monitor) -> Job<'static> {
     let mut machine = vec!["-device".into(), "intel-iommu,intremap=on,caching-mode=on".into()];
+    machine.extend(["-device".into(), "pcie-root-port,id=bay,chassis=1".into()]);
+    machine.extend(monitor.options());
     for (name, bytes) in DRIVES {
         let path = folder.join(name);
         let file = std::fs::File::create(&path).expect("an image");
@@ -141,12 +167,34 @@ fn drive(name: &str, path: &Path) -> Vec<String> {
         ),
         _ => format!("file={}", path.display()),
     };
-    vec![
-        "-drive".into(),
-        format!("{file},if=none,id={name},format=raw,discard=unmap"),
-        "-device".into(),
-        format!("nvme,drive={name},serial={name},max_ioqpairs=8,msix_qsize=9,mdts=4"),
-    ]
+    let storage = match name {
+        // It stays when the drive goes.
+        "TWO" => [
+            "-blockdev".into(),
+            format!(
+                "driver=raw,node-name=TWO,discard=unmap,file.driver=file,file.filename={}",
+                path.display()
+            ),
+        ],
+        _ => ["-drive".into(), format!("{file},if=none,id={name},format=raw,discard=unmap")],
+    };
+    let mut options = storage.to_vec();
+    options.extend(["-device".into(), nvme(name)]);
+    if name == "ODD" {
+        let blocks = "logical_block_size=512,physical_block_size=512,ms=8";
+        options.extend(["-device".into(), format!("nvme-ns,drive=ODD,bus=ODD,{blocks}")]);
+    }
+    options
+}
+
+/// The emulator's words for the drive itself.
+fn nvme(name: &str) -> String {
+    let place = match name {
+        "TWO" => ",drive=TWO,id=TWO,bus=bay",
+        "ODD" => ",id=ODD",
+        _ => &format!(",drive={name}"),
+    };
+    format!("nvme{place},serial={name},max_ioqpairs=8,msix_qsize=9,mdts=4")
 }
 
 /// The shipped binary as `/bin/forebay` of a guest, with what it needs there.

@@ -17,8 +17,8 @@ struct Events {
 }
 
 impl Events {
-    /// Answers `tell NAME` and `await NAME`.
-    fn answer(&self, words: &str) -> Result<String, String> {
+    /// Answers `tell NAME` and `await NAME`, and nothing else.
+    fn answer(&self, words: &str) -> Option<Result<String, String>> {
         let mut told = self.told.lock().expect("no guest panics with it");
         match words.split_once(' ') {
             Some(("tell", name)) => {
@@ -29,18 +29,18 @@ impl Events {
                 let until = Instant::now() + LIMIT;
                 while !told.0.contains(name) {
                     if told.1 {
-                        return Err("the other guest is over".into());
+                        return Some(Err("the other guest is over".into()));
                     }
                     let left = until.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return Err(format!("nobody told of {name}"));
+                        return Some(Err(format!("nobody told of {name}")));
                     }
                     told = self.news.wait_timeout(told, left).expect("likewise").0;
                 }
             }
-            _ => return Err(format!("{words} is neither tell nor await")),
+            _ => return None,
         }
-        Ok(String::new())
+        Some(Ok(String::new()))
     }
 
     /// A guest is over: nobody waits for it any more.
@@ -52,9 +52,21 @@ impl Events {
 
 /// Runs both jobs to their end. The outcome has the checks of both.
 pub(crate) fn run(lab: &Lab, kernel: Kernel, target: &Job<'_>, host: &Job<'_>) -> Outcome {
+    run_with(lab, kernel, target, host, &|words| Err(format!("{words} is neither tell nor await")))
+}
+
+/// The same, where `other` answers what is neither `tell` nor `await`.
+pub(crate) fn run_with(
+    lab: &Lab,
+    kernel: Kernel,
+    target: &Job<'_>,
+    host: &Job<'_>,
+    other: &(dyn Fn(&str) -> Result<String, String> + Sync),
+) -> Outcome {
     let events = Events::default();
     let run = |job: &Job<'_>| {
-        let outcome = guest::run(lab, kernel, job, &mut |words| events.answer(words));
+        let answer = &mut |words: &str| events.answer(words).unwrap_or_else(|| other(words));
+        let outcome = guest::run(lab, kernel, job, answer);
         events.end();
         outcome.unwrap_or_else(|why| panic!("{why}"))
     };
