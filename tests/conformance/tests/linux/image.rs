@@ -187,7 +187,7 @@ fn crashes(_: &Lab, folder: &Path) -> Result<(), String> {
     let servers = Servers::start()?;
     let append = format!(
         "{QUICK} ip=10.0.2.20::10.0.2.2:255.255.255.0:box:eth0:off forebay.syslog=10.0.2.2:{} \
-         forebay.ntp=10.0.2.2:{} i6300esb.heartbeat=10 unknown_nmi_panic panic=0",
+         forebay.ntp=10.0.2.2:{} i6300esb.heartbeat=15 unknown_nmi_panic panic=0",
         servers.log_port, servers.time_port
     );
     builder
