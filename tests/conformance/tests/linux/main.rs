@@ -12,6 +12,7 @@ mod local_drives;
 mod operator;
 mod pair;
 mod rdma;
+mod rdma_initiator;
 mod recovery;
 mod restarts;
 mod verify;
