@@ -2,6 +2,7 @@
 //! namespaces are used, and shut down when nobody uses it.
 
 mod erasure;
+mod health;
 mod seen;
 
 pub(crate) use erasure::{Erase, Progress};
@@ -13,7 +14,8 @@ use bdev_nvme::{
     Answer, Controller, Failure, Hardware, Health, NvmeBdev, Options, Request, RequestError, Ticket,
 };
 use erasure::Erasure;
-use nvme_spec::log::{SmartLog, critical_warning};
+use health::in_words;
+use nvme_spec::log::SmartLog;
 use reactor::thread;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -355,7 +357,7 @@ impl Drive {
             driver: self.access.driver().to_owned(),
             numa_node: self.numa_node,
             firmware: self.controller.identity().map(|i| i.firmware).unwrap_or_default(),
-            health: log.log.as_ref().map(health_in_words),
+            health: log.log.as_ref().map(in_words),
             resets: counts.resets,
             timeouts: counts.timeouts,
             errors: counts.errors,
@@ -368,22 +370,6 @@ impl Drop for Drive {
         self.controller.shut_down(thread::clock_ns());
         self.wait(|health| matches!(health, Health::Dead(_)));
     }
-}
-
-/// A health log in a few words (Base Specification, "SMART / Health Information").
-fn health_in_words(log: &SmartLog) -> String {
-    let warnings = [
-        (critical_warning::SPARE, "spare is low"),
-        (critical_warning::TEMPERATURE, "too hot or too cold"),
-        (critical_warning::DEGRADED, "degraded"),
-        (critical_warning::READ_ONLY, "read only"),
-        (critical_warning::BACKUP_FAILED, "backup of its memory failed"),
-    ];
-    let said = warnings.iter().filter(|(bit, _)| log.critical_warning & bit != 0);
-    let said: Vec<&str> = said.map(|(_, what)| *what).collect();
-    let state = if said.is_empty() { "good".to_owned() } else { said.join(", ") };
-    let celsius = i32::from(log.temperature.get()) - 273;
-    format!("{state}, {}% used, {celsius} C", log.percentage_used)
 }
 
 #[cfg(test)]
@@ -479,14 +465,5 @@ mod tests {
         fs::remove_file(root.join("dev/nvme0n1")).unwrap();
         refused("nvme0n1 cannot be read", false);
         refused("behind no IOMMU", true);
-    }
-
-    #[test]
-    fn health_is_said_in_words() {
-        let mut log = SmartLog { percentage_used: 3, ..SmartLog::default() };
-        log.temperature = 311.into();
-        assert_eq!(health_in_words(&log), "good, 3% used, 38 C");
-        log.critical_warning = critical_warning::SPARE | critical_warning::READ_ONLY;
-        assert_eq!(health_in_words(&log), "spare is low, read only, 3% used, 38 C");
     }
 }

@@ -3,12 +3,12 @@
 use crate::events::EventLog;
 use crate::model::{
     Alert, Appliance, Applied, ConnectInfo, Controller, Declaration, Device, DeviceAdd,
-    DeviceAttach, Drive, DriveAddress, DriveFormat, DriveSanitize, ExportSet, GroupSnapshotCreate,
-    Host, HostAdd, HostNqn, ImportablePool, Job, Limits, Listener, ListenerCreate, Name, Namespace,
-    NamespaceAdd, Nqn, Pool, PoolCreate, PoolDevice, PoolImport, PromoteOutcome, Ready, Rename,
-    Resize, RollBack, Slots, Snapshot, SnapshotCreate, SnapshotRef, Statistics, Subsystem,
-    SubsystemCreate, Transport, UpdateInstall, UpdatePiece, Volume, VolumeClone, VolumeCreate,
-    VolumeRef,
+    DeviceAttach, Drive, DriveAddress, DriveFormat, DriveHealth, DriveSanitize, ExportSet,
+    GroupSnapshotCreate, Host, HostAdd, HostNqn, ImportablePool, Job, Limits, Listener,
+    ListenerCreate, Name, Namespace, NamespaceAdd, Nqn, Pool, PoolCreate, PoolDevice, PoolImport,
+    PromoteOutcome, Ready, Rename, Resize, RollBack, Slots, Snapshot, SnapshotCreate, SnapshotRef,
+    Statistics, Subsystem, SubsystemCreate, Transport, UpdateInstall, UpdatePiece, Volume,
+    VolumeClone, VolumeCreate, VolumeRef,
 };
 use crate::{Refusal, model::Address};
 
@@ -72,6 +72,8 @@ pub trait Control: Send + Sync + 'static {
     /// Looks at a device's size again.
     fn rescan_device(&self, device: &Name) -> Result<Device, Refusal>;
 
+    /// What the NVMe drive below a device says of its health. `Refused` for other devices.
+    fn device_health(&self, device: &Name) -> Result<DriveHealth, Refusal>;
     /// NVMe drives of the machine, attached or not, by address.
     fn drives(&self) -> Result<Vec<Drive>, Refusal>;
     /// Formats a namespace of a drive. `InUse` while a device of it is attached or the machine uses

@@ -1,6 +1,7 @@
 //! The NVMe drives of a machine, for a person.
 
-use super::{Drives, health_in_words};
+use super::Drives;
+use super::health::in_words;
 use nvme_spec::log::SmartLog;
 use vfio::{Host, PciAddress};
 use webui_api::model::Drive;
@@ -22,7 +23,7 @@ pub fn drives_of(host: &Host) -> Result<Vec<Drive>, String> {
             firmware: drive.firmware.clone(),
             driver: drive.driver.clone(),
             numa_node: drive.numa_node,
-            health: log.as_ref().map(health_in_words),
+            health: log.as_ref().map(in_words),
             contents: host.contents(drive).iter().map(ToString::to_string).collect(),
             devices: Vec::new(),
         }

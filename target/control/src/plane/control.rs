@@ -101,6 +101,10 @@ impl Control for ControlPlane {
         self.rescan(device)
     }
 
+    fn device_health(&self, device: &Name) -> Answer<DriveHealth> {
+        self.health_of(device)
+    }
+
     fn drives(&self) -> Answer<Vec<Drive>> {
         self.seen_drives()
     }

@@ -5,8 +5,8 @@ use crate::drives::Erase;
 use nvme_spec::maintenance::{Sanitize, SecureErase};
 use vfio::PciAddress;
 use webui_api::model::{
-    Drive, DriveAddress, DriveFormat, DriveSanitize, Job, JobKind, Name, Object, ObjectKind,
-    SanitizeAction, Severity,
+    Drive, DriveAddress, DriveFormat, DriveHealth, DriveSanitize, Job, JobKind, Name, Object,
+    ObjectKind, SanitizeAction, Severity,
 };
 use webui_api::{Refusal, model};
 
@@ -22,6 +22,25 @@ impl ControlPlane {
                 }
             }
             Ok(drives)
+        })
+    }
+
+    pub(super) fn health_of(&self, device: &Name) -> Result<DriveHealth, Refusal> {
+        let asked = self.with(|node| {
+            node.bdevs.get(device.as_str()).map_err(|_| {
+                Refusal::not_found(format!("There is no device {device}, or it is missing."))
+            })?;
+            let place = node.bdevs.places().find(|(name, _)| *name == device.as_str());
+            Ok(node.bdevs.drive(device.as_str()).cloned().zip(place.map(|(_, place)| place)))
+        })?;
+        let Some((drive, place)) = asked else {
+            return Err(Refusal::refused(format!(
+                "Device {device} is no NVMe drive of the appliance's own: ask the kernel that has it."
+            )));
+        };
+        // A drive may take its time, and nobody else is to wait for it.
+        drive.tell_health(place.nsid).map_err(|why| {
+            Refusal::device(format!("The drive of device {device} does not tell: {why}."))
         })
     }
 

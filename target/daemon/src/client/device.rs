@@ -44,6 +44,11 @@ enum DeviceAction {
         /// Its name.
         name: Name,
     },
+    /// Show what the NVMe drive below a device says of its health.
+    Health {
+        /// The device's name.
+        name: Name,
+    },
     /// Show the NVMe drives of this machine, who has them and what is on them; with --api, those of
     /// that appliance's.
     Drives,
@@ -91,6 +96,7 @@ pub fn run(args: DeviceArgs) -> Result<(), Failure> {
     match args.action {
         DeviceAction::Here(_) => unreachable!("done above"),
         DeviceAction::Drives => drive::list(c),
+        DeviceAction::Health { name } => drive::health(c, &name),
         DeviceAction::Format(args) => drive::format(c, &args),
         DeviceAction::Sanitize(args) => drive::sanitize(c, &args),
         DeviceAction::Attach(args) => attach(c, args),

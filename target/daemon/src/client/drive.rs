@@ -2,12 +2,14 @@
 
 use super::confirm::Confirm;
 use super::connection::{Columns, Connection};
-use super::wait;
+use super::fields::Fields;
+use super::{show, wait};
 use crate::failure::Failure;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use webui_api::model::{
-    Drive, DriveAddress, DriveFormat, DriveSanitize, Job, Name, SanitizeAction, SecureErase,
+    Drive, DriveAddress, DriveFormat, DriveHealth, DriveSanitize, Job, Name, SanitizeAction,
+    SecureErase,
 };
 
 /// How to format a namespace.
@@ -79,6 +81,46 @@ pub fn here(json: bool) -> Result<(), Failure> {
 /// The drives of an appliance's machine.
 pub fn list(c: &Connection) -> Result<(), Failure> {
     c.list(&[&"drives"], &COLUMNS)
+}
+
+/// Shows what a device's drive says of its health.
+pub fn health(c: &Connection, name: &Name) -> Result<(), Failure> {
+    c.show(&[&"devices", name, &"health"], |health: &DriveHealth| print_health(health))
+}
+
+fn print_health(h: &DriveHealth) {
+    let mut fields = Fields::default();
+    fields.add("health", &h.summary);
+    fields.add("life used", format!("{}%", h.used_percent));
+    let (spare, least) = (h.spare_percent, h.spare_threshold_percent);
+    fields.add("spare", format!("{spare}% (it warns below {least}%)"));
+    fields.add("temperature", format!("{} C", h.celsius));
+    fields.add("read", show::bytes(h.read_bytes));
+    fields.add("written", show::bytes(h.written_bytes));
+    fields.add("power on", format!("{} hours, {} times", h.power_on_hours, h.power_cycles));
+    fields.add("power cuts", h.unsafe_shutdowns);
+    fields.add("media errors", h.media_errors);
+    for slot in &h.firmware {
+        let active = if slot.active { ", active" } else { "" };
+        fields.add("firmware", format!("slot {}: {}{active}", slot.slot, slot.revision));
+    }
+    for format in &h.formats {
+        let in_use = if format.in_use { ", in use" } else { "" };
+        let (block, metadata) = (format.block_bytes, format.metadata_bytes);
+        let rank = format.rank;
+        fields.add(
+            "format",
+            format!("blocks of {block} bytes, {metadata} of metadata, rank {rank}{in_use}"),
+        );
+    }
+    for error in &h.errors {
+        let place = match error.namespace {
+            Some(nsid) => format!(", namespace {nsid}, block {}", error.block),
+            None => String::new(),
+        };
+        fields.add("error", format!("{}: {}{place}", error.number, error.status));
+    }
+    fields.print();
 }
 
 /// Formats a namespace.

@@ -25,7 +25,7 @@ const FOR_OTHERS: [&str; 8] = [
 fn commands(declaration: &str) -> Vec<Vec<&str>> {
     let shared = "nqn.2026-01.org.example:shared";
     let own = "nqn.2026-01.io.forebay:tank:a";
-    let lines: [&[&str]; 63] = [
+    let lines: [&[&str]; 64] = [
         &["status"],
         &["alerts"],
         &["top", "-n", "1"],
@@ -38,6 +38,7 @@ fn commands(declaration: &str) -> Vec<Vec<&str>> {
         &["device", "rescan", "d9"],
         &["device", "detach", "d9", "--yes"],
         &["device", "drives"],
+        &["device", "health", "d0"],
         &["device", "format", "0000:03:00.0", "--block", "4096", "--force", "--yes"],
         &["device", "sanitize", "0000:03:00.0", "--action", "block-erase", "--force", "--yes"],
         &["jobs"],

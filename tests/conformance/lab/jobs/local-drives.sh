@@ -57,6 +57,9 @@ judge health-read until_true 60 health
 check show forebay device show raw
 saw show-serial show 'serial +RAW'
 saw show-driver show 'driver +vfio-pci'
+check health forebay device health raw
+saw health-temperature health 'temperature +[2-9][0-9] C'
+saw health-format health 'format +blocks of 512 bytes, 0 of metadata, rank [0-3], in use'
 note "$(tr -s ' ' </out/show | tr '\n' ';')"
 call tell served
 

@@ -26,7 +26,7 @@ const DRIVES: [(&str, u64); 5] = [
 ];
 const BAD_SECTOR: u64 = (24 << 20) / 512;
 
-const CHECKS: [&str; 72] = [
+const CHECKS: [&str; 75] = [
     "kernel-has-them",
     "drives",
     "drives-model",
@@ -50,6 +50,9 @@ const CHECKS: [&str; 72] = [
     "show",
     "show-serial",
     "show-driver",
+    "health",
+    "health-temperature",
+    "health-format",
     "format-attached",
     "format-used",
     "sanitize-unknown",

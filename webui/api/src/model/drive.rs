@@ -29,6 +29,83 @@ pub struct Drive {
     pub devices: Vec<Name>,
 }
 
+/// What the drive below a device says of its health, asked just now (NVM Express Base Specification,
+/// "SMART / Health Information", "Firmware Slot Information", "Error Information").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DriveHealth {
+    /// In a few words: what it warns of, wear, temperature.
+    pub summary: String,
+    /// Spare blocks left, percent.
+    pub spare_percent: u8,
+    /// It warns when less are left, percent.
+    pub spare_threshold_percent: u8,
+    /// Life used, percent; may pass 100.
+    pub used_percent: u8,
+    /// Temperature in degrees Celsius.
+    pub celsius: i32,
+    /// Bytes read in its life.
+    pub read_bytes: u64,
+    /// Bytes written in its life.
+    pub written_bytes: u64,
+    /// Hours it was switched on.
+    pub power_on_hours: u64,
+    /// How often it was switched on.
+    pub power_cycles: u64,
+    /// How often power went without a shutdown before.
+    pub unsafe_shutdowns: u64,
+    /// Data that could not be read back.
+    pub media_errors: u64,
+    /// Firmware by slot; what is empty is left out.
+    pub firmware: Vec<FirmwareSlot>,
+    /// The formats that its namespace can have.
+    pub formats: Vec<BlockFormat>,
+    /// The newest entries of its error log, newest first.
+    pub errors: Vec<DriveError>,
+}
+
+/// A slot with firmware.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FirmwareSlot {
+    /// Its number, from 1.
+    pub slot: u8,
+    /// The revision in it.
+    pub revision: String,
+    /// The drive runs from it.
+    pub active: bool,
+}
+
+/// A format that a namespace can have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BlockFormat {
+    /// Bytes in a block.
+    pub block_bytes: u32,
+    /// Bytes of metadata with each block.
+    pub metadata_bytes: u16,
+    /// The drive's rank of its speed: 0 is best, 3 is worst.
+    pub rank: u8,
+    /// The namespace has it now.
+    pub in_use: bool,
+}
+
+/// An entry of a drive's error log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DriveError {
+    /// Its number in the drive's life.
+    pub number: u64,
+    /// The queue of the command, where there was one.
+    pub queue: Option<u16>,
+    /// How the command ended, in words.
+    pub status: String,
+    /// The namespace, where there was one.
+    pub namespace: Option<u32>,
+    /// The first block in error.
+    pub block: u64,
+}
+
 /// How Format NVM erases (NVM Express Base Specification, "Format NVM command").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

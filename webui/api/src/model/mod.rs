@@ -25,7 +25,10 @@ pub use declaration::{
     Applied, Change, ChangeAction, Declaration, DeclaredPool, DeclaredSubsystem, DeclaredVolume,
 };
 pub use device::{Device, DeviceAttach, DeviceKind, NvmeDrive, PoolMember};
-pub use drive::{Drive, DriveFormat, DriveSanitize, SanitizeAction, SecureErase};
+pub use drive::{
+    BlockFormat, Drive, DriveError, DriveFormat, DriveHealth, DriveSanitize, FirmwareSlot,
+    SanitizeAction, SecureErase,
+};
 pub use event::{Alert, Event, EventKind, Severity};
 pub use host::{Controller, ControllerQueue, Host};
 pub use job::{Job, JobKind, JobStatus};

@@ -26,6 +26,15 @@ pub(super) fn rows(table: &mut Table) {
         post("/api/v1/devices/{device}/rescan", "rescan_device", ADMIN, "Look at its size again."),
         |c: Call<'_, DevicePath>| c.control().rescan_device(&c.path.device).map(Shown),
     );
+    table.plain(
+        get(
+            "/api/v1/devices/{device}/health",
+            "get_device_health",
+            VIEWER,
+            "What its NVMe drive says of its health.",
+        ),
+        |c: Call<'_, DevicePath>| c.control().device_health(&c.path.device).map(Shown),
+    );
     drives(table);
     pools(table);
     members(table);

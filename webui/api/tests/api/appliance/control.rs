@@ -154,6 +154,9 @@ impl Control for Appliance {
         self.lock().device(device)
     }
 
+    fn device_health(&self, device: &Name) -> Result<DriveHealth, Refusal> {
+        self.lock().device(device).map(|_| super::drives::health())
+    }
     fn drives(&self) -> Result<Vec<Drive>, Refusal> {
         Ok(self.lock().drives())
     }

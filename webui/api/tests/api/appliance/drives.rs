@@ -6,6 +6,34 @@ use webui_api::model::*;
 
 const ADDRESS: &str = "0000:03:00.0";
 
+pub fn health() -> DriveHealth {
+    let slot = |slot, active| FirmwareSlot { slot, revision: format!("1.{slot}"), active };
+    let format =
+        |block_bytes, in_use| BlockFormat { block_bytes, metadata_bytes: 0, rank: 1, in_use };
+    DriveHealth {
+        summary: "good, 3% used, 38 C".into(),
+        spare_percent: 100,
+        spare_threshold_percent: 10,
+        used_percent: 3,
+        celsius: 38,
+        read_bytes: 1 << 40,
+        written_bytes: 1 << 41,
+        power_on_hours: 5000,
+        power_cycles: 12,
+        unsafe_shutdowns: 2,
+        media_errors: 1,
+        firmware: vec![slot(1, false), slot(2, true)],
+        formats: vec![format(512, true), format(4096, false)],
+        errors: vec![DriveError {
+            number: 7,
+            queue: Some(3),
+            status: "Unrecovered Read Error".into(),
+            namespace: Some(1),
+            block: 4711,
+        }],
+    }
+}
+
 impl State {
     pub fn drives(&self) -> Vec<Drive> {
         vec![Drive {
