@@ -123,11 +123,13 @@ fn send(rig: &mut Rig, ns: Addr, stripe: u64, step: &Step) -> Sent {
     Sent { op: step.op, lba, blocks, fill: step.fill, buf, data }
 }
 
-/// Turns until all of a batch has ended.
+/// Turns until all of a batch has ended. Of the commands that wait one is completed each turn: as the
+/// case says, and every other turn the oldest. A drive that leaves one waiting for longer than the
+/// time-out has it aborted, and rightly.
 fn drive(rig: &mut Rig, batch: &Batch, count: usize) -> Result<(), String> {
     let mut picks = batch.picks.iter().cycle();
     let mut fatal_in = batch.fatal_after;
-    for _ in 0..3000 {
+    for turn in 0..3000 {
         if rig.dones.len() == count {
             return Ok(());
         }
@@ -146,7 +148,8 @@ fn drive(rig: &mut Rig, batch: &Batch, count: usize) -> Result<(), String> {
         }
         let waiting = engine.held.iter().filter(|held| held.fate == Fate::Later).count();
         if waiting > 0 && !engine.faults.fatal {
-            let pick = picks.next().expect("a cycle") % waiting;
+            let chosen = picks.next().expect("a cycle") % waiting;
+            let pick = if turn % 2 == 0 { chosen } else { 0 };
             let mut later = engine.held.iter().enumerate().filter(|(_, h)| h.fate == Fate::Later);
             let at = later.nth(pick).expect("counted").0;
             if engine.has_room(engine.held[at].qid) {
