@@ -44,21 +44,7 @@ refuse invalid-opcode "Invalid Command Opcode" nvme admin-passthru "$controller"
 check state test "$(cat /sys/class/nvme/"${controller##*/}"/state)" = live
 
 # Zeroes.
-dd if=/dev/urandom of=/tmp/pattern bs=65536 count=16 2>/dev/null
-head -c 1048576 /dev/zero >/tmp/zero
-readback() { # readback NAME DISK COMMAND...: a pattern, the command, then zeroes
-    name=$1
-    at_disk=$2
-    shift 2
-    dd if=/tmp/pattern of="$at_disk" bs=65536 count=16 oflag=direct 2>/dev/null
-    dd if="$at_disk" of=/tmp/seen bs=65536 count=16 iflag=direct 2>/dev/null
-    cmp /tmp/pattern /tmp/seen || { fail "$name" "the pattern did not come back"; return; }
-    "$@" "$at_disk" >"/out/$name" 2>&1 || { fail "$name" "$(cat "/out/$name")"; return; }
-    dd if="$at_disk" of=/tmp/seen bs=65536 count=16 iflag=direct 2>/dev/null
-    if cmp /tmp/zero /tmp/seen >"/out/$name" 2>&1; then ok "$name"; else
-        fail "$name" "$(cat "/out/$name")"
-    fi
-}
+patterns
 readback blkdiscard-4096 "$disk" /sbin/blkdiscard -o 0 -l 1048576
 readback blkdiscard-512 "$small" /sbin/blkdiscard -o 0 -l 1048576
 readback write-zeroes-4096 "$disk" /sbin/blkdiscard -z -o 0 -l 1048576

@@ -106,6 +106,28 @@ saw() {
     fi
 }
 
+# A MiB of data in /tmp/pattern, and one of zeros in /tmp/zero.
+patterns() {
+    dd if=/dev/urandom of=/tmp/pattern bs=65536 count=16 2>/dev/null
+    head -c 1048576 /dev/zero >/tmp/zero
+}
+
+# readback NAME DISK COMMAND...: holds where the pattern can be written and read back, and zeros are
+# there after the command.
+readback() {
+    name=$1
+    at_disk=$2
+    shift 2
+    dd if=/tmp/pattern of="$at_disk" bs=65536 count=16 oflag=direct 2>/dev/null
+    dd if="$at_disk" of=/tmp/seen bs=65536 count=16 iflag=direct 2>/dev/null
+    cmp /tmp/pattern /tmp/seen || { fail "$name" "the pattern did not come back"; return; }
+    "$@" "$at_disk" >"/out/$name" 2>&1 || { fail "$name" "$(cat "/out/$name")"; return; }
+    dd if="$at_disk" of=/tmp/seen bs=65536 count=16 iflag=direct 2>/dev/null
+    if cmp /tmp/zero /tmp/seen >"/out/$name" 2>&1; then ok "$name"; else
+        fail "$name" "$(cat "/out/$name")"
+    fi
+}
+
 # pci SERIAL: the PCI address of the drive, while the kernel's driver has it.
 pci() {
     for one in /sys/class/nvme/nvme*; do

@@ -1,6 +1,7 @@
 # A stock host of rdma-target.sh over soft-RoCE.
 modprobe rdma_rxe
 modprobe nvme-rdma
+modprobe ext4
 ip addr add 192.168.77.2/24 dev eth1
 ip link set eth1 up
 at="-a 192.168.77.1 -s 4420"
@@ -34,7 +35,7 @@ round() {
 }
 
 live() { grep -q live /sys/class/nvme/nvme*/state && ! grep -qv live /sys/class/nvme/nvme*/state; }
-connect() { nvme connect -t rdma $at -n "$MAIN" --queue-size=128 --keep-alive-tmo=4 --reconnect-delay=1 --ctrl-loss-tmo=120; }
+connect() { nvme connect -t rdma $at -n "${1:-$MAIN}" --queue-size=128 --keep-alive-tmo=4 --reconnect-delay=1 --ctrl-loss-tmo=120; }
 
 judge connect-1024 connect
 judge round-1024 until_true 30 live
@@ -45,6 +46,69 @@ call await mtu-set
 ip link set eth1 mtu 4300
 judge connect-4096 connect
 round mtu-4096
+
+# What hosts do over any transport.
+patterns
+disk=$(device_of "$MAIN" 1)
+small=$(device_of "$MAIN" 2)
+controller=$(controller_of "$MAIN")
+judge connect-more connect "$MORE"
+file=$(device_of "$MORE" 1)
+bad=$(device_of "$MORE" 2)
+check smart-log nvme smart-log "$controller"
+check error-log nvme error-log "$controller" -e 4
+check get-property nvme get-property "$controller" --offset=0x1c
+check get-features nvme get-feature "$controller" -f 7 -H
+refuse invalid-opcode "Invalid Command Opcode" nvme admin-passthru "$controller" --opcode=0x01
+readback blkdiscard-4096 "$disk" /sbin/blkdiscard -o 0 -l 1048576
+readback blkdiscard-512 "$small" /sbin/blkdiscard -o 0 -l 1048576
+readback write-zeroes-4096 "$disk" /sbin/blkdiscard -z -o 0 -l 1048576
+readback write-zeroes-512 "$small" /sbin/blkdiscard -z -o 0 -l 1048576
+check flush nvme flush "$disk" -n 1
+dd if=/tmp/pattern of="$small" bs=512 count=8 oflag=direct 2>/dev/null
+check compare-equal nvme compare "$small" -n 2 -s 0 -c 7 -z 4096 -d /tmp/pattern
+refuse compare-different "Compare Failure" nvme compare "$small" -n 2 -s 1 -c 7 -z 4096 -d /tmp/pattern
+refuse beyond-the-end "LBA Out of Range" nvme read "$small" -n 2 -s 9999999 -c 0 -z 512 -d /tmp/beyond
+refuse bad-read 'critical medium error' dd if="$bad" of=/dev/null bs=4096 skip=103 count=1 iflag=direct
+check good-read dd if="$bad" of=/dev/null bs=4096 skip=108 count=92 iflag=direct
+refuse unknown-refused "Connect Invalid Data Parameter, subsysnqn" nvme connect -t rdma $at -n "$MAIN-no"
+call tell add
+call await added
+check hot-add-seen test -b "$(device_of "$MAIN" 3)"
+hot=$(device_of "$MAIN" 3)
+check hot-add-usable dd if=/tmp/pattern of="$hot" bs=65536 count=1 oflag=direct
+call tell remove
+call await removed
+hot_is_gone() { [ ! -e "$hot" ]; }
+judge hot-remove-seen until_true 30 hot_is_gone
+
+# Killed and started again: under fio's verify, then under a file system.
+run killed "$file" --bs=16k --rw=randwrite --iodepth=16 --size=24m --verify_backlog=64 >/out/killed 2>&1 &
+fio=$!
+sleep 1
+call tell kill-1
+call await back-1
+if wait $fio; then ok killed-verifies; else
+    fail killed-verifies "$(grep -iE 'err|verify' /out/killed | head -4 | tr '\n' ' ')"
+fi
+judge live-again until_true 60 live
+check ext4-mkfs mkfs.ext4 -q -F "$file"
+mkdir -p /mnt/ext4
+check ext4-mount mount -t ext4 "$file" /mnt/ext4
+cp -r /usr/sbin /init /mnt/ext4/
+sync
+(cd /mnt/ext4 && find . -type f | sort | xargs sha256sum) >/tmp/sums
+dd if=/dev/urandom of=/mnt/ext4/busy bs=65536 count=200 conv=fsync 2>/tmp/busy &
+writing=$!
+call tell kill-2
+call await back-2
+if wait $writing; then ok ext4-written; else fail ext4-written "$(tail -n 2 /tmp/busy)"; fi
+judge live-once-more until_true 60 live
+echo 3 >/proc/sys/vm/drop_caches
+check ext4-tree sh -c "cd /mnt/ext4 && sha256sum -c /tmp/sums >/dev/null"
+check ext4-umount umount /mnt/ext4
+check ext4-fsck fsck.ext4 -f -n "$file"
+check disconnect-more nvme disconnect -n "$MORE"
 
 # Disconnected in mid-transfer, by the host's own choice.
 disk=$(device_of "$MAIN" 1)
@@ -61,6 +125,16 @@ check second-path nvme connect -t tcp $at -n "$MAIN" --keep-alive-tmo=4 --reconn
 nvme list-subsys >/out/paths 2>&1
 saw paths-rdma paths 'rdma .*live'
 saw paths-tcp paths 'tcp .*live'
+# Both say the same of what is there, but for their own numbers, what fits in a capsule and keys.
+says() {
+    for what in id-ctrl list-ns ana-log fw-log; do nvme $what "$1" -o json; done |
+        grep -v -e '"cntlid"' -e '"ioccsz"' -e '"sgls"' | sed "s/${1##*/}//"
+}
+for one in /sys/class/nvme/nvme*; do says "/dev/${one##*/}" >"/out/says-$(cat "$one/transport")" 2>&1; done
+grep -q '"sn"' /out/says-rdma && cmp /out/says-rdma /out/says-tcp >/out/said 2>&1
+if [ $? = 0 ]; then ok both-say-the-same; else
+    fail both-say-the-same "$(diff /out/says-rdma /out/says-tcp | head -n 6)"
+fi
 for one in /sys/class/nvme-subsystem/*; do echo round-robin >"$one/iopolicy"; done
 disk=$(device_of "$MAIN" 1)
 judge two-paths run two "$disk" --bs=4k-128k --bsrange=4k-128k --blockalign=4k --rw=randwrite --iodepth=32 --size=16m

@@ -25,6 +25,28 @@ name = "small"
 kind = "ram"
 size = "16MiB"
 block = 512
+[[bdev]]
+name = "file"
+kind = "file"
+path = "/data/file.img"
+size = "64MiB"
+[[bdev]]
+name = "below"
+kind = "ram"
+size = "16MiB"
+[[bdev]]
+name = "bad"
+kind = "error"
+base = "below"
+[[bdev.rule]]
+ops = ["read"]
+lba = 100
+blocks = 8
+status = [2, 0x81]
+[[bdev]]
+name = "spare"
+kind = "ram"
+size = "16MiB"
 [[subsystem]]
 nqn = "$MAIN"
 allow_any_host = true
@@ -33,6 +55,15 @@ bdev = "disk"
 nsid = 1
 [[subsystem.namespace]]
 bdev = "small"
+nsid = 2
+[[subsystem]]
+nqn = "$MORE"
+allow_any_host = true
+[[subsystem.namespace]]
+bdev = "file"
+nsid = 1
+[[subsystem.namespace]]
+bdev = "bad"
 nsid = 2
 END
 serve() {
@@ -74,6 +105,21 @@ call tell served
 call await mtu
 ip link set eth1 mtu 4300
 call tell mtu-set
+
+call await add
+check namespace-add forebay namespace add "$MAIN" --device spare --nsid 3
+call tell added
+call await remove
+check namespace-remove forebay namespace remove "$MAIN" 3 --yes
+call tell removed
+for round in 1 2; do
+    call await "kill-$round"
+    kill -9 "$SERVE"
+    judge "killed-$round" until_true 60 ended
+    sleep 1
+    judge "serves-$round" serve
+    call tell "back-$round"
+done
 
 call await cycles
 judge all-back until_true 30 same

@@ -10,7 +10,7 @@ use conformance::report;
 use std::path::Path;
 
 /// The checks of both guests.
-const CHECKS: [&str; 50] = [
+const CHECKS: [&str; 87] = [
     "serve-without",
     "off-says-why",
     "off-listener",
@@ -49,6 +49,43 @@ const CHECKS: [&str; 50] = [
     "mtu-4096-4k-qd128",
     "mtu-4096-split-qd32",
     "mtu-4096-1m-qd16",
+    "connect-more",
+    "disconnect-more",
+    "smart-log",
+    "error-log",
+    "get-property",
+    "get-features",
+    "invalid-opcode",
+    "blkdiscard-4096",
+    "blkdiscard-512",
+    "write-zeroes-4096",
+    "write-zeroes-512",
+    "flush",
+    "compare-equal",
+    "compare-different",
+    "beyond-the-end",
+    "bad-read",
+    "good-read",
+    "unknown-refused",
+    "namespace-add",
+    "hot-add-seen",
+    "hot-add-usable",
+    "namespace-remove",
+    "hot-remove-seen",
+    "killed-1",
+    "serves-1",
+    "killed-verifies",
+    "live-again",
+    "ext4-mkfs",
+    "ext4-mount",
+    "killed-2",
+    "serves-2",
+    "ext4-written",
+    "live-once-more",
+    "ext4-tree",
+    "ext4-umount",
+    "ext4-fsck",
+    "both-say-the-same",
     "disconnect-under-load",
     "reconnect",
     "after-disconnect",
@@ -62,6 +99,9 @@ const CHECKS: [&str; 50] = [
     "every-cycle",
     "host-is-calm",
 ];
+
+/// What is written through restarts, and what fails.
+const MORE: &str = "nqn.2026-01.org.example:more";
 
 /// Connections made and ended one after another.
 const CYCLES: u32 = 200;
@@ -98,6 +138,7 @@ fn host_job(folder: &Path) -> Job<'static> {
     let variables = vec![
         ("HOSTNQN", HOST.to_owned()),
         ("MAIN", MAIN.to_owned()),
+        ("MORE", MORE.to_owned()),
         ("CYCLES", CYCLES.to_string()),
     ];
     let machine = link(folder, "server=off,reconnect-ms=200", "52:54:00:77:00:02");
@@ -108,6 +149,6 @@ fn host_job(folder: &Path) -> Job<'static> {
 fn target_job(folder: &Path) -> Job<'static> {
     let machine = link(folder, "server=on", "52:54:00:77:00:01");
     let extras = Extras { files: program(folder), machine, ..Extras::default() };
-    let variables = vec![("MAIN", MAIN.to_owned())];
+    let variables = vec![("MAIN", MAIN.to_owned()), ("MORE", MORE.to_owned())];
     Job { script: "rdma-target", variables, limit: LIMIT, forwards: Vec::new(), extras }
 }
