@@ -72,7 +72,7 @@ pub trait Control: Send + Sync + 'static {
     /// Looks at a device's size again.
     fn rescan_device(&self, device: &Name) -> Result<Device, Refusal>;
 
-    /// What the NVMe drive below a device says of its health. `Refused` for other devices.
+    /// What the NVMe drive below a device says of its health. `NotFound` for other devices.
     fn device_health(&self, device: &Name) -> Result<DriveHealth, Refusal>;
     /// NVMe drives of the machine, attached or not, by address.
     fn drives(&self) -> Result<Vec<Drive>, Refusal>;

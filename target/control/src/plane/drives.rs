@@ -34,7 +34,7 @@ impl ControlPlane {
             Ok(node.bdevs.drive(device.as_str()).cloned().zip(place.map(|(_, place)| place)))
         })?;
         let Some((drive, place)) = asked else {
-            return Err(Refusal::refused(format!(
+            return Err(Refusal::not_found(format!(
                 "Device {device} is no NVMe drive of the appliance's own: ask the kernel that has it."
             )));
         };

@@ -7,8 +7,9 @@ use crate::host::Host;
 use bdev::Bdev;
 use control::Node;
 use webui_api::model::{
-    DeviceAdd, GroupSnapshotCreate, JobStatus, Limits, MemberState, PoolImport, Rename, Resize,
-    RollBack, SnapshotCreate, SubsystemCreate, VolumeClone, VolumeCreate,
+    DeviceAdd, DriveFormat, DriveSanitize, GroupSnapshotCreate, JobStatus, Limits, MemberState,
+    PoolImport, Rename, Resize, RollBack, SanitizeAction, SecureErase, SnapshotCreate,
+    SubsystemCreate, VolumeClone, VolumeCreate,
 };
 use webui_api::{Control, Made, RefusalKind};
 
@@ -325,4 +326,22 @@ fn two_appliances_do_not_share_a_data_directory_by_accident() {
     let pool = plane.pool(&name("tank")).unwrap();
     assert_eq!(pool.status, webui_api::model::Status::Failed, "{pool:?}");
     plane.stop().unwrap();
+}
+
+#[test]
+fn what_is_no_nvme_drive_is_not_taken_for_one() {
+    let node = Appliance::new();
+    node.make_pool("tank", &["a.img"], 128 * MIB);
+    let device = node.devices().unwrap()[0].name.clone();
+    let why = refused(node.device_health(&device), RefusalKind::NotFound);
+    assert!(why.contains("is no NVMe drive"), "{why}");
+    refused(node.device_health(&name("nobody")), RefusalKind::NotFound);
+    let nowhere = "ffff:ff:1f.7".parse().unwrap();
+    let format =
+        DriveFormat { namespace: 1, block_bytes: None, erase: SecureErase::None, force: true };
+    let why = refused(node.format_drive(&nowhere, format), RefusalKind::NotFound);
+    assert!(why.contains("no PCI function ffff:ff:1f.7"), "{why}");
+    let sanitize = DriveSanitize { action: SanitizeAction::BlockErase, force: true };
+    refused(node.sanitize_drive(&nowhere, sanitize), RefusalKind::NotFound);
+    assert_eq!(node.jobs().unwrap(), []);
 }

@@ -8,14 +8,20 @@ use crate::failure::Failure;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use webui_api::model::{
-    Drive, DriveAddress, DriveFormat, DriveHealth, DriveSanitize, Job, Name, SanitizeAction,
-    SecureErase,
+    Drive, DriveAddress, DriveFormat, DriveHealth, DriveSanitize, Job, Name, NameError,
+    SanitizeAction, SecureErase,
 };
+
+/// An address as people write it: with `pci:`, as for `device attach`, or without.
+fn address(text: &str) -> Result<DriveAddress, NameError> {
+    text.strip_prefix("pci:").unwrap_or(text).parse()
+}
 
 /// How to format a namespace.
 #[derive(Args)]
 pub struct FormatArgs {
     /// Its PCI address, as `forebay device drives` shows it.
+    #[arg(value_parser = address)]
     drive: DriveAddress,
     /// The namespace.
     #[arg(long, default_value_t = 1)]
@@ -34,6 +40,7 @@ pub struct FormatArgs {
 #[derive(Args)]
 pub struct SanitizeArgs {
     /// Its PCI address, as `forebay device drives` shows it.
+    #[arg(value_parser = address)]
     drive: DriveAddress,
     /// Erase the blocks at the media, forget the keys that they are encrypted with, or overwrite
     /// everything.
@@ -208,4 +215,17 @@ fn row(drive: &Drive) -> Vec<String> {
         text(&drive.health),
         contents,
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_with_and_without_their_prefix() {
+        for text in ["0000:03:00.0", "pci:0000:03:00.0"] {
+            assert_eq!(address(text).unwrap().as_str(), "0000:03:00.0");
+        }
+        assert!(address("pci:0000:03:00.0/2").is_err());
+    }
 }
