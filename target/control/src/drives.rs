@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use vfio::{Access, Consent, Host, PciAddress, UioFunction, VfioFunction};
-use webui_api::model::NvmeDrive;
+use webui_model::NvmeDrive;
 use zerocopy::FromBytes;
 
 /// What a drive gets to come up, longer than controllers say that they take, and to shut down.

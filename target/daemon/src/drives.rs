@@ -4,7 +4,7 @@
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
 use vfio::{Access, Consent, Host, PciAddress};
-use webui_api::model::Drive;
+use webui_model::Drive;
 
 /// Which driver has a drive of this machine.
 #[derive(Subcommand)]

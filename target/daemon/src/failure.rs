@@ -1,7 +1,7 @@
 //! Why a command did not do what it was asked, and what the shell is told.
 
 use std::process::ExitCode;
-use webui_api::{Refusal, RefusalKind};
+use webui_model::{Refusal, RefusalKind};
 
 /// Why a command failed.
 #[derive(Clone, Debug, PartialEq, Eq)]

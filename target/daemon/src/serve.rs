@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
+use webui_api::security::save_secret;
 use webui_api::{Machine, Server, ServerConfig, TlsFiles};
 
 /// Runs the target until SIGTERM or SIGINT.
@@ -102,7 +103,7 @@ fn start_api(
             token.name, token.role, token.secret
         ));
         let path = in_data_dir(TOKEN_FILE);
-        if let Err(error) = token.save(&path) {
+        if let Err(error) = save_secret(&token, &path) {
             // It is not made again: whoever reads the greeting still has it.
             lines.push_str(&format!("\nIt cannot be kept in {}: {error}.", path.display()));
         }

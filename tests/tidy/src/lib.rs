@@ -1,7 +1,7 @@
 //! Rules of the tree, checked: who may use whom, where cargo builds, how large a file may get.
 
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -53,6 +53,19 @@ impl EndsWithText for PathBuf {
     }
 }
 
+/// Every package that is built into a crate; what only its tests use is left out.
+pub fn linked(name: &str) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--package", name, "--edges=normal,build", "--prefix=none", "--format={p}"])
+        .args(["--locked", "--offline"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8(output.stdout).expect("names of packages are text");
+    tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
 /// What is wrong with the edge from one folder's crate to another's, if anything: arrows point one
 /// way, `target -> {nvmf, replication, object, webui} -> bdev`; tests and bench may use anything.
 pub fn forbidden(from: &str, to: &str) -> Option<&'static str> {
@@ -61,6 +74,7 @@ pub fn forbidden(from: &str, to: &str) -> Option<&'static str> {
         ("tests" | "bench", _) => None,
         (_, "tests" | "bench") => Some("the product does not use its tests"),
         _ if from == "bdev/spec" => Some("nvme-spec depends on no project crate"),
+        _ if from == "webui/model" => Some("webui-model depends on no project crate"),
         _ if from == "replication/core" => Some("replica depends on no project crate"),
         ("bdev", "bdev") | ("target", _) => None,
         ("bdev", _) => Some("bdev sees only bdev"),

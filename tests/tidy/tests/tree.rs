@@ -1,6 +1,6 @@
 //! The rules, each over the whole tree.
 
-use tidy::{crates, forbidden, root, tracked};
+use tidy::{crates, forbidden, linked, root, tracked};
 
 #[test]
 fn arrows_point_one_way() {
@@ -24,12 +24,33 @@ fn the_rule_refuses_what_it_should() {
         ("nvmf/tcp", "target/reactor"),
         ("bdev/spec", "bdev/core"),
         ("target/daemon", "tests/sim"),
+        ("webui/model", "webui/api"),
     ] {
         assert!(forbidden(from, to).is_some(), "{from} -> {to}");
     }
     for (from, to) in [("target/control", "bdev/mem"), ("nvmf/tcp", "nvmf/core")] {
         assert!(forbidden(from, to).is_none(), "{from} -> {to}");
     }
+}
+
+/// What is never built into a crate, by way of others neither.
+const NEVER: [(&str, &[&str]); 2] = [
+    // The nouns are for whoever speaks to the server, too.
+    ("webui-model", &["axum", "hyper", "tokio", "rustls", "ring"]),
+    // The appliance behind the API needs no server of it.
+    ("control", &["webui-api", "axum", "hyper", "tokio"]),
+];
+
+#[test]
+fn crates_are_built_without_what_they_must_not_have() {
+    for (name, never) in NEVER {
+        let linked = linked(name);
+        assert!(linked.contains(name), "{linked:?}");
+        for other in never {
+            assert!(!linked.contains(*other), "{other} is built into {name}");
+        }
+    }
+    assert!(linked("webui-api").contains("tokio"), "cargo tree shows what is there");
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use crate::clock::World;
 use crate::operation::{self, Table};
 use crate::security::{AuditLog, Identity, LoginLimiter, Sessions, Tokens};
-use crate::{Control, Refusal, RefusalKind};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
+use webui_model::{Control, Refusal, RefusalKind};
 
 /// The name of the cookie.
 const COOKIE: &str = "forebay";
@@ -18,6 +19,8 @@ pub(crate) struct App {
     pub(crate) sessions: Sessions,
     pub(crate) audit: AuditLog,
     pub(crate) limiter: Mutex<LoginLimiter>,
+    /// The number of the newest event.
+    pub(crate) latest: watch::Receiver<u64>,
     /// The OpenAPI document.
     pub(crate) document: Vec<u8>,
     /// Whether it is reached over TLS.

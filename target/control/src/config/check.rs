@@ -108,7 +108,7 @@ fn check_size(name: &str, bytes: u64, block: u32) -> Result<(), ConfigError> {
 
 fn check_bdev(bdev: &BdevConfig, known: &BTreeMap<&str, &BdevConfig>) -> Result<(), ConfigError> {
     let name = &bdev.name;
-    if let Err(why) = name.parse::<webui_api::model::Name>() {
+    if let Err(why) = name.parse::<webui_model::Name>() {
         return refuse(format!("A bdev: {why}"));
     }
     match &bdev.kind {

@@ -5,7 +5,7 @@ use bdev_nvme::{NamespaceIdentity, Request};
 use nvme_spec::identify::ascii;
 use nvme_spec::log::{ErrorEntry, FirmwareSlots, SmartLog, critical_warning};
 use nvme_spec::{Sqe, Status};
-use webui_api::model::{BlockFormat, DriveError, DriveHealth, FirmwareSlot};
+use webui_model::{BlockFormat, DriveError, DriveHealth, FirmwareSlot};
 use zerocopy::FromBytes;
 
 /// Entries of the error log that are asked for, where the drive keeps as many.

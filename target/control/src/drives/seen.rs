@@ -4,7 +4,7 @@ use super::Drives;
 use super::health::in_words;
 use nvme_spec::log::SmartLog;
 use vfio::{Host, PciAddress};
-use webui_api::model::Drive;
+use webui_model::Drive;
 use zerocopy::FromBytes;
 
 /// Every NVMe drive of the machine, as the kernel knows it: what it says of itself and what is on it

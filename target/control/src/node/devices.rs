@@ -5,8 +5,7 @@ use crate::bdevs::Terms;
 use crate::config::{BdevConfig, BdevKind, DrivePlace, Size};
 use crate::state::{DevicePlace, KnownDevice, KnownDrive};
 use std::path::{Path, PathBuf};
-use webui_api::Refusal;
-use webui_api::model::{DeviceAttach, DeviceRef};
+use webui_model::{DeviceAttach, DeviceRef, Refusal};
 
 impl DevicePlace {
     /// What is opened there. A file that is gone is not made again: what was in it would be taken
@@ -256,7 +255,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use webui_api::model::Name;
+    use webui_model::Name;
 
     #[test]
     fn devices_are_named_after_their_paths() {

@@ -33,7 +33,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use webui_api::Refusal;
+use webui_model::Refusal;
 
 /// How long hosts' connections may take to end on the way down.
 const CLOSE: Duration = Duration::from_secs(10);

@@ -7,8 +7,7 @@ use crate::state::KnownPool;
 use bdev_pool::{Found, PoolStatus, probe};
 use std::sync::Arc;
 use uuid::Uuid;
-use webui_api::Refusal;
-use webui_api::model::{DeviceRef, Name, PoolCreate};
+use webui_model::{DeviceRef, Name, PoolCreate, Refusal};
 
 /// What is on a free device.
 pub(crate) struct Seen {

@@ -3,7 +3,7 @@
 use super::Node;
 use crate::pool::{OpenPool, discard_journals};
 use bdev_nvme::Health;
-use webui_api::RefusalKind;
+use webui_model::RefusalKind;
 
 impl Node {
     /// Opens pools again that wait for nothing but that. Returns their names.

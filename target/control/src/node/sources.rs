@@ -6,8 +6,7 @@ use crate::state::{KnownNamespace, KnownSubsystem, Source};
 use bdev::Bdev;
 use std::sync::Arc;
 use uuid::Uuid;
-use webui_api::Refusal;
-use webui_api::model::ExportSet;
+use webui_model::{ExportSet, Refusal};
 
 impl Node {
     /// A bdev in words.

@@ -6,7 +6,7 @@ use bdev::Bdev;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
-use webui_api::Refusal;
+use webui_model::Refusal;
 
 impl Node {
     /// Exports a source no more. Nothing, if it is not exported.

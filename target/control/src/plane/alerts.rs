@@ -4,7 +4,7 @@ use super::Statuses;
 use super::words;
 use crate::node::Node;
 use std::collections::BTreeMap;
-use webui_api::model::{Alert, Object, ObjectKind, Severity};
+use webui_model::{Alert, Object, ObjectKind, Severity};
 
 /// Alerts whose cause is there, by their names.
 #[derive(Default)]

@@ -5,13 +5,12 @@ use super::view::View;
 use crate::config::BdevKind;
 use crate::state::DevicePlace;
 use bdev_pool::Found;
-use webui_api::model::{
-    Applied, Capacity, Change, ChangeAction, Declaration, DeclaredPool, DeclaredSubsystem,
-    DeclaredVolume, DeviceAdd, DeviceAttach, DeviceRef, Listener, ListenerCreate, NamespaceAdd,
-    NamespaceSource, Object, ObjectKind, Pool, PoolCreate, PoolImport, Resize, Subsystem,
-    SubsystemCreate, Volume, VolumeRef,
+use webui_model::{
+    Applied, Capacity, Change, ChangeAction, Control, Declaration, DeclaredPool, DeclaredSubsystem,
+    DeclaredVolume, DeviceAdd, DeviceAttach, DeviceRef, Listener, ListenerCreate, Made,
+    NamespaceAdd, NamespaceSource, Object, ObjectKind, Pool, PoolCreate, PoolImport, Refusal,
+    RefusalKind, Resize, Subsystem, SubsystemCreate, Volume, VolumeRef,
 };
-use webui_api::{Control, Made, Refusal, RefusalKind};
 
 /// A declaration on its way.
 struct Run<'a> {
@@ -352,7 +351,7 @@ impl ControlPlane {
                 listeners: listeners
                     .map(|known| ListenerCreate {
                         transport: super::listeners::transport(known.transport),
-                        address: webui_api::model::Address(known.address),
+                        address: webui_model::Address(known.address),
                         discovery_only: known.discovery_only,
                     })
                     .collect(),
@@ -385,7 +384,7 @@ fn declared_devices(view: &View<'_>) -> Vec<DeviceAttach> {
 }
 
 fn declared_pool(view: &View<'_>, pool: &Pool, volumes: &[Volume]) -> DeclaredPool {
-    let device = |device: &webui_api::model::PoolDevice| {
+    let device = |device: &webui_model::PoolDevice| {
         let name = device.device.as_ref()?;
         let kind = view.node.bdevs.config(name.as_str()).map(|config| &config.kind);
         match (kind, &device.path) {

@@ -3,8 +3,7 @@
 use super::view::View;
 use super::{ControlPlane, locked, now_ms};
 use crate::node::Node;
-use webui_api::model::*;
-use webui_api::{Control, EventLog, Made, Refusal};
+use webui_model::*;
 
 type Answer<T> = Result<T, Refusal>;
 

@@ -8,10 +8,10 @@ use crate::state::{DevicePlace, KnownDevice};
 use bdev_nvme::Health;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use webui_api::model::{
-    Device, DeviceAttach, DeviceKind, EventKind, Name, ObjectKind, PoolMember, Status,
+use webui_model::{
+    Device, DeviceAttach, DeviceKind, EventKind, Made, Name, ObjectKind, PoolMember, Refusal,
+    Status,
 };
-use webui_api::{Made, Refusal};
 
 fn kind_of(kind: &BdevKind) -> DeviceKind {
     match kind {

@@ -4,11 +4,10 @@ use super::{ControlPlane, locked, words};
 use crate::drives::Erase;
 use nvme_spec::maintenance::{Sanitize, SecureErase};
 use vfio::PciAddress;
-use webui_api::model::{
+use webui_model::{
     Drive, DriveAddress, DriveFormat, DriveHealth, DriveSanitize, Job, JobKind, Name, Object,
-    ObjectKind, SanitizeAction, Severity,
+    ObjectKind, Refusal, SanitizeAction, Severity,
 };
-use webui_api::{Refusal, model};
 
 impl ControlPlane {
     pub(super) fn seen_drives(&self) -> Result<Vec<Drive>, Refusal> {
@@ -50,9 +49,9 @@ impl ControlPlane {
         request: &DriveFormat,
     ) -> Result<Job, Refusal> {
         let erase = match request.erase {
-            model::SecureErase::None => SecureErase::None,
-            model::SecureErase::UserData => SecureErase::UserData,
-            model::SecureErase::Cryptographic => SecureErase::Cryptographic,
+            webui_model::SecureErase::None => SecureErase::None,
+            webui_model::SecureErase::UserData => SecureErase::UserData,
+            webui_model::SecureErase::Cryptographic => SecureErase::Cryptographic,
         };
         let (nsid, block_bytes) = (request.namespace, request.block_bytes);
         let what = Erase::Format { nsid, block_bytes, erase };
@@ -103,7 +102,7 @@ impl ControlPlane {
             _ => "formatted",
         };
         let message = format!("Drive {address} is being {doing}: job {}.", job.id);
-        self.publish(model::EventKind::Changed, Severity::Warning, object, message);
+        self.publish(webui_model::EventKind::Changed, Severity::Warning, object, message);
         Ok(job)
     }
 }

@@ -7,9 +7,8 @@ use crate::node::Node;
 use crate::state::Source;
 use nvmf::registry::{Fabric, Serves};
 use uuid::Uuid;
-use webui_api::Refusal;
-use webui_api::model::{
-    Address, ConnectAddress, ConnectInfo, EventKind, ExportSet, Nqn, ObjectKind, Snapshot,
+use webui_model::{
+    Address, ConnectAddress, ConnectInfo, EventKind, ExportSet, Nqn, ObjectKind, Refusal, Snapshot,
     SnapshotRef, Transport, Volume, VolumeRef,
 };
 

@@ -4,8 +4,7 @@ use super::now_ms;
 use crate::drives;
 use bdev_pool::{DeviceState, EXTENT_BYTES, PoolStatus, Progress};
 use std::collections::VecDeque;
-use webui_api::Refusal;
-use webui_api::model::{Job, JobKind, JobStatus, Object, ObjectKind};
+use webui_model::{Job, JobKind, JobStatus, Object, ObjectKind, Refusal};
 
 /// Jobs that have ended and are still shown.
 const ENDED: usize = 100;

@@ -6,10 +6,9 @@ use crate::config::ListenerTransport;
 use crate::node::DoorPlace;
 use crate::state::KnownListener;
 use nvmf::registry::Serves;
-use webui_api::model::{
-    Address, EventKind, Listener, ListenerCreate, ObjectKind, Status, Transport,
+use webui_model::{
+    Address, EventKind, Listener, ListenerCreate, Made, ObjectKind, Refusal, Status, Transport,
 };
-use webui_api::{Made, Refusal};
 
 /// Where a listener is, as the node knows it.
 fn place(transport: Transport, address: Address) -> DoorPlace {

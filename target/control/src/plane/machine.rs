@@ -4,9 +4,10 @@ use super::{ControlPlane, now_ms};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use init::{Installed, UpdateError};
-use webui_api::model::{EventKind, Object, ObjectKind, Severity, Slot, SlotState, Slots};
-use webui_api::model::{UpdateInstall, UpdatePiece};
-use webui_api::{EventLog, Refusal, RefusalKind};
+use webui_model::{
+    EventKind, EventLog, Object, ObjectKind, Refusal, RefusalKind, Severity, Slot, SlotState,
+    Slots, UpdateInstall, UpdatePiece,
+};
 
 fn refused(why: impl Into<String>) -> Refusal {
     Refusal::new(RefusalKind::Refused, why.into())

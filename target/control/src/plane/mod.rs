@@ -1,4 +1,4 @@
-//! The appliance behind the API: every method of [`webui_api::Control`], and a thread that looks
+//! The appliance behind the API: every method of [`webui_model::Control`], and a thread that looks
 //! at it every second for what goes on by itself.
 
 mod alerts;
@@ -28,8 +28,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use watch::Connected;
-use webui_api::model::{EventKind, Object, ObjectKind, Severity};
-use webui_api::{EventLog, Refusal};
+use webui_model::{EventKind, EventLog, Object, ObjectKind, Refusal, Severity};
 
 /// Events that are kept for whoever asks later.
 const EVENTS: usize = 4096;

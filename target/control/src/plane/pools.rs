@@ -7,11 +7,10 @@ use crate::state::KnownPool;
 use bdev_pool::{DeviceState, DeviceStatus, EXTENT_BYTES, Found, PoolStatus};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use webui_api::model::{
-    DeviceAdd, EventKind, ImportablePool, Job, MemberState, Name, ObjectKind, Pool, PoolCreate,
-    PoolDevice, PoolImport, Space, Status,
+use webui_model::{
+    DeviceAdd, EventKind, ImportablePool, Job, Made, MemberState, Name, ObjectKind, Pool,
+    PoolCreate, PoolDevice, PoolImport, Refusal, Space, Status,
 };
-use webui_api::{Made, Refusal};
 
 /// How long taking out an empty device may take.
 const REMOVE: Duration = Duration::from_secs(20);

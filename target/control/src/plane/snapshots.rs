@@ -5,11 +5,10 @@ use super::view::{View, name};
 use super::volumes::forget;
 use crate::state::Source;
 use bdev_pool::SnapshotStatus;
-use webui_api::model::{
-    EventKind, GroupSnapshotCreate, Name, ObjectKind, Snapshot, SnapshotCreate, SnapshotRef,
-    Status, VolumeRef,
+use webui_model::{
+    EventKind, GroupSnapshotCreate, Made, Name, ObjectKind, Refusal, Snapshot, SnapshotCreate,
+    SnapshotRef, Status, VolumeRef,
 };
-use webui_api::{Made, Refusal};
 
 impl View<'_> {
     pub(super) fn snapshots(

@@ -13,10 +13,9 @@ use nvmf::namespace::Namespace;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use webui_api::Refusal;
-use webui_api::model::{
+use webui_model::{
     DeviceStatistics, HostNqn, HostStatistics, IoStatistics, LatencyHistogram, PoolStatistics,
-    ReactorStatistics, Statistics, VolumeStatistics,
+    ReactorStatistics, Refusal, Statistics, VolumeStatistics,
 };
 
 /// What was done, in the words of the API.

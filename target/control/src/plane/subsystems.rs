@@ -11,12 +11,11 @@ use nvmf::registry::Fabric;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use webui_api::model::{
-    Controller, ControllerQueue, EventKind, Host, HostNqn, Namespace, NamespaceAdd,
-    NamespaceSource, Nqn, ObjectKind, SnapshotRef, Status, Subsystem, SubsystemCreate, Transport,
-    VolumeRef,
+use webui_model::{
+    Controller, ControllerQueue, EventKind, Host, HostNqn, Made, Namespace, NamespaceAdd,
+    NamespaceSource, Nqn, ObjectKind, Refusal, RefusalKind, SnapshotRef, Status, Subsystem,
+    SubsystemCreate, Transport, VolumeRef,
 };
-use webui_api::{Made, Refusal, RefusalKind};
 
 /// What is wanted, in the words of the API.
 fn source_shown(source: &Source) -> Result<NamespaceSource, Refusal> {

@@ -3,8 +3,7 @@
 use super::{Statuses, statuses};
 use crate::node::Node;
 use crate::state::{KnownNamespace, Source};
-use webui_api::model::{Export, HostNqn, Name, Nqn};
-use webui_api::{Refusal, RefusalKind};
+use webui_model::{Export, HostNqn, Name, Nqn, Refusal, RefusalKind};
 
 /// The appliance, and what its pools say of themselves.
 pub(super) struct View<'a> {

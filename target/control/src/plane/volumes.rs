@@ -6,11 +6,10 @@ use crate::node::Node;
 use crate::state::Source;
 use bdev_pool::{EXTENT_BYTES, NewVolume, VolumeStatus};
 use uuid::Uuid;
-use webui_api::model::{
-    EventKind, Limits, Name, Nqn, ObjectKind, PromoteOutcome, Rename, Resize, RollBack,
-    SnapshotRef, Status, Volume, VolumeClone, VolumeCreate, VolumeRef, VolumeSpace,
+use webui_model::{
+    EventKind, Limits, Made, Name, Nqn, ObjectKind, PromoteOutcome, Refusal, Rename, Resize,
+    RollBack, SnapshotRef, Status, Volume, VolumeClone, VolumeCreate, VolumeRef, VolumeSpace,
 };
-use webui_api::{Made, Refusal};
 
 fn to_limits(limits: Limits) -> bdev_pool::Limits {
     bdev_pool::Limits {
@@ -111,7 +110,7 @@ impl View<'_> {
         &self,
         pool: &str,
         source: &Source,
-        export: Option<&webui_api::model::Export>,
+        export: Option<&webui_model::Export>,
     ) -> (Status, String) {
         let status = &self.statuses[pool];
         if let Some(why) = &status.failed {
@@ -338,7 +337,7 @@ fn make_exported(
     node: &mut Node,
     volume: &VolumeRef,
     new: NewVolume,
-    set: &webui_api::model::ExportSet,
+    set: &webui_model::ExportSet,
     make: impl FnOnce(&bdev_pool::Pool, NewVolume) -> Result<(), bdev_pool::PoolError>,
 ) -> Result<(), Refusal> {
     let own = Nqn::of_volume(&volume.pool, &volume.volume);

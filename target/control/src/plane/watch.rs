@@ -7,7 +7,7 @@ use crate::node::Node;
 use nvmf::controller::{Controller, EndedController};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use webui_api::model::{EventKind, IoStatistics, JobStatus, Object, ObjectKind, Severity};
+use webui_model::{EventKind, IoStatistics, JobStatus, Object, ObjectKind, Severity};
 
 /// What was missing is looked for again after so many looks.
 const RETRY: u64 = 5;

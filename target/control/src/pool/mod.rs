@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
-use webui_api::{Refusal, RefusalKind};
+use webui_model::{Refusal, RefusalKind};
 
 /// A device that a pool is to be opened on: its name, and how it is reached.
 pub(crate) struct Part {

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use webui_api::model::{
-    DeviceRef, ExportSet, HostNqn, Limits, Name, Pool, PoolCreate, SnapshotRef, Volume,
-    VolumeCreate, VolumeRef,
+use webui_model::{
+    Control, DeviceRef, ExportSet, HostNqn, Limits, Name, Pool, PoolCreate, Refusal, SnapshotRef,
+    Volume, VolumeCreate, VolumeRef,
 };
-use webui_api::{Control, Refusal};
 
 /// How long anything may take on a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -148,7 +147,7 @@ pub fn new_volume(volume: &str, bytes: u64) -> VolumeCreate {
 /// The sentence of a refusal of this kind.
 pub fn refused<T: std::fmt::Debug>(
     answer: Result<T, Refusal>,
-    kind: webui_api::RefusalKind,
+    kind: webui_model::RefusalKind,
 ) -> String {
     let refusal = answer.expect_err("it is refused");
     assert_eq!(refusal.kind, kind, "{refusal}");

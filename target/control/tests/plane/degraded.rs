@@ -5,8 +5,9 @@ use crate::host::Host;
 use control::config::{BdevConfig, BdevKind, ErrorRule, Size};
 use control::{ControlPlane, Node};
 use std::sync::Arc;
-use webui_api::model::{DeviceAdd, JobStatus, Limits, MemberState, PoolCreate, Status};
-use webui_api::{Control, RefusalKind};
+use webui_model::{
+    Control, DeviceAdd, JobStatus, Limits, MemberState, PoolCreate, RefusalKind, Status,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -159,7 +160,7 @@ fn a_damaged_state_file_gets_a_sentence_and_the_pools_are_not_lost() {
     let node = Appliance::start(node.dir.clone(), node.address);
     assert!(node.pools().unwrap().is_empty());
     let devices = vec![node.file("a.img").to_str().unwrap().parse().unwrap()];
-    let import = webui_api::model::PoolImport { name: None, devices };
+    let import = webui_model::PoolImport { name: None, devices };
     node.import_pool(import).unwrap();
     assert_eq!(node.volumes(None).unwrap().len(), 1);
 }

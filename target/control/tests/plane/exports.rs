@@ -2,11 +2,10 @@
 
 use crate::appliance::{Appliance, at, host, name, new_volume, open_to_all, refused};
 use crate::host::{Host, options};
-use webui_api::model::{
-    Address, Declaration, ExportSet, HostAdd, ListenerCreate, NamespaceAdd, NamespaceSource,
-    SubsystemCreate, Transport, VolumeCreate,
+use webui_model::{
+    Address, Control, Declaration, ExportSet, HostAdd, ListenerCreate, Made, NamespaceAdd,
+    NamespaceSource, RefusalKind, SubsystemCreate, Transport, VolumeCreate,
 };
-use webui_api::{Control, Made, RefusalKind};
 
 const MIB: u64 = 1 << 20;
 const SHARED: &str = "nqn.2026-01.org.example:shared";

@@ -6,12 +6,11 @@ use crate::appliance::{
 use crate::host::Host;
 use bdev::Bdev;
 use control::Node;
-use webui_api::model::{
-    DeviceAdd, DriveFormat, DriveSanitize, GroupSnapshotCreate, JobStatus, Limits, MemberState,
-    PoolImport, Rename, Resize, RollBack, SanitizeAction, SecureErase, SnapshotCreate,
-    SubsystemCreate, VolumeClone, VolumeCreate,
+use webui_model::{
+    Control, DeviceAdd, DriveFormat, DriveSanitize, GroupSnapshotCreate, JobStatus, Limits, Made,
+    MemberState, PoolImport, RefusalKind, Rename, Resize, RollBack, SanitizeAction, SecureErase,
+    SnapshotCreate, SubsystemCreate, VolumeClone, VolumeCreate,
 };
-use webui_api::{Control, Made, RefusalKind};
 
 const MIB: u64 = 1 << 20;
 
@@ -86,9 +85,9 @@ fn making_what_is_there_changes_nothing_and_conflicts_are_named() {
     let node = Appliance::new();
     let pool = node.make_pool("tank", &["a.img"], 64 * MIB);
     let devices = vec![node.file("a.img").to_str().unwrap().parse().unwrap()];
-    let again = webui_api::model::PoolCreate { name: name("tank"), devices, force: false };
+    let again = webui_model::PoolCreate { name: name("tank"), devices, force: false };
     assert!(matches!(node.create_pool(again.clone()).unwrap(), Made::Existing(p) if p == pool));
-    let other = webui_api::model::PoolCreate { devices: vec![node.make("b.img", MIB)], ..again };
+    let other = webui_model::PoolCreate { devices: vec![node.make("b.img", MIB)], ..again };
     assert!(refused(node.create_pool(other), RefusalKind::Exists).contains("other devices"));
 
     let made = node.create_volume(&name("tank"), new_volume("v", 8 * MIB)).unwrap();
@@ -324,7 +323,7 @@ fn two_appliances_do_not_share_a_data_directory_by_accident() {
     let second = Node::start(config(node.dir.path(), ([127, 0, 0, 1], 0).into())).unwrap();
     let plane = control::ControlPlane::start(second).unwrap();
     let pool = plane.pool(&name("tank")).unwrap();
-    assert_eq!(pool.status, webui_api::model::Status::Failed, "{pool:?}");
+    assert_eq!(pool.status, webui_model::Status::Failed, "{pool:?}");
     plane.stop().unwrap();
 }
 

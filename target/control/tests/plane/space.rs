@@ -4,8 +4,7 @@ use crate::appliance::{Appliance, at, name};
 use crate::host::Host;
 use bdev::{DmaSlice, Op};
 use nvme_spec::Status;
-use webui_api::Control;
-use webui_api::model::{DeviceAdd, EventKind, Status as How};
+use webui_model::{Control, DeviceAdd, EventKind, Status as How};
 
 const MIB: u64 = 1 << 20;
 

@@ -7,8 +7,7 @@ use control::{ControlPlane, Node};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use webui_api::Control;
-use webui_api::model::{IoStatistics, PoolCreate, Statistics};
+use webui_model::{Control, IoStatistics, PoolCreate, Statistics};
 
 const MIB: u64 = 1 << 20;
 

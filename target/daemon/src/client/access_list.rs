@@ -1,7 +1,7 @@
 //! Flags that say who may connect.
 
 use clap::Args;
-use webui_api::model::{ExportSet, HostNqn, Nqn};
+use webui_model::{ExportSet, HostNqn, Nqn};
 
 /// How something is exported. Without any flag: in a subsystem of its own to which nobody may
 /// connect.

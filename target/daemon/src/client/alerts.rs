@@ -5,7 +5,7 @@ use super::connection::Columns;
 use super::show;
 use crate::failure::Failure;
 use clap::Args;
-use webui_api::model::Alert;
+use webui_model::Alert;
 
 /// Whose alerts to show.
 #[derive(Args)]

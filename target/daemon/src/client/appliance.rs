@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use webui_api::model::{SlotState, Slots, UpdateInstall, UpdatePiece};
+use webui_model::{SlotState, Slots, UpdateInstall, UpdatePiece};
 
 /// Bytes of an update in one request; as a text they fit its body.
 const PIECE: u64 = 2 << 20;

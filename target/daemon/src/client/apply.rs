@@ -9,7 +9,7 @@ use clap::Args;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use ureq::http::Method;
-use webui_api::model::{Applied, Declaration};
+use webui_model::{Applied, Declaration};
 
 /// What to make so.
 #[derive(Args)]

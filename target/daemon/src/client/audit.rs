@@ -7,7 +7,7 @@ use super::show;
 use crate::failure::Failure;
 use clap::Args;
 use ureq::http::Method;
-use webui_api::security::AuditRecord;
+use webui_model::AuditRecord;
 
 /// How much of the audit log to show.
 #[derive(Args)]

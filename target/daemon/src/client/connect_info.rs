@@ -7,7 +7,7 @@ use super::place::Exported;
 use super::{path, show};
 use crate::failure::Failure;
 use clap::Args;
-use webui_api::model::{ConnectInfo, Export, SnapshotRef, VolumeRef};
+use webui_model::{ConnectInfo, Export, SnapshotRef, VolumeRef};
 
 /// What to connect to.
 #[derive(Args)]

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use std::fmt::Display;
 use std::io::BufRead;
 use ureq::http::Method;
-use webui_api::RefusalKind;
+use webui_model::RefusalKind;
 
 /// An appliance, and how its answers are printed.
 pub struct Connection {

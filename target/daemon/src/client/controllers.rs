@@ -7,7 +7,7 @@ use super::show;
 use crate::failure::Failure;
 use crate::table::Table;
 use clap::{Args, Subcommand};
-use webui_api::model::{Controller, Nqn};
+use webui_model::{Controller, Nqn};
 
 /// Which controllers to show.
 #[derive(Args)]

@@ -10,7 +10,7 @@ use crate::drives::DrivesAction;
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
 use control::config::Size;
-use webui_api::model::{Device, DeviceAttach, DeviceRef, Name};
+use webui_model::{Device, DeviceAttach, DeviceRef, Name};
 
 /// What to do with devices.
 #[derive(Args)]
@@ -138,7 +138,7 @@ fn attach(c: &Connection, args: AttachArgs) -> Result<(), Failure> {
 pub fn reference(text: &str) -> Result<DeviceRef, Failure> {
     let is_path = text.contains('/') && !text.starts_with("pci:");
     let text = if is_path { absolute(text)? } else { text.to_owned() };
-    text.parse().map_err(|error: webui_api::model::NameError| Failure::Usage(error.to_string()))
+    text.parse().map_err(|error: webui_model::NameError| Failure::Usage(error.to_string()))
 }
 
 fn absolute(text: &str) -> Result<String, Failure> {

@@ -7,7 +7,7 @@ use super::{show, wait};
 use crate::failure::Failure;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use webui_api::model::{
+use webui_model::{
     Drive, DriveAddress, DriveFormat, DriveHealth, DriveSanitize, Job, Name, NameError,
     SanitizeAction, SecureErase,
 };

@@ -9,8 +9,7 @@ use clap::Args;
 use std::io::BufRead;
 use std::time::Duration;
 use ureq::http::Method;
-use webui_api::EventPage;
-use webui_api::model::Event;
+use webui_model::{Event, EventPage};
 
 /// How long to wait before a stream that ended is opened again.
 const AGAIN: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use super::place::Exported;
 use super::{path, show};
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
-use webui_api::model::{Export, Host, HostAdd, HostNqn, Nqn, Snapshot, Subsystem, Volume};
+use webui_model::{Export, Host, HostAdd, HostNqn, Nqn, Snapshot, Subsystem, Volume};
 
 /// What to do with hosts.
 #[derive(Args)]

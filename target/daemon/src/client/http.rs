@@ -7,7 +7,7 @@ use std::time::Duration;
 use ureq::http::{Method, Request, Response};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, BodyReader, Error};
-use webui_api::{ErrorBody, RefusalKind};
+use webui_model::{ErrorBody, RefusalKind};
 
 /// How long connecting may take: an appliance is near, or it is not there.
 const CONNECT_TIME: Duration = Duration::from_secs(5);

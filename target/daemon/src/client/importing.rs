@@ -3,7 +3,7 @@
 use super::connection::{Columns, Connection};
 use super::{device, show};
 use crate::failure::Failure;
-use webui_api::model::{ImportablePool, Name, Pool, PoolImport};
+use webui_model::{ImportablePool, Name, Pool, PoolImport};
 
 /// Brings in a pool.
 pub fn import(c: &Connection, name: Option<Name>, devices: &[String]) -> Result<(), Failure> {

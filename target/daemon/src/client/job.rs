@@ -7,7 +7,7 @@ use super::fields::Fields;
 use super::{show, wait};
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
-use webui_api::model::Job;
+use webui_model::Job;
 
 /// What to do with jobs.
 #[derive(Args)]

@@ -4,7 +4,7 @@ use super::show;
 use clap::Args;
 use control::config::Size;
 use std::str::FromStr;
-use webui_api::model::Limits;
+use webui_model::Limits;
 
 /// A limit, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::fields::Fields;
 use super::show;
 use crate::failure::Failure;
 use clap::{Args, Subcommand, ValueEnum};
-use webui_api::model::{Address, Listener, ListenerCreate, Transport};
+use webui_model::{Address, Listener, ListenerCreate, Transport};
 
 /// What to do with listeners.
 #[derive(Args)]

@@ -6,8 +6,7 @@ use super::{device, show, wait};
 use crate::failure::Failure;
 use std::convert::Infallible;
 use std::str::FromStr;
-use webui_api::RefusalKind;
-use webui_api::model::{DeviceAdd, Job, Name, Pool, PoolDevice};
+use webui_model::{DeviceAdd, Job, Name, Pool, PoolDevice, RefusalKind};
 
 /// A device of a pool, by its number there, its name or its path.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use super::place::{SnapshotPlace, VolumePlace};
 use super::show;
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
-use webui_api::model::{Name, Namespace, NamespaceAdd, NamespaceSource, Nqn, Subsystem};
+use webui_model::{Name, Namespace, NamespaceAdd, NamespaceSource, Nqn, Subsystem};
 
 /// What to do with namespaces.
 #[derive(Args)]

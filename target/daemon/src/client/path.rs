@@ -1,7 +1,7 @@
 //! Paths of the API.
 
 use std::fmt::{Display, Write};
-use webui_api::model::{SnapshotRef, VolumeRef};
+use webui_model::{SnapshotRef, VolumeRef};
 
 /// Parts of a path.
 pub type Parts<'a> = Vec<&'a dyn Display>;

@@ -3,7 +3,7 @@
 use super::connection::Connection;
 use crate::failure::Failure;
 use std::str::FromStr;
-use webui_api::model::{Name, Nqn, Pool, SnapshotRef, Volume, VolumeRef};
+use webui_model::{Name, Nqn, Pool, SnapshotRef, Volume, VolumeRef};
 
 /// `POOL/VOLUME`, or `VOLUME` where only one pool has one of that name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl FromStr for Exported {
             return text
                 .parse()
                 .map(Self::Subsystem)
-                .map_err(|error: webui_api::model::NameError| error.to_string());
+                .map_err(|error: webui_model::NameError| error.to_string());
         }
         if text.contains('@') {
             return text.parse().map(Self::Snapshot);

@@ -10,8 +10,7 @@ use crate::failure::Failure;
 use crate::table::Table;
 use clap::{Args, Subcommand};
 use ureq::http::Method;
-use webui_api::RefusalKind;
-use webui_api::model::{Name, Pool, PoolCreate};
+use webui_model::{Name, Pool, PoolCreate, RefusalKind};
 
 /// What to do with pools.
 #[derive(Args)]

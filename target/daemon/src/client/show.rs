@@ -3,7 +3,7 @@
 use indicatif::BinaryBytes;
 use serde::Serialize;
 use std::time::{Duration, UNIX_EPOCH};
-use webui_api::model::{HostNqn, Status};
+use webui_model::{HostNqn, Status};
 
 /// A number of bytes with a unit of 1024.
 pub fn bytes(bytes: u64) -> String {

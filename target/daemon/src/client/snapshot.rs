@@ -11,7 +11,7 @@ use super::{connect_info, path, show, volume, wait};
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
 use serde_json::json;
-use webui_api::model::{
+use webui_model::{
     GroupSnapshotCreate, Name, ObjectKind, Pool, Snapshot, SnapshotCreate, SnapshotRef, Volume,
     VolumeClone, VolumeRef,
 };

@@ -6,7 +6,7 @@ use super::fields::Fields;
 use super::show;
 use crate::failure::Failure;
 use clap::Args;
-use webui_api::model::{Alert, Appliance};
+use webui_model::{Alert, Appliance};
 
 /// Whom to ask how it is.
 #[derive(Args)]

@@ -7,7 +7,7 @@ use super::fields::Fields;
 use super::{namespace, show};
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
-use webui_api::model::{HostNqn, Nqn, Subsystem, SubsystemCreate};
+use webui_model::{HostNqn, Nqn, Subsystem, SubsystemCreate};
 
 /// What to do with subsystems.
 #[derive(Args)]

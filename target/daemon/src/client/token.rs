@@ -6,8 +6,7 @@ use super::connection::Columns;
 use super::show;
 use crate::failure::Failure;
 use clap::{Args, Subcommand, ValueEnum};
-use webui_api::model::Name;
-use webui_api::security::{NewToken, Role, Token, TokenCreate};
+use webui_model::{Name, NewToken, Role, Token, TokenCreate};
 
 /// What to do with tokens.
 #[derive(Args)]

@@ -8,7 +8,7 @@ use clap::Args;
 use console::Term;
 use std::time::Duration;
 use ureq::http::Method;
-use webui_api::model::Statistics;
+use webui_model::Statistics;
 
 /// How to watch.
 #[derive(Args)]

@@ -2,7 +2,7 @@
 
 use super::show;
 use crate::table::Table;
-use webui_api::model::{
+use webui_model::{
     IoStatistics, LatencyHistogram, PoolStatistics, ReactorStatistics, Statistics, VolumeStatistics,
 };
 

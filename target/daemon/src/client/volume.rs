@@ -12,10 +12,9 @@ use crate::failure::Failure;
 use clap::{Args, Subcommand};
 use control::config::Size;
 use ureq::http::Method;
-use webui_api::RefusalKind;
-use webui_api::model::{
-    Name, ObjectKind, PromoteOutcome, Rename, Resize, RollBack, SnapshotRef, Volume, VolumeCreate,
-    VolumeRef,
+use webui_model::{
+    Name, ObjectKind, PromoteOutcome, RefusalKind, Rename, Resize, RollBack, SnapshotRef, Volume,
+    VolumeCreate, VolumeRef,
 };
 
 /// What to do with volumes.

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::Duration;
-use webui_api::model::{Job, JobStatus, ObjectKind};
+use webui_model::{Job, JobStatus, ObjectKind};
 
 /// How often a job is looked at.
 const INTERVAL: Duration = Duration::from_millis(250);

@@ -1,7 +1,7 @@
 //! What would lose data or disturb hosts asks first.
 
 use crate::rig::{Rig, volume};
-use webui_api::Control;
+use webui_model::Control;
 
 /// Every command that asks, on the furnished appliance.
 const DANGEROUS: [&[&str]; 16] = [

@@ -1,8 +1,7 @@
 //! `forebay apply` and `forebay export`.
 
 use crate::rig::{Rig, file};
-use webui_api::Control;
-use webui_api::model::Declaration;
+use webui_model::{Control, Declaration};
 
 #[test]
 fn what_is_exported_makes_the_same_elsewhere() {

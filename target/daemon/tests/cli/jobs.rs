@@ -2,7 +2,7 @@
 
 use crate::rig::Rig;
 use std::time::Duration;
-use webui_api::model::JobStatus;
+use webui_model::JobStatus;
 
 /// The number of the furnished appliance's only job.
 fn only_job(rig: &Rig) -> u64 {
@@ -14,7 +14,7 @@ fn end_later(rig: &Rig, id: u64, status: JobStatus) -> std::thread::JoinHandle<(
     let appliance = rig.appliance.clone();
     std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(400));
-        let half = |job: &mut webui_api::model::Job| {
+        let half = |job: &mut webui_model::Job| {
             job.total_bytes = 64 << 20;
             job.done_bytes = 32 << 20;
             job.bytes_per_second = 16 << 20;

@@ -150,6 +150,6 @@ pub fn file(folder: &Path, name: &str, text: &str) -> String {
 }
 
 /// A volume of the furnished appliance.
-pub fn volume(name: &str) -> webui_api::model::VolumeRef {
-    webui_api::model::VolumeRef { pool: appliance::name("tank"), volume: appliance::name(name) }
+pub fn volume(name: &str) -> webui_model::VolumeRef {
+    webui_model::VolumeRef { pool: appliance::name("tank"), volume: appliance::name(name) }
 }

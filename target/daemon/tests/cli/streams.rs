@@ -35,7 +35,7 @@ fn programs_get_one_event_a_line() {
     let rig = Rig::furnished();
     let (_following, lines) = follow(&rig, &["events", "--follow", "--after", "0", "--json"]);
     for line in lines.take(3) {
-        let event: webui_api::model::Event = serde_json::from_str(&line).expect("an event");
+        let event: webui_model::Event = serde_json::from_str(&line).expect("an event");
         assert!(event.id >= 1_000);
     }
 }

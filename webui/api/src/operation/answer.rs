@@ -1,11 +1,10 @@
 //! What an operation answers with.
 
 use super::{Schemas, Success};
-use crate::Made;
-use crate::model::Job;
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
+use webui_model::{Job, Made};
 
 /// An answer as it goes out.
 pub(crate) struct Reply {

@@ -1,9 +1,9 @@
 //! The OpenAPI document, from the rows.
 
 use super::{Access, Operation, Success, Table};
-use crate::refusal::{ErrorBody, RefusalKind};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use webui_model::{ErrorBody, RefusalKind};
 
 /// The document of these rows.
 pub(crate) fn document(table: &mut Table) -> Value {

@@ -1,19 +1,17 @@
 //! Requests, read: what stands in the path, the query and the body becomes types of ours, once.
 
 use super::strict::Strict;
-use crate::model::{
-    Declaration, DeviceAdd, DeviceAttach, DriveFormat, DriveSanitize, ExportSet,
-    GroupSnapshotCreate, HostAdd, Limits, ListenerCreate, NamespaceAdd, PoolCreate, PoolImport,
-    Rename, Resize, RollBack, SnapshotCreate, SubsystemCreate, UpdateInstall, UpdatePiece,
-    VolumeClone, VolumeCreate,
-};
-use crate::security::TokenCreate;
-use crate::{Refusal, RefusalKind};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
+use webui_model::{
+    Declaration, DeviceAdd, DeviceAttach, DriveFormat, DriveSanitize, ExportSet,
+    GroupSnapshotCreate, HostAdd, Limits, ListenerCreate, NamespaceAdd, PoolCreate, PoolImport,
+    Refusal, RefusalKind, Rename, Resize, RollBack, SnapshotCreate, SubsystemCreate, TokenCreate,
+    UpdateInstall, UpdatePiece, VolumeClone, VolumeCreate,
+};
 
 /// A request as it came.
 pub(crate) struct Input<'a> {

@@ -13,13 +13,13 @@ pub(crate) use input::{Check, Input, NoPath, NoQuery, Schemas};
 pub(crate) use rows::{After, all};
 
 use crate::app::App;
-use crate::security::{Identity, Role};
-use crate::{Control, Refusal, RefusalKind};
+use crate::security::Identity;
 use axum::http::Method;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
+use webui_model::{Control, Refusal, RefusalKind, Role};
 
 /// Who may use an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,10 +6,10 @@ mod secret;
 mod session;
 mod token;
 
-pub use audit::{AuditLog, AuditRecord};
+pub use audit::AuditLog;
 pub use limiter::{LoginLimiter, Refill};
-pub use session::{Session, Sessions};
-pub use token::{NewToken, Role, Token, TokenCreate, Tokens};
+pub use session::Sessions;
+pub use token::{Tokens, save_secret};
 
 pub(crate) use limiter::caller;
 pub(crate) use secret::{without_secrets, write_private};

@@ -1,28 +1,16 @@
 //! Sessions: what a browser holds instead of a token, in a cookie that scripts cannot read.
 
 use super::secret;
-use super::token::{Identity, Role, Tokens};
+use super::token::{Identity, Tokens};
 use crate::clock::World;
-use crate::model::Name;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use utoipa::ToSchema;
+use webui_model::Name;
 
 /// How long a session lasts, in nanoseconds: a working day.
 const LIFE_NS: u64 = 12 * 3600 * 1_000_000_000;
 /// Sessions at once; the oldest goes first.
 const SESSIONS: usize = 1024;
-
-/// Who is logged in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Session {
-    /// The name of the token.
-    pub name: Name,
-    /// What it may do.
-    pub role: Role,
-}
 
 struct Entry {
     token: Name,

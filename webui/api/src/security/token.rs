@@ -2,92 +2,19 @@
 
 use super::secret;
 use crate::clock::World;
-use crate::model::Name;
-use crate::{Refusal, RefusalKind};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use utoipa::ToSchema;
+use webui_model::{Name, NewToken, Refusal, RefusalKind, Role, Token, TokenCreate};
 
-/// What the bearer of a token may do. Each role may do what the ones before it may.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Looks at everything but tokens and the audit log.
-    Viewer,
-    /// Changes volumes, snapshots, subsystems, hosts and jobs.
-    Operator,
-    /// Changes everything: devices, pools, listeners, the declaration, tokens.
-    Admin,
-}
-
-impl Role {
-    /// Every role, weakest first.
-    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
-
-    /// As it is written.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl std::fmt::Display for Role {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A token, without its secret, which is shown once and kept nowhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Token {
-    /// Its name.
-    pub name: Name,
-    /// What its bearer may do.
-    pub role: Role,
-    /// When it was made.
-    pub created_at_ms: u64,
-}
-
-/// Make a token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TokenCreate {
-    /// Its name, for the audit log.
-    pub name: Name,
-    /// What its bearer may do.
-    pub role: Role,
-}
-
-/// A token that was just made. The secret is not shown again.
-#[derive(Clone, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewToken {
-    /// Its name.
-    pub name: Name,
-    /// What its bearer may do.
-    pub role: Role,
-    /// When it was made.
-    pub created_at_ms: u64,
-    /// What to send: `Authorization: Bearer SECRET`.
-    pub secret: String,
-}
-
-impl NewToken {
-    /// Writes the secret into a file that only the owner reads, for the command line of this machine.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn save(&self, path: &Path) -> io::Result<()> {
-        secret::write_private(path, format!("{}\n", self.secret).as_bytes())
-    }
+/// Writes a token's secret into a file that only the owner reads, for the command line of this
+/// machine.
+///
+/// # Errors
+/// What the file system says.
+pub fn save_secret(token: &NewToken, path: &Path) -> io::Result<()> {
+    secret::write_private(path, format!("{}\n", token.secret).as_bytes())
 }
 
 /// Who a request comes from.

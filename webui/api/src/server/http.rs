@@ -4,10 +4,8 @@ use super::listen::Peer;
 use super::{respond, stream};
 use crate::app::{App, Credential, Denied};
 use crate::limits;
-use crate::model::{EventKind, Name, Object, ObjectKind, Severity};
 use crate::operation::{Access, Action, After, Caller, Input, Operation};
-use crate::security::{AuditRecord, Identity, without_secrets};
-use crate::{Refusal, RefusalKind};
+use crate::security::{Identity, without_secrets};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, RawPathParams, Request};
@@ -19,6 +17,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
+use webui_model::{
+    AuditRecord, EventKind, Name, Object, ObjectKind, Refusal, RefusalKind, Severity,
+};
 
 /// A file of the page.
 pub struct Page {

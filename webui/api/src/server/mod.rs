@@ -12,13 +12,14 @@ pub use tls::{TlsFiles, fingerprint, self_signed};
 use crate::app::App;
 use crate::clock::World;
 use crate::limits;
-use crate::security::{AuditLog, LoginLimiter, NewToken, Sessions, Tokens};
-use crate::{Control, operation};
+use crate::operation;
+use crate::security::{AuditLog, LoginLimiter, Sessions, Tokens};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
+use webui_model::{Control, NewToken};
 
 /// How to serve.
 pub struct ServerConfig {
@@ -90,6 +91,10 @@ impl Server {
         // Last of what may fail: a first token that is made is also shown.
         let (tokens, first_token) = Tokens::open(&config.tokens, &*world)?;
         let (document, table) = App::describe();
+        let (newest, latest) = watch::channel(control.event_log().last_id());
+        control.event_log().follow(move |id| {
+            newest.send_replace(id);
+        });
         let app = App {
             control,
             world,
@@ -97,6 +102,7 @@ impl Server {
             sessions: Sessions::default(),
             audit,
             limiter: Mutex::new(LoginLimiter::default()),
+            latest,
             document,
             secure: acceptor.is_some(),
         };

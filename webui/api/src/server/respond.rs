@@ -2,14 +2,13 @@
 
 use super::http::Page;
 use crate::operation::Reply;
-use crate::refusal::ErrorBody;
-use crate::{Refusal, RefusalKind};
 use axum::body::Body;
 use axum::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE,
     WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
+use webui_model::{ErrorBody, Refusal, RefusalKind};
 
 fn bare(status: u16, body: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::from(body));

@@ -2,7 +2,6 @@
 
 use crate::app::{App, Credential};
 use crate::limits;
-use crate::{EventPage, Refusal, RefusalKind};
 use axum::body::{Body, Bytes};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, Response};
@@ -10,6 +9,7 @@ use std::convert::Infallible;
 use std::fmt::Write;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use webui_model::{EventPage, Refusal, RefusalKind};
 
 struct Stream {
     app: Arc<App>,
@@ -34,7 +34,7 @@ pub(super) fn events(
         Refusal::new(RefusalKind::Unavailable, sentence)
     })?;
     let log = app.control.event_log();
-    let latest = log.watch();
+    let latest = app.latest.clone();
     let after = after.unwrap_or_else(|| log.last_id());
     let state = Stream { app, shown, after, latest, stopped, _place: place };
     // A comment comes first: the client knows at once that the stream is open.

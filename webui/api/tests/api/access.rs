@@ -7,9 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use webui_api::model::Severity;
-use webui_api::security::{AuditLog, AuditRecord, Role, Tokens};
-use webui_api::{Control, Server};
+use webui_api::Server;
+use webui_api::security::{AuditLog, Tokens, save_secret};
+use webui_model::{AuditRecord, Control, Role, Severity};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -62,7 +62,7 @@ fn a_secret_is_saved_for_its_owner_only() {
     let (_, first) = Tokens::open(&tokens, &Puppet::default()).unwrap();
     let first = first.unwrap();
     std::fs::write(&path, "somebody else's").unwrap();
-    first.save(&path).unwrap();
+    save_secret(&first, &path).unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), first.secret);
     assert_eq!(mode(&path), 0o600);
 }

@@ -7,8 +7,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
-use webui_api::security::{NewToken, Role};
 use webui_api::{Server, ServerConfig, World};
+use webui_model::{NewToken, Role};
 
 /// A clock that is set by hand, and bytes that are counted: no two secrets are equal.
 #[derive(Default)]

@@ -5,7 +5,6 @@ mod appliance;
 mod client;
 mod document;
 mod limiter;
-mod model;
 mod oracle;
 mod roles;
 mod schemathesis;

@@ -4,7 +4,7 @@ use crate::appliance::Appliance;
 use crate::client::Rig;
 use crate::document::{document, operations};
 use serde_json::{Value, json};
-use webui_api::security::Role;
+use webui_model::Role;
 
 /// What needs no token: nothing else does.
 const OPEN: [&str; 4] = ["healthz", "open_session", "openapi", "readyz"];

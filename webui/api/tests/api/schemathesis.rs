@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use webui_api::security::Role;
+use webui_model::Role;
 
 /// Where `scripts/setup test` puts the tester.
 fn tester() -> PathBuf {

@@ -6,9 +6,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::Duration;
-use webui_api::Control;
-use webui_api::model::{EventKind, Object, ObjectKind, Severity};
-use webui_api::security::Role;
+use webui_model::{Control, EventKind, Object, ObjectKind, Role, Severity};
 
 /// A stream that is open.
 struct Stream(BufReader<TcpStream>);

@@ -6,8 +6,7 @@ mod steps;
 
 use crate::appliance::{Appliance, name};
 use model::{Done, Ends, Model, Pool, Who};
-use webui_api::model::{Export, Name, Status};
-use webui_api::{Control, Made, Refusal};
+use webui_model::{Control, Export, Made, Name, Refusal, Status};
 
 const MIB: u64 = 1 << 20;
 const POOLS: [&str; 2] = ["one", "two"];
@@ -180,7 +179,7 @@ fn random_operations_end_and_show_as_the_model_says_second() {
 fn what_the_model_does_not_know_of_is_seen() {
     let mut world = World::new(3);
     (0..40).for_each(|_| world.step());
-    let subsystem = webui_api::model::SubsystemCreate {
+    let subsystem = webui_model::SubsystemCreate {
         nqn: "nqn.2026-01.org.example:unknown".parse().unwrap(),
         hosts: vec![],
         allow_any_host: true,

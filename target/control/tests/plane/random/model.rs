@@ -1,7 +1,7 @@
 //! What the control plane should answer and show: names and numbers in maps, and nothing durable.
 
 use std::collections::{BTreeMap, BTreeSet};
-use webui_api::RefusalKind;
+use webui_model::RefusalKind;
 
 /// How an operation ends.
 pub type Ends = Result<Done, RefusalKind>;

@@ -3,11 +3,10 @@
 use super::model::{Done, Ends, Model, Snapshot, Subsystem, Volume, Wanted, What, Who};
 use super::{HOSTS, MIB, SHARED, SNAPSHOTS, VOLUMES, World, changed, made};
 use crate::appliance::{at, host, name, new_volume, snapshot_at};
-use webui_api::model::{
-    ExportSet, GroupSnapshotCreate, HostAdd, Limits, Nqn, PoolImport, Rename, Resize, RollBack,
-    SnapshotCreate, SubsystemCreate, VolumeClone, VolumeCreate,
+use webui_model::{
+    Control, ExportSet, GroupSnapshotCreate, HostAdd, Limits, Nqn, PoolImport, RefusalKind, Rename,
+    Resize, RollBack, SnapshotCreate, SubsystemCreate, VolumeClone, VolumeCreate,
 };
-use webui_api::{Control, RefusalKind};
 
 fn own_of(pool: &str, volume: &str, snapshot: Option<&str>) -> String {
     let nqn = match snapshot {

@@ -1,13 +1,14 @@
 //! Who may use the API, and who did.
 
 use super::{ADMIN, ANYONE, Limit, Newest, TokenPath, VIEWER, delete, get, post};
-use crate::model::{EventKind, Severity};
-use crate::model::{Object, ObjectKind};
 use crate::operation::{Call, Check, Gone, List, NoPath, NoQuery, Shown, Table, WithCookie};
-use crate::security::{AuditRecord, Identity, NewToken, Session, TokenCreate};
-use crate::{Made, Refusal, RefusalKind};
+use crate::security::Identity;
 use serde::Deserialize;
 use utoipa::ToSchema;
+use webui_model::{
+    AuditRecord, EventKind, Made, NewToken, Object, ObjectKind, Refusal, RefusalKind, Session,
+    Severity, TokenCreate,
+};
 
 /// Open a session.
 #[derive(Deserialize, ToSchema)]
@@ -65,7 +66,7 @@ fn create(c: &Call<'_, NoPath, NoQuery, TokenCreate>) -> Result<NewToken, Refusa
     Ok(token)
 }
 
-fn tell<P, Q, B>(c: &Call<'_, P, Q, B>, kind: EventKind, name: &crate::model::Name, what: &str) {
+fn tell<P, Q, B>(c: &Call<'_, P, Q, B>, kind: EventKind, name: &webui_model::Name, what: &str) {
     let object = Object::new(ObjectKind::Token, name.as_str());
     let message = format!("Token \"{name}\" {what}.");
     c.control().event_log().publish(c.app.world.unix_ms(), kind, Severity::Info, object, message);

@@ -1,12 +1,11 @@
 //! The appliance as a whole: how it is, what happens, what it counts.
 
 use super::{ADMIN, ANYONE, JobPath, Limit, OPERATOR, VIEWER, get, post, put};
-use crate::metrics;
-use crate::model::{Declaration, Ready, UpdateInstall, UpdatePiece};
+
 use crate::operation::{Call, Document, Gone, List, Metrics, NoPath, NoQuery, Shown, Table};
-use crate::{EventLog, EventPage, Refusal};
 use serde::Deserialize;
 use utoipa::ToSchema;
+use webui_model::{Declaration, EventLog, EventPage, Ready, Refusal, UpdateInstall, UpdatePiece};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -124,7 +123,7 @@ fn health(table: &mut Table) {
     );
     table.plain(get("/metrics", "metrics", VIEWER, "Metrics for Prometheus."), |c: Call| {
         let statistics = c.control().statistics()?;
-        Ok(Metrics(metrics::render(&statistics, &c.control().event_log().counts())))
+        Ok(Metrics(webui_model::render_metrics(&statistics, &c.control().event_log().counts())))
     });
     table.plain(get("/api/v1/openapi.json", "openapi", ANYONE, "This document."), |c: Call| {
         Ok(Document(c.app.document.clone()))

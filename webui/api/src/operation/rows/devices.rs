@@ -1,8 +1,8 @@
 //! Devices and the pools that are made of them.
 
 use super::{ADMIN, DevicePath, DrivePath, Force, MemberPath, PoolPath, VIEWER, delete, get, post};
-use crate::model::{DeviceAdd, DeviceAttach, DriveFormat, DriveSanitize, PoolCreate, PoolImport};
 use crate::operation::{Call, Gone, List, NoPath, NoQuery, Shown, Started, Table};
+use webui_model::{DeviceAdd, DeviceAttach, DriveFormat, DriveSanitize, PoolCreate, PoolImport};
 
 pub(super) fn rows(table: &mut Table) {
     table.about("devices");

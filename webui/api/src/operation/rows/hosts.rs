@@ -1,8 +1,8 @@
 //! Hosts, their controllers, and where they connect.
 
 use super::{ADMIN, ControllerPath, HostPath, ListenerPath, VIEWER, delete, get, post};
-use crate::model::ListenerCreate;
 use crate::operation::{Call, Gone, List, NoPath, NoQuery, Shown, Table};
+use webui_model::ListenerCreate;
 
 pub(super) fn rows(table: &mut Table) {
     table.about("hosts");

@@ -9,11 +9,12 @@ mod subsystems;
 mod volumes;
 
 use super::{Access, Row, Table};
-use crate::model::{Address, DriveAddress, HostNqn, Name, Nqn, SnapshotRef, Transport, VolumeRef};
-use crate::security::Role;
 use axum::http::Method;
 use serde::Deserialize;
 use utoipa::ToSchema;
+use webui_model::{
+    Address, DriveAddress, HostNqn, Name, Nqn, Role, SnapshotRef, Transport, VolumeRef,
+};
 
 /// Every row.
 pub(crate) fn all() -> Table {

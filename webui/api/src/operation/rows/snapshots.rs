@@ -1,11 +1,10 @@
 //! Snapshots.
 
 use super::{OPERATOR, PoolPath, SnapshotPath, VIEWER, VolumePath, delete, get, post, put};
-use crate::Refusal;
-use crate::model::{
-    ExportSet, GroupSnapshotCreate, Snapshot, SnapshotCreate, SnapshotRef, VolumeClone,
-};
 use crate::operation::{Call, Gone, List, NoQuery, Shown, Table};
+use webui_model::{
+    ExportSet, GroupSnapshotCreate, Refusal, Snapshot, SnapshotCreate, SnapshotRef, VolumeClone,
+};
 
 pub(super) fn rows(table: &mut Table) {
     table.about("snapshots");

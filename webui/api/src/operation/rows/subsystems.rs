@@ -3,8 +3,8 @@
 use super::{
     ADMIN, NamespacePath, OPERATOR, SubsystemHostPath, SubsystemPath, VIEWER, delete, get, post,
 };
-use crate::model::{HostAdd, NamespaceAdd, SubsystemCreate};
 use crate::operation::{Call, Gone, List, NoPath, NoQuery, Shown, Table};
+use webui_model::{HostAdd, NamespaceAdd, SubsystemCreate};
 
 pub(super) fn rows(table: &mut Table) {
     table.about("subsystems");

@@ -1,8 +1,8 @@
 //! Volumes.
 
 use super::{Force, OPERATOR, PoolPath, VIEWER, VolumePath, delete, get, post, put};
-use crate::model::{ExportSet, Limits, Rename, Resize, RollBack, VolumeCreate};
 use crate::operation::{Call, Gone, List, NoQuery, Shown, Table};
+use webui_model::{ExportSet, Limits, Rename, Resize, RollBack, VolumeCreate};
 
 pub(super) fn rows(table: &mut Table) {
     table.about("volumes");

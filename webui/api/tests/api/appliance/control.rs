@@ -3,8 +3,7 @@
 use super::Appliance;
 use super::declare::listener;
 use std::sync::atomic::Ordering;
-use webui_api::model::*;
-use webui_api::{Control, EventLog, Made, Refusal, RefusalKind};
+use webui_model::*;
 
 fn job_not_found(id: u64) -> Refusal {
     Refusal::not_found(format!("There is no job {id}: GET /api/v1/jobs."))
@@ -51,8 +50,8 @@ impl Control for Appliance {
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.ready.lock().unwrap().clone()
     }
-    fn appliance(&self) -> Result<webui_api::model::Appliance, Refusal> {
-        Ok(webui_api::model::Appliance {
+    fn appliance(&self) -> Result<webui_model::Appliance, Refusal> {
+        Ok(webui_model::Appliance {
             name: "model".into(),
             version: "0".into(),
             started_at_ms: 0,

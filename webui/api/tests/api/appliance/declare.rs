@@ -1,8 +1,7 @@
 //! Declarations: applied and exported.
 
 use super::State;
-use webui_api::model::*;
-use webui_api::{Made, Refusal};
+use webui_model::*;
 
 /// Notes a change that was made.
 fn note(changes: &mut Vec<Change>, action: ChangeAction, kind: ObjectKind, name: impl ToString) {

@@ -1,8 +1,7 @@
 //! Drives: one, with a file system on it.
 
 use super::State;
-use webui_api::Refusal;
-use webui_api::model::*;
+use webui_model::*;
 
 const ADDRESS: &str = "0000:03:00.0";
 

@@ -1,8 +1,7 @@
 //! Subsystems, hosts and who is connected.
 
 use super::{State, SubsystemState};
-use webui_api::model::*;
-use webui_api::{Made, Refusal};
+use webui_model::*;
 
 fn own_nqn(source: &NamespaceSource) -> Option<Nqn> {
     match source {

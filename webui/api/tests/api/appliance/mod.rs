@@ -12,8 +12,7 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard};
-use webui_api::model::*;
-use webui_api::{EventLog, Refusal};
+use webui_model::*;
 
 pub const MIB: u64 = 1 << 20;
 
@@ -126,7 +125,7 @@ impl Appliance {
     /// One with memory devices `d0` to `d3`, a pool, a volume, a snapshot, a clone, a host that is
     /// connected, a listener and a job.
     pub fn furnished() -> Self {
-        use webui_api::Control;
+        use webui_model::Control;
         let appliance = Self::new();
         let declaration = Declaration::from_toml(FURNITURE).unwrap();
         appliance.apply(declaration, false).unwrap();

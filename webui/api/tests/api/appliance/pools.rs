@@ -1,8 +1,7 @@
 //! Devices and pools.
 
 use super::{DeviceState, MIB, MemberDevice, PoolState, State};
-use webui_api::model::*;
-use webui_api::{Made, Refusal};
+use webui_model::*;
 
 /// Part of a device that holds no data.
 const OVERHEAD: u64 = 16 * MIB;

@@ -2,8 +2,7 @@
 
 use super::volumes::existing;
 use super::{SnapshotState, State, VolumeState};
-use webui_api::model::*;
-use webui_api::{Made, Refusal};
+use webui_model::*;
 
 fn volume_of(snapshot: &SnapshotRef) -> VolumeRef {
     VolumeRef { pool: snapshot.pool.clone(), volume: snapshot.volume.clone() }

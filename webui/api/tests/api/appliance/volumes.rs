@@ -1,8 +1,7 @@
 //! Volumes.
 
 use super::{MIB, State, VolumeState};
-use webui_api::model::*;
-use webui_api::{Made, Refusal};
+use webui_model::*;
 
 impl State {
     pub fn volume_state(&self, volume: &VolumeRef) -> Result<&VolumeState, Refusal> {

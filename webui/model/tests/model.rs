@@ -1,8 +1,9 @@
 //! The data types: names, capacities, declarations, histograms, the list of events.
 
 use proptest::prelude::*;
-use webui_api::EventLog;
-use webui_api::model::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use webui_model::*;
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -211,14 +212,18 @@ proptest! {
                                      after in 0_u64..80, limit in 0_usize..30) {
         const FIRST: u64 = 10;
         let log = EventLog::new(capacity, FIRST);
-        let watch = log.watch();
+        let told = Arc::new(AtomicU64::new(FIRST - 1));
+        log.follow({
+            let told = Arc::clone(&told);
+            move |id| told.store(id, Ordering::SeqCst)
+        });
         for n in 0..published {
             let object = Object::new(ObjectKind::Pool, "tank");
             let id = log.publish(n, EventKind::Notice, Severity::Info, object, "x");
             prop_assert_eq!(id, FIRST + n);
         }
         let last = FIRST + published - 1;
-        prop_assert_eq!(*watch.borrow(), last);
+        prop_assert_eq!(told.load(Ordering::SeqCst), last);
         let kept: Vec<u64> = (FIRST..=last).filter(|id| id + capacity as u64 > last).collect();
         let oldest = kept.first().copied().unwrap_or(FIRST);
         let lost = after != 0 && (after + 1 < oldest || after > last);

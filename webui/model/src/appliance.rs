@@ -1,6 +1,6 @@
 //! The appliance itself.
 
-use super::Status;
+use crate::Status;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

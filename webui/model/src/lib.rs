@@ -1,26 +1,39 @@
-//! What the API speaks of. Every object has a `status` for programs and a `reason` in a person's
-//! words. Capacities are in bytes, times in milliseconds since 1970-01-01 UTC unless a name says
-//! otherwise.
+//! The nouns of the API: its objects and requests, why something is refused, the log of events, the
+//! statistics as Prometheus reads them, and [`Control`], the appliance behind it. The server, the
+//! command line and the appliance itself speak them; this crate knows no other one of the project.
+//!
+//! Every object has a `status` for programs and a `reason` in a person's words. Capacities are in
+//! bytes, times in milliseconds since 1970-01-01 UTC unless a name says otherwise.
+
+#![forbid(unsafe_code)]
 
 mod appliance;
+mod audit_record;
 mod capacity;
+mod control;
 mod declaration;
 mod device;
 mod drive;
 mod event;
+mod event_log;
 mod host;
 mod job;
 mod listener;
+mod metrics;
 mod name;
 mod pool;
+mod refusal;
 mod snapshot;
 mod statistics;
 mod status;
 mod subsystem;
+mod token;
 mod volume;
 
 pub use appliance::{Appliance, Ready, Slot, SlotState, Slots, UpdateInstall, UpdatePiece};
+pub use audit_record::AuditRecord;
 pub use capacity::Capacity;
+pub use control::{Control, Made};
 pub use declaration::{
     Applied, Change, ChangeAction, Declaration, DeclaredPool, DeclaredSubsystem, DeclaredVolume,
 };
@@ -30,13 +43,16 @@ pub use drive::{
     SanitizeAction, SecureErase,
 };
 pub use event::{Alert, Event, EventKind, Severity};
+pub use event_log::{EventLog, EventPage};
 pub use host::{Controller, ControllerQueue, Host};
 pub use job::{Job, JobKind, JobStatus};
 pub use listener::{Listener, ListenerCreate, Transport};
+pub use metrics::render as render_metrics;
 pub use name::{Address, DeviceRef, DriveAddress, HostNqn, Name, NameError, Nqn};
 pub use pool::{
     DeviceAdd, ImportablePool, MemberState, Pool, PoolCreate, PoolDevice, PoolImport, Space,
 };
+pub use refusal::{ErrorBody, Refusal, RefusalKind};
 pub use snapshot::{GroupSnapshotCreate, Snapshot, SnapshotCreate, SnapshotRef};
 pub use statistics::{
     DeviceStatistics, HostStatistics, IoStatistics, LatencyHistogram, PoolStatistics,
@@ -46,6 +62,7 @@ pub use status::{Object, ObjectKind, Status};
 pub use subsystem::{
     HostAdd, Namespace, NamespaceAdd, NamespaceSource, Subsystem, SubsystemCreate,
 };
+pub use token::{NewToken, Role, Session, Token, TokenCreate};
 pub use volume::{
     ConnectAddress, ConnectInfo, Export, ExportSet, Limits, PromoteOutcome, Rename, Resize,
     RollBack, Volume, VolumeClone, VolumeCreate, VolumeRef, VolumeSpace,

@@ -1,6 +1,6 @@
 //! Snapshots.
 
-use super::{Export, Name, Status};
+use crate::{Export, Name, Status};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -76,6 +76,6 @@ impl GroupSnapshotCreate {
         if self.volumes.is_empty() {
             return Err("Name at least one volume in volumes.".into());
         }
-        super::name::once(&self.volumes, "volumes")
+        crate::name::once(&self.volumes, "volumes")
     }
 }

@@ -1,6 +1,6 @@
 //! Devices: what data lies on.
 
-use super::{DeviceRef, Name, Status};
+use crate::{DeviceRef, Name, Status};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -137,8 +137,8 @@ impl DeviceAttach {
         if is_drive && self.bytes.is_some() {
             return Err("The size of an NVMe drive is what it is: leave bytes out.".into());
         }
-        if self.bytes.is_some_and(|n| !(1 << 20..=super::MAX_BYTES).contains(&n)) {
-            return Err(format!("bytes must be between 1048576 and {}.", super::MAX_BYTES));
+        if self.bytes.is_some_and(|n| !(1 << 20..=crate::MAX_BYTES).contains(&n)) {
+            return Err(format!("bytes must be between 1048576 and {}.", crate::MAX_BYTES));
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Hosts and their controllers.
 
-use super::{HostNqn, Nqn, Status, Transport};
+use crate::{HostNqn, Nqn, Status, Transport};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

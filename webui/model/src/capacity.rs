@@ -73,7 +73,7 @@ impl utoipa::PartialSchema for Capacity {
         let number = ObjectBuilder::new()
             .schema_type(Type::Integer)
             .minimum(Some(0))
-            .maximum(Some(super::MAX_BYTES));
+            .maximum(Some(crate::MAX_BYTES));
         let text = ObjectBuilder::new()
             .schema_type(Type::String)
             .pattern(Some("^[0-9]{1,6} ?(KiB|MiB|GiB|TiB)?$"));

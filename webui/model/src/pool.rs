@@ -1,6 +1,6 @@
 //! Pools of devices.
 
-use super::{DeviceRef, Name, Status};
+use crate::{DeviceRef, Name, Status};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -109,7 +109,7 @@ impl PoolCreate {
         if self.devices.is_empty() {
             return Err("A pool needs at least one device: name it in devices.".into());
         }
-        super::name::once(&self.devices, "devices")
+        crate::name::once(&self.devices, "devices")
     }
 }
 

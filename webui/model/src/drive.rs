@@ -1,6 +1,6 @@
 //! NVMe drives of the machine, attached or not, and what destroys everything on them.
 
-use super::Name;
+use crate::Name;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

@@ -1,6 +1,6 @@
 //! Listeners: where hosts connect.
 
-use super::{Address, Status};
+use crate::{Address, Status};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

@@ -1,6 +1,6 @@
 //! Jobs: what takes longer than a request.
 
-use super::Object;
+use crate::Object;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

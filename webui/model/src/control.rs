@@ -1,7 +1,8 @@
 //! What stands behind the API.
 
-use crate::events::EventLog;
-use crate::model::{
+use crate::event_log::EventLog;
+use crate::{Address, Refusal};
+use crate::{
     Alert, Appliance, Applied, ConnectInfo, Controller, Declaration, Device, DeviceAdd,
     DeviceAttach, Drive, DriveAddress, DriveFormat, DriveHealth, DriveSanitize, ExportSet,
     GroupSnapshotCreate, Host, HostAdd, HostNqn, ImportablePool, Job, Limits, Listener,
@@ -10,7 +11,6 @@ use crate::model::{
     Statistics, Subsystem, SubsystemCreate, Transport, UpdateInstall, UpdatePiece, Volume,
     VolumeClone, VolumeCreate, VolumeRef,
 };
-use crate::{Refusal, model::Address};
 
 /// What a create did.
 #[derive(Clone, Debug, PartialEq)]

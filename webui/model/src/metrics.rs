@@ -1,6 +1,6 @@
 //! Statistics as Prometheus reads them (text exposition format 0.0.4).
 
-use crate::model::{EventKind, IoStatistics, LatencyHistogram, Severity, Statistics};
+use crate::{EventKind, IoStatistics, LatencyHistogram, Severity, Statistics};
 use std::fmt::Write;
 
 /// Labels of a sample, in their order.
@@ -95,8 +95,7 @@ fn io(text: &mut Text, what: &str, all: &[(Labels, &IoStatistics)]) {
 }
 
 fn reactors(text: &mut Text, statistics: &Statistics) {
-    type Family =
-        (&'static str, &'static str, &'static str, fn(&crate::model::ReactorStatistics) -> f64);
+    type Family = (&'static str, &'static str, &'static str, fn(&crate::ReactorStatistics) -> f64);
     const FAMILIES: [Family; 6] = [
         ("busy_seconds_total", "counter", "Time in turns that found work.", |r| seconds(r.busy_ns)),
         ("seconds_total", "counter", "Time since the reactor started.", |r| seconds(r.total_ns)),
@@ -124,8 +123,7 @@ fn reactors(text: &mut Text, statistics: &Statistics) {
 }
 
 fn pools(text: &mut Text, statistics: &Statistics) {
-    type Family =
-        (&'static str, &'static str, &'static str, fn(&crate::model::PoolStatistics) -> u64);
+    type Family = (&'static str, &'static str, &'static str, fn(&crate::PoolStatistics) -> u64);
     const FAMILIES: [Family; 8] = [
         ("total_bytes", "gauge", "What the devices have for data.", |p| p.space.total_bytes),
         ("free_bytes", "gauge", "What anybody may still write to.", |p| p.space.free_bytes),

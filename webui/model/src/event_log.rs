@@ -1,10 +1,9 @@
 //! The recent events, kept in memory for whoever asks later or waits for the next.
 
-use crate::model::{Event, EventKind, Object, Severity};
+use crate::{Event, EventKind, Object, Severity};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::watch;
 use utoipa::ToSchema;
 
 /// Events, oldest first.
@@ -25,7 +24,11 @@ struct Kept {
     /// Number of the next event.
     next: u64,
     counts: BTreeMap<(EventKind, Severity), u64>,
+    followers: Vec<Follower>,
 }
+
+/// Takes the number of the newest event.
+type Follower = Box<dyn FnMut(u64) + Send>;
 
 /// A bounded list of what happened. Whoever runs the appliance publishes; the server reads.
 pub struct EventLog {
@@ -33,7 +36,6 @@ pub struct EventLog {
     capacity: usize,
     /// The first number of this run: what was asked after before it comes from an earlier one.
     first: u64,
-    latest: watch::Sender<u64>,
 }
 
 impl EventLog {
@@ -41,9 +43,9 @@ impl EventLog {
     /// so that a restart does not use a number again.
     pub fn new(capacity: usize, first: u64) -> Self {
         let first = first.max(1);
-        let kept = Kept { events: VecDeque::new(), next: first, counts: BTreeMap::new() };
-        let latest = watch::Sender::new(first - 1);
-        Self { kept: Mutex::new(kept), capacity: capacity.max(1), first, latest }
+        let (events, counts, followers) = (VecDeque::new(), BTreeMap::new(), Vec::new());
+        let kept = Kept { events, next: first, counts, followers };
+        Self { kept: Mutex::new(kept), capacity: capacity.max(1), first }
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -69,7 +71,7 @@ impl EventLog {
         kept.events.push_back(Event { id, at_ms, kind, severity, object, message: message.into() });
         *kept.counts.entry((kind, severity)).or_default() += 1;
         // Told under the lock: a number that was told has been added, and numbers only go up.
-        self.latest.send_replace(id);
+        kept.followers.iter_mut().for_each(|tell| tell(id));
         id
     }
 
@@ -102,9 +104,10 @@ impl EventLog {
         self.lock().next - 1
     }
 
-    /// Tells the number of the newest event whenever there is one.
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.latest.subscribe()
+    /// Has `tell` called with the number of each event from now on, for as long as the log is there.
+    /// It may neither block, panic, nor use the log.
+    pub fn follow(&self, tell: impl FnMut(u64) + Send + 'static) {
+        self.lock().followers.push(Box::new(tell));
     }
 
     /// Events so far by kind and severity.

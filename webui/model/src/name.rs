@@ -86,7 +86,7 @@ fn shown(text: &str) -> String {
 }
 
 /// Checks that nothing is named twice in a list of the request.
-pub(super) fn once<T: Ord + std::fmt::Display>(names: &[T], field: &str) -> Result<(), String> {
+pub(crate) fn once<T: Ord + std::fmt::Display>(names: &[T], field: &str) -> Result<(), String> {
     let mut seen = std::collections::BTreeSet::new();
     match names.iter().find(|name| !seen.insert(*name)) {
         Some(twice) => Err(format!("{field} names {twice} twice: leave one out.")),

@@ -1,6 +1,6 @@
 //! The state of an appliance as a document: `forebay apply` makes it so, `forebay export` prints it.
 
-use super::{
+use crate::{
     Capacity, DeviceAttach, DeviceRef, HostNqn, Limits, ListenerCreate, Name, NamespaceAdd, Nqn,
     Object, VolumeCreate,
 };

@@ -1,6 +1,6 @@
 //! Volumes.
 
-use super::{Address, HostNqn, Name, Nqn, SnapshotRef, Status, Transport};
+use crate::{Address, HostNqn, Name, Nqn, SnapshotRef, Status, Transport};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -204,11 +204,11 @@ pub struct VolumeCreate {
 }
 
 /// Checks a capacity.
-pub(super) fn check_bytes(bytes: u64) -> Result<(), String> {
-    if bytes == 0 || !bytes.is_multiple_of(4096) || bytes > super::MAX_BYTES {
+pub(crate) fn check_bytes(bytes: u64) -> Result<(), String> {
+    if bytes == 0 || !bytes.is_multiple_of(4096) || bytes > crate::MAX_BYTES {
         return Err(format!(
             "bytes is {bytes}: give a multiple of 4096 between 4096 and {}.",
-            super::MAX_BYTES
+            crate::MAX_BYTES
         ));
     }
     Ok(())
@@ -279,7 +279,7 @@ impl ExportSet {
 }
 
 /// What differs between who may connect as asked for, and as it is.
-pub(super) fn access_differences(
+pub(crate) fn access_differences(
     (hosts, any): (&[HostNqn], bool),
     (there, there_any): (&[HostNqn], bool),
 ) -> Vec<String> {

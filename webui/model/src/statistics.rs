@@ -1,6 +1,6 @@
 //! Counters, which only go up while the appliance runs, and gauges.
 
-use super::{HostNqn, Name, Space};
+use crate::{HostNqn, Name, Space};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

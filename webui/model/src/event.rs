@@ -1,6 +1,6 @@
 //! Events, which pass, and alerts, which stay until their cause is gone.
 
-use super::Object;
+use crate::Object;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

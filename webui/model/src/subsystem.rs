@@ -1,6 +1,6 @@
 //! Subsystems and their namespaces.
 
-use super::{HostNqn, Name, Nqn, SnapshotRef, Status, VolumeRef};
+use crate::{HostNqn, Name, Nqn, SnapshotRef, Status, VolumeRef};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -92,12 +92,12 @@ impl SubsystemCreate {
     /// What does not, as a sentence.
     pub fn check(&self) -> Result<(), String> {
         let Self { hosts, allow_any_host, .. } = self.clone();
-        super::ExportSet { subsystem: None, hosts, allow_any_host }.check()
+        crate::ExportSet { subsystem: None, hosts, allow_any_host }.check()
     }
 
     /// What a subsystem that is there has otherwise, in words; nothing: it is what is asked for.
     pub fn differences(&self, there: &Subsystem) -> Vec<String> {
-        super::volume::access_differences(
+        crate::volume::access_differences(
             (&self.hosts, self.allow_any_host),
             (&there.hosts, there.allow_any_host),
         )
