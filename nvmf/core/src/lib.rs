@@ -2,29 +2,14 @@
 //!
 //! Sans-I/O: a [`transport::Transport`] brings commands and carries answers, a stack of channels
 //! executes them, and time comes in as an argument.
+//!
+//! Two rooms: `export` is what all reactors share, with locks; `machine` is what one reactor does
+//! with it, without. The machine knows the export, the export knows no machine.
 #![forbid(unsafe_code)]
 
-mod abort;
-pub mod admin;
-mod admin_queue;
-mod cid;
-mod connect;
-pub mod controller;
-pub mod counters;
-pub mod discovery;
-mod io;
+mod export;
 pub mod limits;
-pub mod namespace;
-mod qpair;
-pub mod registry;
-mod request;
-mod space;
-pub mod stats;
-pub mod subsystem;
-mod target;
-mod teardown;
-mod timer;
-pub mod transport;
-mod wait;
+mod machine;
 
-pub use target::Target;
+pub use export::{admin, controller, counters, discovery, namespace, registry, stats, subsystem};
+pub use machine::{Target, transport};

@@ -1,0 +1,12 @@
+//! What one process exports, shared by all reactors: subsystems, namespaces, the controllers of
+//! hosts, and the answers to their admin commands.
+
+pub mod admin;
+pub mod controller;
+pub mod counters;
+pub mod discovery;
+pub(crate) mod gate;
+pub mod namespace;
+pub mod registry;
+pub mod stats;
+pub mod subsystem;
