@@ -42,6 +42,10 @@ pub const CNTLID_MAX: u16 = 0xffef;
 /// Granularity of the Keep Alive Timer, in units of 100 ms.
 pub const KEEP_ALIVE_UNITS: u16 = 1;
 
+/// Keep Alive Timeout of a discovery controller whose host asked for none, in ms: it is cleaned
+/// up after this much silence.
+pub const DISCOVERY_KATO_MS: u32 = 120_000;
+
 /// Blocks that a fused Compare and Write can hold still at once, in bytes.
 pub const COMPARE_AND_WRITE_BYTES: u32 = 128 << 10;
 

@@ -1,6 +1,5 @@
 //! Counters with one writer each: plain adds on the data path, read by anyone.
 
-use crate::machine::transport::CloseReason;
 pub use bdev::Counter;
 
 macro_rules! counters {
@@ -93,18 +92,6 @@ counters! {
         errors,
         /// Commands that had to wait for a buffer.
         buffer_waits,
-    }
-}
-
-impl ReactorCounters {
-    /// Counts a connection that ended.
-    pub(crate) fn closed(&self, why: &CloseReason) {
-        match why {
-            CloseReason::Peer | CloseReason::Disconnect => self.closed_by_host.add(1),
-            CloseReason::Network(_) => self.closed_by_network.add(1),
-            CloseReason::Protocol(_) => self.closed_for_protocol.add(1),
-            CloseReason::Controller(_) | CloseReason::Shutdown => self.closed_by_target.add(1),
-        }
     }
 }
 

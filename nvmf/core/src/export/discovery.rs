@@ -1,17 +1,14 @@
 //! The discovery log: which subsystems a host may connect to, and where.
 
 use crate::export::controller::Controller;
-use crate::export::registry::{Directory, Fabric, Listener, Serves};
+use crate::export::directory::Directory;
+use crate::export::fabric::{Fabric, Listener, Serves};
 use crate::export::subsystem::SubsystemKind;
 use crate::limits;
 use nvmf_wire::Nqn;
 use nvmf_wire::connect::CNTLID_DYNAMIC;
 use nvmf_wire::discovery::{self, AdrFam, Entry, Record, SubType, TrType, eflags, treq};
 use std::net::{IpAddr, SocketAddr};
-
-/// Keep Alive Timeout of a discovery controller whose host asked for none, in ms: it is cleaned
-/// up after this much silence.
-pub const IDLE_KATO_MS: u32 = 120_000;
 
 /// Fills `out` with the discovery log of the host of `ctrl` from `offset` bytes on.
 ///

@@ -4,7 +4,9 @@
 pub mod admin;
 pub mod controller;
 pub mod counters;
-pub mod discovery;
+mod directory;
+mod discovery;
+pub(crate) mod fabric;
 pub(crate) mod gate;
 pub mod namespace;
 pub mod registry;

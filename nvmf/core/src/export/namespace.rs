@@ -2,7 +2,6 @@
 
 use crate::export::counters::{IoCounters, IoCounts};
 use crate::export::gate::Gate;
-use crate::export::subsystem::Subsystem;
 use bdev::latency::Latencies;
 use bdev::{Addr, Bdev, Geometry};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -85,6 +84,12 @@ enum State {
     Removed,
 }
 
+/// Where a namespace is listed for hosts: its subsystem.
+pub(crate) trait Listing: Send + Sync {
+    /// The namespace `nsid` came or went: hosts are told.
+    fn namespace_listed(&self, nsid: u32);
+}
+
 /// A namespace of a subsystem.
 ///
 /// Hosts see it once every reactor has opened its channel, so that the first command of a host
@@ -103,18 +108,18 @@ pub struct Namespace {
     counters: Arc<[IoCounters]>,
     latencies: Box<[Latencies]>,
     gate: Gate,
-    subsystem: Weak<Subsystem>,
+    listing: Weak<dyn Listing>,
     state: AtomicU8,
 }
 
 impl Namespace {
     pub(crate) fn new(
         config: NamespaceConfig,
-        subsystem: &Arc<Subsystem>,
+        nqn: &str,
+        listing: Weak<dyn Listing>,
         reactors: usize,
         generation: Arc<AtomicU64>,
     ) -> Namespace {
-        let nqn = subsystem.nqn();
         let geometry = config.bdev.geometry();
         Namespace {
             nsid: config.nsid,
@@ -127,7 +132,7 @@ impl Namespace {
             counters: (0..reactors).map(|_| IoCounters::default()).collect(),
             latencies: (0..reactors).map(|_| Latencies::default()).collect(),
             gate: Gate::new(reactors),
-            subsystem: Arc::downgrade(subsystem),
+            listing,
             state: AtomicU8::new(State::Opening as u8),
         }
     }
@@ -184,9 +189,9 @@ impl Namespace {
         let all_open = self.channels.iter().all(|slot| slot.load(Ordering::SeqCst) != 0);
         if all_open
             && self.advance(State::Active)
-            && let Some(subsystem) = self.subsystem.upgrade()
+            && let Some(listing) = self.listing.upgrade()
         {
-            subsystem.namespace_listed(self.nsid);
+            listing.namespace_listed(self.nsid);
         }
     }
 

@@ -2,61 +2,19 @@
 
 use crate::export::controller::{EndReason, Notice};
 use crate::export::counters::ReactorCounters;
+pub use crate::export::directory::Directory;
+pub use crate::export::fabric::{Fabric, Listener, Serves};
 use crate::export::namespace::{Namespace, NamespaceConfig, NamespaceIds};
 use crate::export::subsystem::{Hosts, Subsystem, SubsystemConfig, SubsystemKind};
 use crate::limits;
 use nvme_spec::log::AnaState;
 use nvmf_wire::Nqn;
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The NQN under which every discovery subsystem answers.
 pub const DISCOVERY_NQN: &str = nvmf_wire::nqn::DISCOVERY;
-
-/// A kind of fabric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Fabric {
-    /// NVMe/RDMA.
-    Rdma,
-    /// NVMe/TCP.
-    Tcp,
-}
-
-impl Fabric {
-    /// TRTYPE of the discovery and error logs.
-    pub const fn trtype(self) -> u8 {
-        match self {
-            Fabric::Rdma => 1,
-            Fabric::Tcp => 3,
-        }
-    }
-}
-
-/// What is behind a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Serves {
-    /// The discovery subsystem only.
-    Discovery,
-    /// Every subsystem.
-    Everything,
-}
-
-/// An address that the target listens on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Listener {
-    /// The fabric.
-    pub fabric: Fabric,
-    /// The address; an unspecified one (0.0.0.0 or ::) is reported as the address that the host
-    /// reached us by.
-    pub addr: SocketAddr,
-    /// Port identifier in the discovery log: another one for each listener.
-    pub port_id: u16,
-    /// What is behind it.
-    pub serves: Serves,
-}
 
 /// Why a change is refused, for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,37 +60,6 @@ impl std::fmt::Display for RegistryError {
 }
 
 impl std::error::Error for RegistryError {}
-
-/// What the discovery subsystem tells of: subsystems and listeners.
-#[derive(Debug, Default)]
-pub struct Directory {
-    subsystems: RwLock<BTreeMap<String, Arc<Subsystem>>>,
-    listeners: RwLock<BTreeSet<Listener>>,
-    /// GENCTR of the discovery log: counts the changes.
-    genctr: AtomicU64,
-}
-
-impl Directory {
-    /// The subsystem `nqn`.
-    pub fn subsystem(&self, nqn: &str) -> Option<Arc<Subsystem>> {
-        self.subsystems.read().expect("no panic under this lock").get(nqn).cloned()
-    }
-
-    /// The subsystems in the order of their NQNs.
-    pub fn subsystems(&self) -> Vec<Arc<Subsystem>> {
-        self.subsystems.read().expect("no panic under this lock").values().cloned().collect()
-    }
-
-    /// The listeners.
-    pub fn listeners(&self) -> Vec<Listener> {
-        self.listeners.read().expect("no panic under this lock").iter().copied().collect()
-    }
-
-    /// Number of changes so far.
-    pub fn genctr(&self) -> u64 {
-        self.genctr.load(Ordering::Acquire)
-    }
-}
 
 /// What a registry is made of.
 #[derive(Clone, Debug)]
@@ -224,13 +151,11 @@ impl Registry {
         check_subsystem(&config)?;
         let _changing = self.changing();
         let nqn = config.nqn.clone();
-        let mut subsystems = self.directory.subsystems.write().expect("no panic under this lock");
-        if subsystems.contains_key(&nqn) || nqn == DISCOVERY_NQN || nqn == self.discovery.nqn() {
+        if self.subsystem(&nqn).is_some() {
             return Err(RegistryError::SubsystemExists(nqn));
         }
         let subsystem = Arc::new(Subsystem::new(config, SubsystemKind::Nvm, self.reactors, now_ns));
-        subsystems.insert(nqn, subsystem.clone());
-        drop(subsystems);
+        self.directory.insert(subsystem.clone());
         self.discovery_changed();
         Ok(subsystem)
     }
@@ -241,9 +166,7 @@ impl Registry {
     /// When there is none.
     pub fn remove_subsystem(&self, nqn: &str) -> Result<Arc<Subsystem>, RegistryError> {
         let _changing = self.changing();
-        let mut subsystems = self.directory.subsystems.write().expect("no panic under this lock");
-        let removed = subsystems.remove(nqn);
-        drop(subsystems);
+        let removed = self.directory.remove(nqn);
         let subsystem = removed.ok_or_else(|| RegistryError::NoSubsystem(nqn.into()))?;
         subsystem.close(EndReason::SubsystemRemoved);
         for namespace in subsystem.namespaces() {
@@ -373,34 +296,19 @@ impl Registry {
     /// What is behind the listener that a connection to `local` came through; everything, where
     /// none is known.
     pub fn serves(&self, fabric: Fabric, local: SocketAddr) -> Serves {
-        let listeners = self.directory.listeners.read().expect("no panic under this lock");
-        let is_it = |listener: &&Listener| {
-            let ip = listener.addr.ip();
-            let same = listener.fabric == fabric && listener.addr.port() == local.port();
-            same && (ip == local.ip() || ip.is_unspecified())
-        };
-        // The one with this very address comes before one for any address.
-        let here = |listener: &&Listener| (listener.fabric, listener.addr) == (fabric, local);
-        let exact = listeners.iter().find(here);
-        exact.or_else(|| listeners.iter().find(is_it)).map_or(Serves::Everything, |l| l.serves)
+        self.directory.serves(fabric, local)
     }
 
     /// Says that the target listens on an address.
     pub fn add_listener(&self, listener: Listener) {
-        let mut listeners = self.directory.listeners.write().expect("no panic under this lock");
-        let new = listeners.insert(listener);
-        drop(listeners);
-        if new {
+        if self.directory.add_listener(listener) {
             self.discovery_changed();
         }
     }
 
     /// Says that the target listens on an address no more.
     pub fn remove_listener(&self, listener: &Listener) {
-        let mut listeners = self.directory.listeners.write().expect("no panic under this lock");
-        let gone = listeners.remove(listener);
-        drop(listeners);
-        if gone {
+        if self.directory.remove_listener(listener) {
             self.discovery_changed();
         }
     }
@@ -441,7 +349,7 @@ impl Registry {
 
     /// The discovery log has changed.
     fn discovery_changed(&self) {
-        self.directory.genctr.fetch_add(1, Ordering::AcqRel);
+        self.directory.note_change();
         self.discovery.raise(Notice::Discovery);
     }
 }

@@ -2,14 +2,14 @@
 
 use crate::export::controller::{Association, Controller, EndReason, EndedController, Notice};
 use crate::export::counters::{IoCounters, IoCounts};
-use crate::export::namespace::{Namespace, NamespaceConfig};
-use crate::export::registry::Directory;
+use crate::export::directory::Directory;
+use crate::export::namespace::{Listing, Namespace, NamespaceConfig};
 use crate::limits;
 use nvme_spec::log::AnaState;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 
 /// Who may connect to a subsystem.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -339,7 +339,9 @@ impl Subsystem {
     ) -> Option<Arc<Namespace>> {
         let nsid = config.nsid;
         let generation = self.generation.clone();
-        let namespace = Arc::new(Namespace::new(config, self, self.reactors, generation));
+        let listing: Weak<Subsystem> = Arc::downgrade(self);
+        let namespace = Namespace::new(config, self.nqn(), listing, self.reactors, generation);
+        let namespace = Arc::new(namespace);
         let mut namespaces = self.namespaces.write().expect("no panic under this lock");
         if namespaces.contains_key(&nsid) {
             return None;
@@ -359,13 +361,6 @@ impl Subsystem {
             self.namespace_listed(nsid);
         }
         Some(namespace)
-    }
-
-    /// A namespace came or went: the group of ANA has changed, and hosts are told.
-    pub(crate) fn namespace_listed(&self, nsid: u32) {
-        self.ana.lock().expect("no panic under this lock").change_count += 1;
-        self.generation.fetch_add(1, Ordering::Release);
-        self.namespace_changed(nsid);
     }
 
     /// Tells the hosts that a namespace changed.
@@ -404,7 +399,7 @@ impl Subsystem {
     pub fn set_temperature_kelvin(&self, kelvin: u16) {
         self.temperature_kelvin.store(kelvin, Ordering::Relaxed);
         for controller in self.live_controllers() {
-            if crate::export::admin::temperature_warns(&controller) {
+            if controller.temperature_warns() {
                 controller.raise(Notice::Health);
             }
         }
@@ -429,5 +424,14 @@ impl Subsystem {
 
     fn controllers(&self) -> std::sync::MutexGuard<'_, Controllers> {
         self.controllers.lock().expect("no panic under this lock")
+    }
+}
+
+impl Listing for Subsystem {
+    /// The group of ANA has changed, too.
+    fn namespace_listed(&self, nsid: u32) {
+        self.ana.lock().expect("no panic under this lock").change_count += 1;
+        self.generation.fetch_add(1, Ordering::Release);
+        self.namespace_changed(nsid);
     }
 }

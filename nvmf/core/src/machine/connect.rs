@@ -2,7 +2,7 @@
 //! Command Set").
 
 use crate::export::controller::{Association, Controller, Location, PropertyEffect, QueueRefusal};
-use crate::export::registry::{Fabric, Serves};
+use crate::export::fabric::{Fabric, Serves};
 use crate::export::subsystem::{ConnectRefusal, Subsystem, SubsystemKind};
 use crate::limits;
 use crate::machine::io::command::{Fault, described};

@@ -5,6 +5,7 @@ mod admin_queue;
 mod cid;
 mod connect;
 mod io;
+mod place;
 mod qpair;
 mod request;
 mod space;

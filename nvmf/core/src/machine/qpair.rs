@@ -3,7 +3,7 @@
 use crate::export::controller::Controller;
 use crate::export::subsystem::Subsystem;
 use crate::machine::cid::{CidError, CidTable};
-use crate::machine::request::NONE;
+use crate::machine::place::NONE;
 use crate::machine::space::Spaces;
 use crate::machine::transport::QpairId;
 use std::net::SocketAddr;

@@ -10,15 +10,13 @@
 use crate::export::controller::Location;
 use crate::export::gate::{Lock, Pass};
 use crate::machine::io::command::{Command, Fault, VERIFY_BYTES, Verb};
+use crate::machine::place::NONE;
 use crate::machine::target::Target;
 use crate::machine::transport::{InCapsule, PullTo, ReqId, Response, Transport};
 use crate::machine::wait::BufferQueue;
 use bdev::{DmaBuf, DmaPool, DmaSlice, EdgeCx};
 use nvme_spec::{Cqe, SglKind, Sqe, Status};
 use zerocopy::little_endian::{U16, U32};
-
-/// In place of a queue pair or a namespace: none.
-pub(crate) const NONE: u32 = u32::MAX;
 
 /// Where a command is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,9 @@ use crate::machine::cid::CidError;
 use crate::machine::io::arrival::Arrivals;
 use crate::machine::io::command::Fault;
 use crate::machine::io::direct::Landing;
+use crate::machine::place::NONE;
 use crate::machine::qpair::{Phase, Qpair, Role};
-use crate::machine::request::{Answer, NONE, Request, State, capsule_data};
+use crate::machine::request::{Answer, Request, State, capsule_data};
 use crate::machine::space::Spaces;
 use crate::machine::transport::{CloseReason, Event, InCapsule, QpairId, ReqId, Transport};
 use crate::machine::wait::BufferQueue;
@@ -205,7 +206,7 @@ impl<T: Transport> Target<T> {
         self.by_place[usize::from(id.index)] = NONE;
         let qpair = self.qpairs.get_mut(key).expect("found by its key");
         qpair.phase = Phase::Closed;
-        self.counters.closed(why);
+        count_closed(&self.counters, why);
         self.detach(key);
         self.doom_all(key, Status::ABORTED_SQ_DELETION, cx);
         self.forget_qpair_when_done(key);
@@ -271,5 +272,15 @@ impl<T: Transport> Edge for Target<T> {
         let gate = (!self.gated.is_empty()).then_some(self.now_ns);
         let tick = (!self.qpairs.is_empty()).then_some(self.next_tick_ns);
         [gate, tick, self.transport.next_deadline_ns()].into_iter().flatten().min()
+    }
+}
+
+/// Counts a connection that ended.
+fn count_closed(counters: &ReactorCounters, why: &CloseReason) {
+    match why {
+        CloseReason::Peer | CloseReason::Disconnect => counters.closed_by_host.add(1),
+        CloseReason::Network(_) => counters.closed_by_network.add(1),
+        CloseReason::Protocol(_) => counters.closed_for_protocol.add(1),
+        CloseReason::Controller(_) | CloseReason::Shutdown => counters.closed_by_target.add(1),
     }
 }

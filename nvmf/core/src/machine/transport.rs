@@ -1,4 +1,4 @@
-//! What the target needs from a fabric: four verbs, so that TCP, RDMA and the simulated network
+//! What the target needs from a fabric: five verbs, so that TCP, RDMA and the simulated network
 //! share one request state machine.
 //!
 //! The life of a command, the same on every fabric and in every kind of failure:
@@ -12,7 +12,7 @@
 //! `Closed` says that nothing reaches the host any more; pulls that were under way have ended with
 //! an error before it; the commands still executing are answered as ever, into nothing.
 
-use crate::export::registry::Fabric;
+use crate::export::fabric::Fabric;
 use bdev::DmaSlice;
 use nvme_spec::{Cqe, Sqe, Status};
 use std::net::SocketAddr;

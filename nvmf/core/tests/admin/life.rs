@@ -4,8 +4,8 @@ use crate::lab::*;
 use nvme_spec::Status;
 use nvme_spec::property::{self, Cap, Cc, Csts, ShutdownStatus, css};
 use nvmf::controller::{Association, Controller, EndReason, PropertyEffect, QueueRefusal, VERSION};
-use nvmf::discovery::IDLE_KATO_MS;
 use nvmf::limits;
+use nvmf::limits::DISCOVERY_KATO_MS;
 
 fn set_cc(ctrl: &Controller, cc: u32) -> PropertyEffect {
     ctrl.property_set(property::CC, false, u64::from(cc), START_NS).unwrap()
@@ -135,7 +135,7 @@ fn discovery_without_a_timeout_gets_one() {
     let lab = Lab::new();
     let quiet = Association { kato_ms: 0, ..association(HOST) };
     let discovery = connected_as(lab.registry.discovery(), quiet.clone()).unwrap();
-    assert_eq!(discovery.kato_ms(), IDLE_KATO_MS);
+    assert_eq!(discovery.kato_ms(), DISCOVERY_KATO_MS);
     let io = connected_as(&lab.subsystem, quiet).unwrap();
     assert_eq!(io.kato_ms(), 0);
     assert!(!io.keep_alive_expired(u64::MAX));

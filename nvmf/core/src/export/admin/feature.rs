@@ -2,7 +2,7 @@
 
 use super::identify::find;
 use super::reply::{Refusal, Reply};
-use crate::export::controller::{Controller, Location, Notice};
+use crate::export::controller::{Controller, Features, Location, Notice, supported_events};
 use crate::export::subsystem::SubsystemKind;
 use crate::limits;
 use nvme_spec::feature::{
@@ -10,35 +10,7 @@ use nvme_spec::feature::{
     WRITE_ATOMICITY_DISABLED, WRITE_CACHE_ENABLED, capability, fid,
 };
 use nvme_spec::{Sqe, Status};
-use std::collections::BTreeMap;
 use zerocopy::{FromBytes, IntoBytes};
-
-/// The values that a host has set on its controller.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Features {
-    arbitration: u32,
-    power: u32,
-    over_kelvin: u16,
-    under_kelvin: u16,
-    /// Time limited error recovery by namespace, in units of 100 ms; 0 where none was set.
-    recovery: BTreeMap<u32, u16>,
-    write_atomicity: u32,
-    behavior: HostBehavior,
-}
-
-impl Default for Features {
-    fn default() -> Features {
-        Features {
-            arbitration: 0,
-            power: 0,
-            over_kelvin: u16::MAX,
-            under_kelvin: 0,
-            recovery: BTreeMap::new(),
-            write_atomicity: 0,
-            behavior: HostBehavior::default(),
-        }
-    }
-}
 
 /// What is known of a feature without looking at its value.
 struct Kind {
@@ -139,7 +111,7 @@ fn default_value(ctrl: &Controller, command: &GetFeatures) -> Result<u32, Refusa
         fid::TEMPERATURE => threshold(&Features::default(), command.value)?,
         fid::VOLATILE_WRITE_CACHE => WRITE_CACHE_ENABLED,
         fid::QUEUES => granted(limits::IO_QUEUES),
-        fid::ASYNC_EVENTS => super::supported_events(ctrl.subsystem().kind()),
+        fid::ASYNC_EVENTS => supported_events(ctrl.subsystem().kind()),
         fid::KEEP_ALIVE => ctrl.default_kato_ms(),
         _ => 0,
     })
@@ -193,13 +165,6 @@ fn threshold(features: &Features, value: u32) -> Result<u32, Refusal> {
         Threshold::Over => u32::from(features.over_kelvin),
         Threshold::Under => u32::from(features.under_kelvin),
     })
-}
-
-/// Whether the temperature is beyond a threshold that the host has set.
-pub(crate) fn temperature_warns(ctrl: &Controller) -> bool {
-    let kelvin = ctrl.subsystem().temperature_kelvin();
-    let features = ctrl.features();
-    kelvin != 0 && (kelvin >= features.over_kelvin || kelvin <= features.under_kelvin)
 }
 
 /// Set Features.
@@ -289,7 +254,7 @@ fn set_queues(ctrl: &Controller, value: u32) -> Result<Reply, Refusal> {
 
 fn set_events(ctrl: &Controller, value: u32) -> Result<Reply, Refusal> {
     // Every critical warning may be asked for.
-    only(value, super::supported_events(ctrl.subsystem().kind()) | 0xff)?;
+    only(value, supported_events(ctrl.subsystem().kind()) | 0xff)?;
     ctrl.with_events(|events| events.enable(value));
     Ok(Reply::NONE)
 }
@@ -318,7 +283,7 @@ fn set_temperature(ctrl: &Controller, value: u32) -> Result<Reply, Refusal> {
         Threshold::Over => ctrl.features().over_kelvin = value as u16,
         Threshold::Under => ctrl.features().under_kelvin = value as u16,
     }
-    if temperature_warns(ctrl) {
+    if ctrl.temperature_warns() {
         ctrl.raise(Notice::Health);
     }
     Ok(Reply::NONE)

@@ -1,9 +1,9 @@
 //! Identify.
 
 use super::reply::{Refusal, Reply};
-use crate::export::controller::{Controller, Location, VERSION};
+use crate::export::controller::{Controller, Location, VERSION, supported_events};
+use crate::export::fabric::Fabric;
 use crate::export::namespace::Namespace;
-use crate::export::registry::Fabric;
 use crate::export::subsystem::SubsystemKind;
 use crate::limits;
 use nvme_spec::Sqe;
@@ -141,7 +141,7 @@ fn any_controller(ctrl: &Controller) -> IdentifyController {
         mdts: limits::MDTS,
         cntlid: U16::new(ctrl.cntlid()),
         ver: U32::new(VERSION),
-        oaes: U32::new(super::supported_events(subsystem.kind())),
+        oaes: U32::new(supported_events(subsystem.kind())),
         aerl: limits::ASYNC_EVENTS - 1,
         kas: U16::new(limits::KEEP_ALIVE_UNITS),
         maxcmd: U16::new(limits::QUEUE_ENTRIES),

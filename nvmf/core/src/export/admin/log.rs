@@ -1,8 +1,9 @@
 //! Get Log Page.
 
+use super::commands::commands;
+use super::feature;
 use super::identify::{ANA_GROUP, find};
 use super::reply::{Refusal, Reply};
-use super::{commands, feature};
 use crate::export::controller::{Controller, Location};
 use crate::export::counters::IoCounts;
 use crate::export::discovery;
@@ -161,7 +162,7 @@ fn smart(ctrl: &Controller, nsid: u32, now_ns: u64) -> SmartLog {
         0 | Sqe::NSID_ALL => subsystem.counts(),
         one => subsystem.namespace(one).map_or_else(IoCounts::default, |ns| ns.total()),
     };
-    let warned = feature::temperature_warns(ctrl);
+    let warned = ctrl.temperature_warns();
     let big = |n: u64| U128::new(u128::from(n));
     SmartLog {
         critical_warning: if warned { critical_warning::TEMPERATURE } else { 0 },

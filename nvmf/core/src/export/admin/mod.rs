@@ -1,18 +1,15 @@
 //! Admin commands, as a function of the controller and the command.
 
+mod commands;
 mod feature;
 mod identify;
 mod log;
 mod reply;
 
-pub(crate) use feature::Features;
-pub(crate) use feature::temperature_warns;
-
 use crate::export::controller::{CommandError, Controller, Location};
-use crate::export::registry::Fabric;
-use crate::export::subsystem::SubsystemKind;
+use crate::export::fabric::Fabric;
 use crate::limits;
-use nvme_spec::aen::config;
+use commands::commands;
 use nvme_spec::feature::{GetFeatures, SetFeatures};
 use nvme_spec::identify::IDENTIFY_BYTES;
 use nvme_spec::log::GetLogPage;
@@ -56,43 +53,6 @@ pub enum AdminOutcome {
         /// Identifier of the command to abort.
         cid: u16,
     },
-}
-
-/// The optional events that a kind of controller can tell (OAES).
-pub fn supported_events(kind: &SubsystemKind) -> u32 {
-    match kind {
-        SubsystemKind::Nvm => config::NAMESPACE | config::ANA,
-        SubsystemKind::Discovery(_) => config::DISCOVERY,
-    }
-}
-
-/// The admin commands of an I/O controller, besides the fabrics ones.
-const NVM_COMMANDS: [u8; 7] = [
-    admin::GET_LOG_PAGE,
-    admin::IDENTIFY,
-    admin::ABORT,
-    admin::SET_FEATURES,
-    admin::GET_FEATURES,
-    admin::ASYNC_EVENT,
-    admin::KEEP_ALIVE,
-];
-
-/// The admin commands of a discovery controller, besides the fabrics ones.
-const DISCOVERY_COMMANDS: [u8; 6] = [
-    admin::GET_LOG_PAGE,
-    admin::IDENTIFY,
-    admin::SET_FEATURES,
-    admin::GET_FEATURES,
-    admin::ASYNC_EVENT,
-    admin::KEEP_ALIVE,
-];
-
-/// The admin commands of a kind of controller, besides the fabrics ones.
-pub(crate) fn commands(kind: &SubsystemKind) -> &'static [u8] {
-    match kind {
-        SubsystemKind::Nvm => &NVM_COMMANDS,
-        SubsystemKind::Discovery(_) => &DISCOVERY_COMMANDS,
-    }
 }
 
 /// The data that an admin command (not a fabrics one) carries, from its fields and its SGL. To be

@@ -1,5 +1,6 @@
 //! Asynchronous events of one controller: what waits, what was told, what the host reads next.
 
+use crate::export::subsystem::SubsystemKind;
 use crate::limits;
 use nvme_spec::aen::{self, Event, config};
 use nvme_spec::log::lid;
@@ -46,6 +47,14 @@ impl Notice {
             Notice::Discovery => config::DISCOVERY,
             Notice::Health => 1 << 1,
         }
+    }
+}
+
+/// The optional events that a kind of controller can tell (OAES).
+pub fn supported_events(kind: &SubsystemKind) -> u32 {
+    match kind {
+        SubsystemKind::Nvm => config::NAMESPACE | config::ANA,
+        SubsystemKind::Discovery(_) => config::DISCOVERY,
     }
 }
 

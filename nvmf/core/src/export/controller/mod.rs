@@ -3,16 +3,18 @@
 mod abort;
 mod error_log;
 mod event;
+mod feature;
 mod property;
 mod queue;
 
 pub(crate) use abort::AbortAsked;
 pub use error_log::{CommandError, Location};
-pub use event::Notice;
+pub use event::{Notice, supported_events};
+pub(crate) use feature::Features;
 pub use property::{PropertyEffect, VERSION, capabilities};
 pub use queue::{EndedController, QueueRefusal, QueueUse};
 
-use crate::export::admin::Features;
+use crate::export::fabric::Fabric;
 use crate::export::subsystem::{Subsystem, SubsystemKind};
 use abort::Aborts;
 use error_log::ErrorLog;
@@ -23,8 +25,6 @@ use queue::{QueueMeters, Queues};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-
-use crate::export::registry::Fabric;
 
 /// What a host told, and where it came from, when it connected an admin queue.
 #[derive(Clone, Debug)]
@@ -146,7 +146,7 @@ impl Controller {
             SubsystemKind::Nvm => usize::from(crate::limits::QUEUES),
             SubsystemKind::Discovery(_) => 1,
         };
-        let enabled = crate::export::admin::supported_events(subsystem.kind());
+        let enabled = supported_events(subsystem.kind());
         let has_write_cache = subsystem.has_write_cache();
         let kato_ms = default_kato_ms(&association, subsystem.kind());
         Controller {
@@ -307,6 +307,11 @@ impl Controller {
         self.features.lock().expect("no panic under this lock")
     }
 
+    /// Whether the temperature is beyond a threshold that the host has set.
+    pub(crate) fn temperature_warns(&self) -> bool {
+        self.features().warn_at(self.subsystem.temperature_kelvin())
+    }
+
     pub(crate) fn set_kato_ms(&self, kato_ms: u32) {
         self.kato_ms.store(kato_ms, Ordering::Relaxed);
     }
@@ -320,7 +325,7 @@ impl Controller {
         *self.features() = Features::default();
         self.set_write_cache(self.has_write_cache);
         self.set_kato_ms(self.default_kato_ms());
-        let enabled = crate::export::admin::supported_events(self.subsystem.kind());
+        let enabled = supported_events(self.subsystem.kind());
         self.with_events(|events| events.reset(enabled));
     }
 }
@@ -328,7 +333,7 @@ impl Controller {
 /// What the host asked for, and on a discovery controller something all the same.
 fn default_kato_ms(association: &Association, kind: &SubsystemKind) -> u32 {
     match (kind, association.kato_ms) {
-        (SubsystemKind::Discovery(_), 0) => crate::export::discovery::IDLE_KATO_MS,
+        (SubsystemKind::Discovery(_), 0) => crate::limits::DISCOVERY_KATO_MS,
         (_, kato_ms) => kato_ms,
     }
 }

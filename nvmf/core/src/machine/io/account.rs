@@ -3,8 +3,9 @@
 use crate::export::controller::CommandError;
 use crate::export::counters::IoCounters;
 use crate::machine::io::command::{Command, Verb};
+use crate::machine::place::NONE;
 use crate::machine::qpair::Role;
-use crate::machine::request::{Answer, Job, NONE, Request};
+use crate::machine::request::{Answer, Job, Request};
 use crate::machine::target::Target;
 use crate::machine::transport::Transport;
 use bdev::latency::{Latencies, bucket};

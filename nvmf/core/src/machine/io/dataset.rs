@@ -3,8 +3,9 @@
 use super::execute::Submission;
 use crate::export::controller::Location;
 use crate::machine::io::command::{Command, Fault};
+use crate::machine::place::NONE;
 use crate::machine::qpair::Role;
-use crate::machine::request::{Answer, NONE, Request, Step};
+use crate::machine::request::{Answer, Request, Step};
 use crate::machine::target::Target;
 use crate::machine::transport::Transport;
 use bdev::{DmaSlice, EdgeCx, Geometry, IoFlags, Op};

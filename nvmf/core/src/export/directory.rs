@@ -1,0 +1,80 @@
+//! What the discovery subsystem tells of.
+
+use crate::export::fabric::{Fabric, Listener, Serves};
+use crate::export::subsystem::Subsystem;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+/// What the discovery subsystem tells of: subsystems and listeners.
+#[derive(Debug, Default)]
+pub struct Directory {
+    subsystems: RwLock<BTreeMap<String, Arc<Subsystem>>>,
+    listeners: RwLock<BTreeSet<Listener>>,
+    /// GENCTR of the discovery log: counts the changes.
+    genctr: AtomicU64,
+}
+
+impl Directory {
+    /// The subsystem `nqn`.
+    pub fn subsystem(&self, nqn: &str) -> Option<Arc<Subsystem>> {
+        self.subsystems.read().expect("no panic under this lock").get(nqn).cloned()
+    }
+
+    /// The subsystems in the order of their NQNs.
+    pub fn subsystems(&self) -> Vec<Arc<Subsystem>> {
+        self.subsystems.read().expect("no panic under this lock").values().cloned().collect()
+    }
+
+    /// The listeners.
+    pub fn listeners(&self) -> Vec<Listener> {
+        self.listeners.read().expect("no panic under this lock").iter().copied().collect()
+    }
+
+    /// Number of changes so far.
+    pub fn genctr(&self) -> u64 {
+        self.genctr.load(Ordering::Acquire)
+    }
+
+    /// What is behind the listener that a connection to `local` came through; everything, where
+    /// none is known.
+    pub(super) fn serves(&self, fabric: Fabric, local: SocketAddr) -> Serves {
+        let listeners = self.listeners.read().expect("no panic under this lock");
+        let is_it = |listener: &&Listener| {
+            let ip = listener.addr.ip();
+            let same = listener.fabric == fabric && listener.addr.port() == local.port();
+            same && (ip == local.ip() || ip.is_unspecified())
+        };
+        // The one with this very address comes before one for any address.
+        let here = |listener: &&Listener| (listener.fabric, listener.addr) == (fabric, local);
+        let exact = listeners.iter().find(here);
+        exact.or_else(|| listeners.iter().find(is_it)).map_or(Serves::Everything, |l| l.serves)
+    }
+
+    /// Puts a subsystem in.
+    pub(super) fn insert(&self, subsystem: Arc<Subsystem>) {
+        let nqn = subsystem.nqn().to_owned();
+        self.subsystems.write().expect("no panic under this lock").insert(nqn, subsystem);
+    }
+
+    /// Takes a subsystem out.
+    pub(super) fn remove(&self, nqn: &str) -> Option<Arc<Subsystem>> {
+        self.subsystems.write().expect("no panic under this lock").remove(nqn)
+    }
+
+    /// Puts a listener in; false when it is there.
+    pub(super) fn add_listener(&self, listener: Listener) -> bool {
+        self.listeners.write().expect("no panic under this lock").insert(listener)
+    }
+
+    /// Takes a listener out; false when it is not there.
+    pub(super) fn remove_listener(&self, listener: &Listener) -> bool {
+        self.listeners.write().expect("no panic under this lock").remove(listener)
+    }
+
+    /// Counts a change that the discovery log shows.
+    pub(super) fn note_change(&self) {
+        self.genctr.fetch_add(1, Ordering::AcqRel);
+    }
+}
