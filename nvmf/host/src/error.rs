@@ -2,11 +2,11 @@
 
 use crate::qpair::Broken;
 use nvme_spec::Status;
-use nvmf_rdma::initiator::ConnectError;
 use nvmf_wire::connect::BadParameter;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use verbs::initiator::ConnectError;
 
 /// Why something with a remote controller did not work.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! - [`RemoteBdev`] connects to a namespace and keeps connected; its channels do the I/O.
 //! - [`discover`] asks a discovery controller; [`Session`] is an admin queue for everything else.
 //! - [`qpair`] is the protocol of one queue, without clock or thread, over any [`Socket`] or any
-//!   [`nvmf_rdma::initiator::Link`]; all that is above it is the same for both.
+//!   [`verbs::initiator::Link`]; all that is above it is the same for both.
 #![deny(unsafe_code)]
 
 pub mod channel;

@@ -1,13 +1,13 @@
 //! What to connect to, as whom, and how patiently.
 
 use crate::Error;
-use nvmf_rdma::Initiator;
-use nvmf_rdma::initiator::Dialer;
 use nvmf_wire::{Nqn, nqn};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, fs};
+use verbs::Initiator;
+use verbs::initiator::Dialer;
 
 /// Who connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,6 @@ use crate::sys::{self, Wait};
 use crate::{AnyQueuePair, Error, Options, QueuePair, Socket, TcpSocket, Transport};
 use bdev::{DmaSlice, Memory};
 use nvme_spec::{Cqe, Sqe};
-use nvmf_rdma::initiator::{ConnectError, Dialer, Wish};
 use nvmf_wire::connect::{Connect, ConnectData, Connected, cattr};
 use nvmf_wire::pdu::{
     self, Framing, IC_BYTES, IcResp, Params, Pdu, Peek, Side, encode_icreq, peek,
@@ -16,6 +15,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use verbs::initiator::{ConnectError, Dialer, Wish};
 use zerocopy::IntoBytes;
 
 /// The most data of one command on a waiting queue, in bytes.

@@ -4,11 +4,11 @@ use crate::qpair::{Broken, Ended, Payload, Qpair, RdmaQpair};
 use crate::{Socket, TcpSocket};
 use bdev::Memory;
 use nvme_spec::Sqe;
-use nvmf_rdma::initiator::Cutter;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use verbs::initiator::Cutter;
 
 /// What is above a queue pair needs of it; [`Qpair`] says more of each.
 pub trait QueuePair: Send {

@@ -1,11 +1,11 @@
 //! A command capsule as it was received: the command, where its data is, and where the host has its
 //! memory (NVMe/RDMA Transport Specification, "Capsules" and "Data Transfers").
 
-use crate::limits::SQE_BYTES;
-use crate::nic::{Receive, Remote};
 use bdev::DmaSlice;
 use nvme_spec::{Psdt, Sgl, SglKind, Sqe};
 use nvmf::transport::InCapsule;
+use verbs::limits::SQE_BYTES;
+use verbs::{Receive, Remote};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// What came.

@@ -1,8 +1,8 @@
 //! One queue pair: what waits for its send queue, and how it ends.
 
-use crate::nic::{PortId, Work};
 use nvmf::transport::{CloseReason, QpairId};
 use std::collections::VecDeque;
+use verbs::{PortId, Work};
 
 /// Where a queue pair is in its life.
 #[derive(Debug)]

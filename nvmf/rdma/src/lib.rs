@@ -1,10 +1,7 @@
-//! NVMe/RDMA (NVMe/RDMA Transport Specification): the transport of the target, and what an
-//! initiator needs of the hardware ([`initiator`]).
+//! NVMe/RDMA (NVMe/RDMA Transport Specification): the transport of the target.
 //!
 //! [`RdmaTransport`] is the state machine of connections and commands on one reactor. It reaches
-//! hardware through the narrow trait [`Nic`], whose real form, [`VerbsNic`], stands on the verbs
-//! and connection manager libraries, which are loaded while the program runs: [`Hardware::open`]
-//! says in a sentence why there is no RDMA where there is none.
+//! hardware through the narrow trait [`verbs::Nic`].
 //!
 //! ```text
 //!  host                                      this side
@@ -16,27 +13,17 @@
 //! A queue pair that ends is destroyed first, so that no hardware touches memory any more; then its
 //! commands end, and then `Closed` is said.
 
-#![deny(missing_docs, unsafe_code)]
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 mod capsule;
 mod conn;
-pub mod initiator;
 mod limits;
-mod nic;
-mod private_data;
 mod receives;
 mod request;
 mod stats;
 mod transport;
-#[allow(unsafe_code)]
-mod verbs;
 
-pub use limits::{IN_CAPSULE_BYTES, RECEIVES};
-pub use nic::{
-    Accepted, Completion, ConnectionEvent, Gone, Nic, NicError, Outcome, PortId, Receive, Remote,
-    Sizes, What, Work,
-};
-pub use private_data::{Ask, accept_data};
+pub use limits::{CAPACITY, IN_CAPSULE_BYTES, QUEUES, RECEIVES};
 pub use stats::Stats;
 pub use transport::{Config, RdmaTransport};
-pub use verbs::{Acceptor, Admit, Hardware, Inbox, Initiator, VerbsNic};

@@ -1,8 +1,9 @@
 //! The receives of one port: memory for capsules, and which of it the network card has.
 
-use crate::limits::{DATA_BUFFER_BYTES, IN_CAPSULE_BYTES, LEAST_RECEIVES, SQE_BYTES};
-use crate::nic::Receive;
+use crate::limits::{DATA_BUFFER_BYTES, IN_CAPSULE_BYTES, LEAST_RECEIVES};
 use bdev::{DmaBuf, DmaPool};
+use verbs::Receive;
+use verbs::limits::SQE_BYTES;
 
 /// The receives of a port.
 pub(crate) struct Receives {

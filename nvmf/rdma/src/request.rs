@@ -1,7 +1,7 @@
 //! Commands under way, from their capsule to the end of their answer's SEND.
 
-use crate::nic::{PortId, Remote};
 use nvmf::transport::{QpairId, ReqId, Response};
+use verbs::{PortId, Remote};
 
 /// Uses of a place that are told apart; tags stay below 2^62.
 const USES: u32 = 1 << 30;

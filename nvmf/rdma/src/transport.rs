@@ -5,9 +5,7 @@ mod life;
 
 use crate::capsule;
 use crate::conn::Conn;
-use crate::initiator::meaning;
-use crate::limits::{BATCH, CHAIN, IN_CAPSULE_BYTES, PORTS, QPAIRS, RECEIVES, REQUESTS};
-use crate::nic::{Completion, Nic, Outcome, PortId, Receive, What, Work};
+use crate::limits::{IN_CAPSULE_BYTES, QPAIRS, RECEIVES, REQUESTS};
 use crate::receives::Receives;
 use crate::request::Requests;
 use crate::stats::Stats;
@@ -18,6 +16,9 @@ use nvmf::transport::{CloseReason, Event, InCapsule, PullTo, QpairId, ReqId, Res
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use verbs::limits::{BATCH, CHAIN, PORTS};
+use verbs::meaning;
+use verbs::{Completion, Nic, Outcome, PortId, Receive, What, Work};
 
 /// Sizes that may be chosen.
 #[derive(Clone, Copy, Debug)]

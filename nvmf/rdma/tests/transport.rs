@@ -7,12 +7,13 @@ use bdev::dma::PoolPlan;
 use bdev::{DmaBuf, DmaPool, Memory};
 use nvme_spec::{Cqe, Sgl, Sqe, Status};
 use nvmf::transport::{CloseReason, Event, InCapsule, PullTo, QpairId, ReqId, Response, Transport};
-use nvmf_rdma::{Ask, Config, ConnectionEvent, Gone, RdmaTransport};
+use nvmf_rdma::{Config, RdmaTransport};
 use nvmf_wire::rdma::Reject;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use support::FakeNic;
+use verbs::{Ask, ConnectionEvent, Gone};
 use zerocopy::IntoBytes;
 
 /// How far the target is with a command.

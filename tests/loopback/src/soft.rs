@@ -8,11 +8,11 @@ pub use host::SoftDialer;
 pub use target::SoftNic;
 
 use bdev::{DmaSlice, Memory};
-use nvmf_rdma::initiator::{Ending, Landing, Send};
-use nvmf_rdma::{Completion, ConnectionEvent, Outcome, Receive, What, Work};
 use nvmf_wire::rdma::Reject;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
+use verbs::initiator::{Ending, Landing, Send};
+use verbs::{Completion, ConnectionEvent, Outcome, Receive, What, Work};
 
 /// What goes wrong, and in which order things happen.
 #[derive(Clone, Debug, Default)]
@@ -351,7 +351,7 @@ impl State {
         let Some(conn) = self.conns.get_mut(&number) else { return };
         conn.disconnected = true;
         if let Some(place) = conn.place {
-            let why = nvmf_rdma::Gone::Disconnected;
+            let why = verbs::Gone::Disconnected;
             self.asks.push_back(ConnectionEvent::Gone { place, why });
         }
     }

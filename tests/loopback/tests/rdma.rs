@@ -12,7 +12,6 @@ use nvme_spec::property::Cc;
 use nvme_spec::{Sqe, Status};
 use nvmf_host::qpair::{Broken, Ended, Payload, RdmaQpair, Ring};
 use nvmf_host::{Host, LinkState, Options, RemoteBdev, Transport};
-use nvmf_rdma::initiator::{Dialer, Wish};
 use nvmf_wire::Nqn;
 use nvmf_wire::connect::{Connect, ConnectData, Connected};
 use nvmf_wire::property::{PropertySet, Width};
@@ -21,6 +20,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
 use support::{BLOCK, DISK, Rig, ram};
+use verbs::initiator::{Dialer, Wish};
 use zerocopy::IntoBytes;
 
 const DEPTH: u16 = 8;

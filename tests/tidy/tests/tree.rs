@@ -120,7 +120,7 @@ const UNSAFE: [&str; 13] = [
     "bdev/vfio",
     "nvmf/core",
     "nvmf/tcp",
-    "nvmf/rdma/src/verbs",
+    "nvmf/verbs/src/hardware",
     "nvmf/host",
     "target/reactor",
     "target/control",

@@ -6,10 +6,10 @@ use super::slot::{Slots, Stage};
 use super::{Broken, Ended, Payload, finish_if_ended};
 use bdev::{DmaSlice, Memory};
 use nvme_spec::{Cqe, Sgl, Sqe};
-use nvmf_rdma::Outcome;
-use nvmf_rdma::initiator::{Cutter, Ending, Landing, Link, Lost, Send, meaning};
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use verbs::initiator::{Cutter, Ending, Landing, Link, Lost, Send};
+use verbs::{Outcome, meaning};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Room for one capsule in the ring: a command and sixteen bytes of data of our own behind it,

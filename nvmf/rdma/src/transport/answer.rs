@@ -1,12 +1,12 @@
 //! Commands: their data, and their answers.
 
 use super::RdmaTransport;
-use crate::limits::CQE_BYTES;
-use crate::nic::{Nic, Remote, Work};
 use crate::request::State;
 use bdev::DmaSlice;
 use nvme_spec::{Cqe, Status};
 use nvmf::transport::{Event, ReqId, Response};
+use verbs::limits::CQE_BYTES;
+use verbs::{Nic, Remote, Work};
 use zerocopy::IntoBytes;
 
 impl<N: Nic> RdmaTransport<N> {

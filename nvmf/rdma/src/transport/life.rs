@@ -2,9 +2,7 @@
 
 use super::{Port, RdmaTransport};
 use crate::conn::{Conn, State};
-use crate::limits::{CQE_BYTES, LINGER_NS, PORTS, WORK_PER_ENTRY};
-use crate::nic::{ConnectionEvent, Gone, Nic, PortId, Sizes};
-use crate::private_data::Ask;
+use crate::limits::{LINGER_NS, WORK_PER_ENTRY};
 use crate::receives::Receives;
 use crate::request::State as RequestState;
 use bdev::DmaPool;
@@ -12,6 +10,9 @@ use nvme_spec::Status;
 use nvmf::transport::{CloseReason, Event, QpairId};
 use nvmf_wire::rdma::Reject;
 use std::net::SocketAddr;
+use verbs::Ask;
+use verbs::limits::{CQE_BYTES, PORTS};
+use verbs::{ConnectionEvent, Gone, Nic, PortId, Sizes};
 
 impl<N: Nic> RdmaTransport<N> {
     pub(super) fn connection_event(

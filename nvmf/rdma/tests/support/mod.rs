@@ -2,13 +2,13 @@
 //! wrong when told to.
 
 use bdev::DmaSlice;
-use nvmf_rdma::{
-    Accepted, Ask, Completion, ConnectionEvent, Nic, NicError, Outcome, PortId, Receive, Sizes,
-    What, Work,
-};
 use nvmf_wire::rdma::Reject;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::RawFd;
+use verbs::{
+    Accepted, Ask, Completion, ConnectionEvent, Nic, NicError, Outcome, PortId, Receive, Sizes,
+    What, Work,
+};
 
 /// What arrived at a host.
 #[derive(Clone, Debug, PartialEq, Eq)]

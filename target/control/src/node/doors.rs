@@ -20,7 +20,7 @@ pub(crate) struct Door {
 /// Accepts connections until it is dropped.
 enum AnyAcceptor {
     Tcp { _acceptor: Acceptor },
-    Rdma { _acceptor: nvmf_rdma::Acceptor },
+    Rdma { _acceptor: verbs::Acceptor },
 }
 
 /// Where a listener is: a fabric and an address there.
@@ -136,7 +136,8 @@ impl Node {
             return Err("A listener for RDMA needs a port: choose one, such as 4420.".into());
         }
         let (inboxes, admit) = (rdma.inboxes.clone(), self.rdma_admission());
-        let started = nvmf_rdma::Acceptor::start(&rdma.hardware, address, inboxes, admit);
+        let queues = nvmf_rdma::QUEUES;
+        let started = verbs::Acceptor::start(&rdma.hardware, address, inboxes, admit, queues);
         let acceptor = started.map_err(|error| match error.kind() {
             std::io::ErrorKind::AddrInUse => {
                 format!("{address} is in use by another program over RDMA: choose another port.")

@@ -3,9 +3,10 @@
 use super::Node;
 use bdev::Memory;
 use nvmf::Target;
-use nvmf_rdma::{Admit, Config, Hardware, Inbox, RdmaTransport, VerbsNic};
+use nvmf_rdma::{CAPACITY, Config, RdmaTransport};
 use std::io;
 use std::sync::Arc;
+use verbs::{Admit, Hardware, Inbox, VerbsNic};
 
 /// The RDMA devices, and where each reactor's connections wait.
 pub(crate) struct Rdma {
@@ -44,7 +45,7 @@ impl Node {
     ) -> io::Result<Option<Target<RdmaTransport<VerbsNic>>>> {
         let Ok(rdma) = &mut self.rdma else { return Ok(None) };
         let inbox = Inbox::new()?;
-        let nic = VerbsNic::new(rdma.hardware.clone(), inbox.clone(), reactor)?;
+        let nic = VerbsNic::new(rdma.hardware.clone(), inbox.clone(), reactor, CAPACITY)?;
         rdma.inboxes.push(inbox);
         let transport = RdmaTransport::new(nic, Config::default());
         Ok(Some(Target::new(transport, self.registry.clone(), reactor)))

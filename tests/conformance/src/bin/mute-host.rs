@@ -4,14 +4,14 @@
 use bdev::Memory;
 use nvmf_host::Host;
 use nvmf_host::qpair::{Payload, RdmaQpair, Ring};
-use nvmf_rdma::Initiator;
-use nvmf_rdma::initiator::{Dialer, Wish};
 use nvmf_wire::Nqn;
 use nvmf_wire::connect::{Connect, ConnectData};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use verbs::Initiator;
+use verbs::initiator::{Dialer, Wish};
 use zerocopy::IntoBytes;
 
 const DEPTH: u16 = 31;

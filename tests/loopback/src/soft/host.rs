@@ -2,14 +2,14 @@
 
 use super::{Conn, Wire, key_of};
 use bdev::{DmaSlice, Memory};
-use nvmf_rdma::initiator::{ConnectError, Cutter, Dialer, Ending, Landing, Link, Lost, Send, Wish};
-use nvmf_rdma::{Ask, ConnectionEvent, NicError};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use verbs::initiator::{ConnectError, Cutter, Dialer, Ending, Landing, Link, Lost, Send, Wish};
+use verbs::{Ask, ConnectionEvent, NicError};
 use zerocopy::IntoBytes;
 
 /// Runs the target for a turn, if no other thread does.
@@ -43,7 +43,8 @@ impl SoftDialer {
         if let Some(why) = state.plan.reject {
             return Err(ConnectError::Rejected(why));
         }
-        let ask = Ask::parse(wish.private_data().as_bytes(), 16).map_err(ConnectError::Rejected)?;
+        let ask = Ask::parse(wish.private_data().as_bytes(), 16, &nvmf_rdma::QUEUES)
+            .map_err(ConnectError::Rejected)?;
         state.next += 1;
         let number = state.next;
         let conn = Conn {

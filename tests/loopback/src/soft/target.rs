@@ -1,11 +1,11 @@
 //! The target's end of the wire.
 
 use super::Wire;
-use nvmf_rdma::{
-    Accepted, Ask, Completion, ConnectionEvent, Nic, NicError, PortId, Receive, Sizes, Work,
-};
 use nvmf_wire::rdma::Reject;
 use std::os::fd::RawFd;
+use verbs::{
+    Accepted, Ask, Completion, ConnectionEvent, Nic, NicError, PortId, Receive, Sizes, Work,
+};
 
 /// The hardware of the target's only reactor.
 pub struct SoftNic {

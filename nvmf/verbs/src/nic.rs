@@ -1,4 +1,4 @@
-//! What the transport needs of RDMA hardware: connections, work requests, completions.
+//! What a target needs of RDMA hardware: connections, work requests, completions.
 
 use crate::private_data::Ask;
 use bdev::DmaSlice;
@@ -146,6 +146,15 @@ pub struct Sizes {
     pub receives: u16,
 }
 
+/// How much one reactor has of what is set up once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Places for queue pairs.
+    pub qpairs: u16,
+    /// Entries of the completion queue of a port.
+    pub completions: u32,
+}
+
 /// A queue pair that was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
@@ -219,4 +228,18 @@ pub trait Nic: Send {
 
     /// A descriptor that becomes readable when there is something to do.
     fn wake_fd(&self) -> Option<RawFd>;
+}
+
+/// What the code of a completion that failed means (`ibv_wc_status`).
+pub fn meaning(code: u32) -> &'static str {
+    match code {
+        1 | 4 => "memory that is not registered was named",
+        2 => "the work request was faulty",
+        3 => "the queue pair was not ready",
+        9 | 10 => "the other side does not allow access to that memory",
+        11 => "the other side failed",
+        12 => "the other side does not acknowledge it (retries exceeded)",
+        13 => "the other side has no receive for it (RNR retries exceeded)",
+        _ => "the device failed",
+    }
 }

@@ -4,14 +4,14 @@
 mod accept;
 mod cm;
 mod completions;
+mod devices;
 mod dial;
-mod hardware;
-mod link;
-mod nic;
 mod port;
 mod sys;
+mod verbs_link;
+mod verbs_nic;
 
 pub use accept::{Acceptor, Admit, Inbox};
+pub use devices::Hardware;
 pub use dial::Initiator;
-pub use hardware::Hardware;
-pub use nic::VerbsNic;
+pub use verbs_nic::VerbsNic;

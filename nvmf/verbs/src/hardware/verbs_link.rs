@@ -1,10 +1,9 @@
 //! One queue pair of an initiator.
 
 use super::cm::{CmId, EventChannel};
-use super::completions::Completions;
+use super::completions::{Completions, outcome_of};
+use super::devices::failed;
 use super::dial::Registered;
-use super::hardware::failed;
-use super::nic::outcome_of;
 use super::sys::{Watch, check, check_code};
 use crate::initiator::{Cutter, Ending, Landing, Link, Lost, Send};
 use crate::limits::{BATCH, BATCHES, MANAGER_TURNS, SQE_BYTES};

@@ -1,9 +1,9 @@
 //! New connections: asked for on a thread of their own, handed to the reactors.
 
 use super::cm::{CmEvent, CmId, EventChannel};
-use super::hardware::Hardware;
+use super::devices::Hardware;
 use super::sys::{Flag, wait_readable};
-use crate::private_data::Ask;
+use crate::private_data::{Ask, Queues};
 use nvmf_wire::rdma::Reject;
 use rdma_mummy_sys::rdma_cm_event_type as kind;
 use std::collections::VecDeque;
@@ -98,7 +98,7 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Starts listening.
+    /// Starts listening, for a target with these queues.
     ///
     /// # Errors
     /// The connection manager's: the address is taken, or none of an RDMA device.
@@ -110,6 +110,7 @@ impl Acceptor {
         address: SocketAddr,
         inboxes: Vec<Arc<Inbox>>,
         admit: Admit,
+        queues: Queues,
     ) -> io::Result<Acceptor> {
         assert!(!inboxes.is_empty(), "nobody to hand connections to");
         let channel = EventChannel::new()?;
@@ -121,6 +122,7 @@ impl Acceptor {
             hardware: hardware.clone(),
             inboxes,
             admit,
+            queues,
             stop: stop.clone(),
             turn: 0,
         };
@@ -146,6 +148,7 @@ struct Work {
     hardware: Arc<Hardware>,
     inboxes: Vec<Arc<Inbox>>,
     admit: Admit,
+    queues: Queues,
     stop: Arc<Stop>,
     turn: usize,
 }
@@ -169,7 +172,7 @@ impl Work {
         // SAFETY: the identifier is ours, and has been given its device.
         let ctx = unsafe { (*id.raw()).verbs };
         let taken = self.hardware.find(ctx).ok_or(Reject::NoResources).and_then(|port| {
-            let ask = Ask::parse(&event.data[..event.data_bytes], event.reads)?;
+            let ask = Ask::parse(&event.data[..event.data_bytes], event.reads, &self.queues)?;
             let admission = (self.admit)().ok_or(Reject::NoResources)?;
             Ok((port, ask, admission))
         });

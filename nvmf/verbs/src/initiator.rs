@@ -213,31 +213,18 @@ pub trait Dialer: std::marker::Send + Sync {
     ) -> Result<Box<dyn Link>, ConnectError>;
 }
 
-/// What the code of a completion that failed means (`ibv_wc_status`).
-pub fn meaning(code: u32) -> &'static str {
-    match code {
-        1 | 4 => "memory that is not registered was named",
-        2 => "the work request was faulty",
-        3 => "the queue pair was not ready",
-        9 | 10 => "the other side does not allow access to that memory",
-        11 => "the other side failed",
-        12 => "the other side does not acknowledge it (retries exceeded)",
-        13 => "the other side has no receive for it (RNR retries exceeded)",
-        _ => "the device failed",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Ask;
+    use crate::private_data::{Ask, Queues};
     use proptest::prelude::*;
     use zerocopy::IntoBytes;
 
     #[test]
     fn the_target_understands_what_an_initiator_asks() {
         let wish = Wish { qid: 3, cntlid: 7, depth: 31 };
-        let ask = Ask::parse(wish.private_data().as_bytes(), 16);
+        let queues = Queues { io: 3, entries: 32 };
+        let ask = Ask::parse(wish.private_data().as_bytes(), 16, &queues);
         assert_eq!(ask, Ok(Ask { qid: 3, entries: 32, reads: 16 }));
         assert_eq!(wish.private_data().cntlid.get(), 7);
         assert_eq!(Wish { qid: 0, ..wish }.private_data().cntlid.get(), 0);

@@ -1,9 +1,9 @@
 //! The initiator's side: connections that we ask for.
 
 use super::cm::{CmEvent, CmId, EventChannel};
-use super::hardware::{Device, List};
-use super::link::VerbsLink;
+use super::devices::{Device, List};
 use super::sys::{check, wait_readable_for};
+use super::verbs_link::VerbsLink;
 use crate::initiator::{ConnectError, Dialer, Landing, Link, Wish};
 use crate::limits::{RETRIES, TARGET_RNR_RETRIES};
 use bdev::{DmaSlice, Memory};

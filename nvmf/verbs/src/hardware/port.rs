@@ -2,9 +2,9 @@
 //! share.
 
 use super::completions::Completions;
-use super::hardware::{Device, failed};
+use super::devices::{Device, failed};
 use super::sys::{check_code, check_ptr};
-use crate::limits::{BATCH, COMPLETIONS};
+use crate::limits::BATCH;
 use crate::nic::{NicError, Receive};
 use rdma_mummy_sys as v;
 use std::os::fd::RawFd;
@@ -24,8 +24,13 @@ impl Drop for Port {
 }
 
 impl Port {
-    pub(super) fn open(device: &Device, receives: u16, vector: usize) -> Result<Port, NicError> {
-        let completions = Completions::open(device, COMPLETIONS, vector)?;
+    pub(super) fn open(
+        device: &Device,
+        receives: u16,
+        completions: u32,
+        vector: usize,
+    ) -> Result<Port, NicError> {
+        let completions = Completions::open(device, completions, vector)?;
         let mut attr = v::ibv_srq_init_attr {
             srq_context: std::ptr::null_mut(),
             attr: v::ibv_srq_attr { max_wr: u32::from(receives), max_sge: 2, srq_limit: 0 },

@@ -2,13 +2,14 @@
 
 use super::accept::{Inbox, Load, Request};
 use super::cm::{CmEvent, CmId, place_of};
-use super::hardware::{Device, Hardware, failed};
+use super::completions::outcome_of;
+use super::devices::{Device, Hardware, failed};
 use super::port::Port;
 use super::sys::{Watch, check, check_code};
 use crate::limits::{BATCH, BATCHES, CHAIN, CQE_BYTES, MANAGER_TURNS, PORTS};
 use crate::limits::{HOST_RNR_RETRIES, RETRIES, RNR_TIMER};
 use crate::nic::{
-    Accepted, Completion, ConnectionEvent, Gone, Nic, NicError, Outcome, PortId, Receive, Remote,
+    Accepted, Capacity, Completion, ConnectionEvent, Gone, Nic, NicError, PortId, Receive, Remote,
     Sizes, What, Work,
 };
 use crate::private_data::{Ask, accept_data};
@@ -50,6 +51,8 @@ pub struct VerbsNic {
     wrs: Vec<v::ibv_send_wr>,
     sges: Vec<v::ibv_sge>,
     reactor: usize,
+    /// Entries of the completion queue of a port.
+    completions: u32,
     turns: u32,
     /// The connection manager had something when it was asked last.
     manager_busy: bool,
@@ -66,19 +69,25 @@ impl VerbsNic {
     ///
     /// # Errors
     /// The kernel's, when it is out of descriptors.
-    pub fn new(hardware: Arc<Hardware>, inbox: Arc<Inbox>, reactor: usize) -> io::Result<VerbsNic> {
+    pub fn new(
+        hardware: Arc<Hardware>,
+        inbox: Arc<Inbox>,
+        reactor: usize,
+        capacity: Capacity,
+    ) -> io::Result<VerbsNic> {
         let watch = Watch::new()?;
         watch.add(inbox.flag.fd())?;
         watch.add(inbox.channel.fd())?;
         Ok(VerbsNic {
-            conns: (0..crate::limits::QPAIRS).map(|_| None).collect(),
+            conns: (0..capacity.qpairs).map(|_| None).collect(),
             ports: Default::default(),
-            numbers: Vec::with_capacity(usize::from(crate::limits::QPAIRS)),
+            numbers: Vec::with_capacity(usize::from(capacity.qpairs)),
             // SAFETY: all fields of a completion may be zero.
             wcs: Box::new(unsafe { std::mem::zeroed() }),
             wrs: Vec::with_capacity(CHAIN),
             sges: Vec::with_capacity(CHAIN),
             reactor,
+            completions: capacity.completions,
             turns: 0,
             manager_busy: false,
             watch,
@@ -150,15 +159,6 @@ impl VerbsNic {
         let found = self.numbers.binary_search_by_key(&key, |(number, _)| *number);
         let place = found.ok().map(|at| self.numbers[at].1);
         Completion { port, place, outcome, what }
-    }
-}
-
-/// How a work request ended.
-pub(super) fn outcome_of(wc: &v::ibv_wc) -> Outcome {
-    match wc.status {
-        v::ibv_wc_status::IBV_WC_SUCCESS => Outcome::Done,
-        v::ibv_wc_status::IBV_WC_WR_FLUSH_ERR => Outcome::Flushed,
-        code => Outcome::Failed(code),
     }
 }
 
@@ -250,7 +250,8 @@ impl Nic for VerbsNic {
     }
 
     fn open_port(&mut self, port: PortId, receives: u16) -> Result<(), NicError> {
-        let opened = Port::open(self.hardware.device(port), receives, self.reactor)?;
+        let opened =
+            Port::open(self.hardware.device(port), receives, self.completions, self.reactor)?;
         self.watch.add(opened.fd()).map_err(|error| failed("no descriptor", error))?;
         self.ports[usize::from(port)] = Some(opened);
         Ok(())

@@ -1,10 +1,10 @@
 //! A completion queue that is polled, and announces the next completion once it was quiet for a
 //! while.
 
-use super::hardware::{Device, failed};
+use super::devices::{Device, failed};
 use super::sys::{check_ptr, set_nonblocking};
 use crate::limits::{BATCH, QUIET_TURNS};
-use crate::nic::NicError;
+use crate::nic::{NicError, Outcome};
 use rdma_mummy_sys as v;
 use std::os::fd::RawFd;
 
@@ -117,5 +117,14 @@ impl Completions {
                 self.notice = Notice::Off;
             }
         }
+    }
+}
+
+/// How a work request ended.
+pub(super) fn outcome_of(wc: &v::ibv_wc) -> Outcome {
+    match wc.status {
+        v::ibv_wc_status::IBV_WC_SUCCESS => Outcome::Done,
+        v::ibv_wc_status::IBV_WC_WR_FLUSH_ERR => Outcome::Flushed,
+        code => Outcome::Failed(code),
     }
 }
