@@ -1,5 +1,7 @@
 //! Rules of the tree, checked: who may use whom, where cargo builds, how large a file may get.
 
+pub mod modules;
+
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -80,7 +82,7 @@ pub fn forbidden(from: &str, to: &str) -> Option<&'static str> {
         ("bdev", _) => Some("bdev sees only bdev"),
         ("nvmf", "bdev") if ["bdev/spec", "bdev/core"].contains(&to) => None,
         ("nvmf", "bdev") => Some("nvmf never sees a bdev implementation"),
-        ("nvmf", "nvmf") => None,
+        ("nvmf", "nvmf") => forbidden_in_nvmf(from, to),
         ("replication" | "object" | "webui", "bdev") => None,
         ("replication", "nvmf") if to == "nvmf/host" => None,
         (a, b) if a == b => None,
@@ -88,4 +90,18 @@ pub fn forbidden(from: &str, to: &str) -> Option<&'static str> {
             "arrows point one way: target, then nvmf, replication, object and webui, then bdev",
         ),
     }
+}
+
+/// As [`forbidden`], within `nvmf`: the target and the initiator share the wire and the hardware,
+/// and neither knows the other.
+fn forbidden_in_nvmf(from: &str, to: &str) -> Option<&'static str> {
+    let below: &[&str] = match from {
+        "nvmf/wire" => &[],
+        "nvmf/verbs" | "nvmf/core" => &["nvmf/wire"],
+        "nvmf/tcp" => &["nvmf/core", "nvmf/wire"],
+        "nvmf/rdma" => &["nvmf/core", "nvmf/verbs", "nvmf/wire"],
+        "nvmf/host" => &["nvmf/verbs", "nvmf/wire"],
+        _ => return Some("say in this table what the crate may use"),
+    };
+    (!below.contains(&to)).then_some("the initiator and the target share wire and verbs only")
 }

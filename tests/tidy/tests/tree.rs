@@ -25,10 +25,19 @@ fn the_rule_refuses_what_it_should() {
         ("bdev/spec", "bdev/core"),
         ("target/daemon", "tests/sim"),
         ("webui/model", "webui/api"),
+        ("nvmf/host", "nvmf/core"),
+        ("nvmf/host", "nvmf/rdma"),
+        ("nvmf/verbs", "nvmf/core"),
+        ("nvmf/core", "nvmf/tcp"),
     ] {
         assert!(forbidden(from, to).is_some(), "{from} -> {to}");
     }
-    for (from, to) in [("target/control", "bdev/mem"), ("nvmf/tcp", "nvmf/core")] {
+    for (from, to) in [
+        ("target/control", "bdev/mem"),
+        ("nvmf/tcp", "nvmf/core"),
+        ("nvmf/rdma", "nvmf/verbs"),
+        ("nvmf/host", "nvmf/verbs"),
+    ] {
         assert!(forbidden(from, to).is_none(), "{from} -> {to}");
     }
 }
