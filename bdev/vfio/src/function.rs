@@ -1,14 +1,14 @@
 //! A function that VFIO gave us, as the NVMe driver needs it.
 
-use crate::PciAddress;
 use crate::config::{Config, MsixTable};
-use crate::host::Host;
 use crate::ioctl::{
     DeviceInfo, IrqInfo, MOST_VECTORS, MSIX_IRQ, REQUEST_IRQ, RegionInfo, call, drain, eventfd,
     reset, set_vectors,
 };
 use crate::iommu::{AddressSpace, Layout, pci_windows, through_group, through_iommufd};
+use crate::sysfs::names;
 use crate::window::Window;
+use crate::{Access, PciAddress, Sysfs};
 use bdev::dma::Region;
 use bdev_nvme::{BUS_PAGE_BYTES, Hardware};
 use std::fs::File;
@@ -79,13 +79,13 @@ fn window(device: &File, bar: u32) -> io::Result<Window> {
 }
 
 impl VfioFunction {
-    /// Opens the drive at `address`, which [`Host::bind`] gave to VFIO, with at most `vectors`
+    /// Opens the function at `address`, which VFIO has, with at most `vectors`
     /// interrupt vectors.
     ///
     /// # Errors
     /// A sentence.
-    pub fn open(host: &Host, address: PciAddress, vectors: u16) -> Result<VfioFunction, String> {
-        let (open, way) = Open::new(host, address)?;
+    pub fn open(sysfs: &Sysfs, address: PciAddress, vectors: u16) -> Result<VfioFunction, String> {
+        let (open, way) = Open::new(sysfs, address)?;
         let failed = |what: &str, error: io::Error| format!("{address}: {what}: {error}");
         let registers = window(&open.device, 0).map_err(|error| failed("its registers", error))?;
         let table = open.config.msix().map_err(|error| failed("its interrupts", error))?;
@@ -96,7 +96,7 @@ impl VfioFunction {
         let interrupts = interrupts.map_err(|error| failed("its interrupts", error))?;
         let request = eventfd().map_err(|error| failed("its interrupts", error))?;
         open.listen(&request);
-        let iomem = std::fs::read_to_string(host.path("proc/iomem")).unwrap_or_default();
+        let iomem = std::fs::read_to_string(sysfs.path("proc/iomem")).unwrap_or_default();
         let windows = pci_windows(&iomem);
         let held = Mutex::new(Held { layout: Layout::new(&windows), open: Some(open) });
         Ok(VfioFunction { registers, interrupts, held, request, way })
@@ -111,12 +111,12 @@ impl VfioFunction {
     ///
     /// # Errors
     /// A sentence: it is not there, or not with VFIO, or is not the function that it was.
-    pub fn reopen(&self, host: &Host, address: PciAddress) -> Result<(), String> {
+    pub fn reopen(&self, sysfs: &Sysfs, address: PciAddress) -> Result<(), String> {
         let mut held = self.held();
         if held.open.is_some() {
             return Ok(());
         }
-        let (open, _) = Open::new(host, address)?;
+        let (open, _) = Open::new(sysfs, address)?;
         let failed = |what: &str, error: io::Error| format!("{address}: {what}: {error}");
         let (offset, bytes) =
             bar_of(&open.device, 0).map_err(|error| failed("its registers", error))?;
@@ -156,8 +156,8 @@ impl VfioFunction {
 
 impl Open {
     /// Opens the function, and lets it answer at its addresses.
-    fn new(host: &Host, address: PciAddress) -> Result<(Open, &'static str), String> {
-        let (space, device, way) = open_device(host, address)?;
+    fn new(sysfs: &Sysfs, address: PciAddress) -> Result<(Open, &'static str), String> {
+        let (space, device, way) = open_device(sysfs, address)?;
         let failed = |what: &str, error: io::Error| format!("{address}: {what}: {error}");
         let argsz = size_of::<DeviceInfo>() as u32;
         let mut info = DeviceInfo { argsz, ..DeviceInfo::default() };
@@ -180,23 +180,23 @@ impl Open {
 }
 
 fn open_device(
-    host: &Host,
+    sysfs: &Sysfs,
     address: PciAddress,
 ) -> Result<(AddressSpace, File, &'static str), String> {
-    let drive = host.drive(address)?;
-    if drive.driver.as_deref() != Some("vfio-pci") {
-        let driver = drive.driver.as_deref().unwrap_or("no driver");
+    let driver = sysfs.driver(address);
+    if driver.as_deref() != Some(Access::Vfio.driver()) {
+        let driver = driver.as_deref().unwrap_or("no driver");
         return Err(format!("{address} is with {driver}: give it to VFIO with device bind first"));
     }
-    let Some(group) = drive.iommu_group else {
+    let Some(group) = sysfs.iommu_group(address) else {
         return Err(format!("{address} is behind no IOMMU"));
     };
-    let dev = host.path("dev");
-    let own = crate::host::names(&host.function(address).join("vfio-dev")).unwrap_or_default();
+    let dev = sysfs.path("dev");
+    let own = names(&sysfs.function(address).join("vfio-dev")).unwrap_or_default();
     if let Some(name) = own.first().filter(|_| dev.join("iommu").exists()) {
         return through_iommufd(&dev, name).map(|(space, device)| (space, device, "iommufd"));
     }
-    let neighbours = host.neighbours(group, address);
+    let neighbours = sysfs.neighbours(group, address);
     let list: Vec<String> =
         neighbours.iter().map(|(address, driver)| format!("{address} with {driver}")).collect();
     let (space, device) = through_group(&dev, group, &address.to_string(), &list.join(", "))?;

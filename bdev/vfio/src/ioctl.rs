@@ -170,8 +170,12 @@ pub(crate) fn drain(counter: &OwnedFd) -> bool {
     got == 8
 }
 
-/// Reads `data.len()` bytes of a log page of the kernel's NVMe controller.
-pub(crate) fn get_log(controller: &File, lid: u8, data: &mut [u8]) -> io::Result<()> {
+/// Reads `data.len()` bytes of a log page from a drive that the kernel's own driver has, through the
+/// file of its controller.
+///
+/// # Errors
+/// What the kernel or the drive says.
+pub fn get_log(controller: &File, lid: u8, data: &mut [u8]) -> io::Result<()> {
     let dwords = data.len() as u32 / 4 - 1;
     let mut command = AdminCommand {
         opcode: 0x02,

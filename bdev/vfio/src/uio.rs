@@ -2,11 +2,9 @@
 //!
 //! The drive can read and write any memory of the machine, and nothing stops a mistake.
 
-use crate::PciAddress;
-use crate::bind::Access;
 use crate::config::Config;
-use crate::host::Host;
 use crate::window::Window;
+use crate::{Access, PciAddress, Sysfs};
 use bdev::dma::{Backing, Region};
 use bdev_nvme::{BUS_PAGE_BYTES, Hardware};
 use std::fs::{File, OpenOptions};
@@ -27,17 +25,16 @@ pub struct UioFunction {
 }
 
 impl UioFunction {
-    /// Opens the drive at `address`, which [`Host::bind`] gave to uio.
+    /// Opens the function at `address`, which uio has.
     ///
     /// # Errors
     /// A sentence.
-    pub fn open(host: &Host, address: PciAddress) -> Result<UioFunction, String> {
-        let drive = host.drive(address)?;
+    pub fn open(sysfs: &Sysfs, address: PciAddress) -> Result<UioFunction, String> {
         let driver = Access::UnsafeNoIommu.driver();
-        if drive.driver.as_deref() != Some(driver) {
+        if sysfs.driver(address).as_deref() != Some(driver) {
             return Err(format!("{address} is not with {driver}: give it to it first"));
         }
-        let folder = host.function(address);
+        let folder = sysfs.function(address);
         let open = |path: PathBuf, write: bool| {
             let file = OpenOptions::new().read(true).write(write).open(&path);
             file.map_err(|error| format!("{}: {error}", path.display()))
@@ -48,7 +45,7 @@ impl UioFunction {
         let bar = open(folder.join("resource0"), true)?;
         let bytes = bar.metadata().map_err(failed)?.len() as usize;
         let registers = Window::map(&bar, 0, bytes).map_err(failed)?;
-        let page_map = open(host.path("proc/self/pagemap"), false)?;
+        let page_map = open(sysfs.path("proc/self/pagemap"), false)?;
         Ok(UioFunction { registers, config, page_map, reset: folder.join("reset") })
     }
 }

@@ -1,16 +1,15 @@
 //! The block devices of the process, by name.
 
-use crate::config::{BdevConfig, BdevKind, DrivePlace, ErrorRule, ListenerTransport};
-use crate::drives::{Drive, DriveBdev, Drives, Wanted};
+use crate::config::{BdevConfig, BdevKind, ErrorRule, ListenerTransport};
 use bdev::{Bdev, Op};
 use bdev_mem::{Delay, DelaysNs, ErrorInjector, Meter, Null, OpSet, Ram, Rule, Times};
 use bdev_uring::UringBdev;
+use drives::{Access, Consent, Drive, DriveBdev, DrivePlace, Drives, Wanted};
 use nvme_spec::Status;
 use nvmf_host::{Host, RemoteBdev};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use vfio::{Access, Consent};
 
 /// One block device and who uses it.
 struct Entry {

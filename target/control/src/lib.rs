@@ -3,7 +3,6 @@
 mod bdevs;
 pub mod config;
 mod drain;
-mod drives;
 mod exports;
 mod node;
 mod plane;
@@ -12,7 +11,6 @@ mod report;
 mod socket;
 pub mod state;
 
-pub use drives::drives_of;
 pub use node::Node;
 pub use plane::ControlPlane;
 pub use report::{Counts, Report};

@@ -3,7 +3,7 @@
 
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
-use vfio::{Access, Consent, Host, PciAddress};
+use drives::{Access, BindError, Consent, Host, PciAddress};
 use webui_model::Drive;
 
 /// Which driver has a drive of this machine.
@@ -34,7 +34,7 @@ pub struct BindArgs {
 /// Does it.
 pub fn run(action: &DrivesAction) -> Result<(), Failure> {
     let host = Host::new();
-    let failed = |error: vfio::BindError| Failure::Failed(sentence(&error.to_string()));
+    let failed = |error: BindError| Failure::Failed(sentence(&error.to_string()));
     match action {
         DrivesAction::Bind(args) => {
             let access = if args.unsafe_no_iommu { Access::UnsafeNoIommu } else { Access::Vfio };
@@ -63,7 +63,7 @@ fn sentence(text: &str) -> String {
 /// # Errors
 /// There is no PCI bus.
 pub fn here() -> Result<Vec<Drive>, Failure> {
-    control::drives_of(&Host::new()).map_err(|why| Failure::Failed(sentence(&why)))
+    drives::drives_of(&Host::new()).map_err(|why| Failure::Failed(sentence(&why)))
 }
 
 #[cfg(test)]

@@ -2,14 +2,13 @@
 
 mod api;
 mod check;
-mod drive;
 mod size;
 
 pub use api::{API_PORT, Api, ApiAddress};
 pub use check::{ConfigError, check_nqn};
-pub use drive::DrivePlace;
 pub use size::Size;
 
+use drives::DrivePlace;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

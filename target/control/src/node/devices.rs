@@ -2,8 +2,9 @@
 
 use super::Node;
 use crate::bdevs::Terms;
-use crate::config::{BdevConfig, BdevKind, DrivePlace, Size};
+use crate::config::{BdevConfig, BdevKind, Size};
 use crate::state::{DevicePlace, KnownDevice, KnownDrive};
+use drives::DrivePlace;
 use std::path::{Path, PathBuf};
 use webui_model::{DeviceAttach, DeviceRef, Refusal};
 

@@ -1,9 +1,8 @@
 //! NVMe drives of the machine, and what destroys everything on them.
 
 use super::{ControlPlane, locked, words};
-use crate::drives::Erase;
+use drives::{Erase, PciAddress};
 use nvme_spec::maintenance::{Sanitize, SecureErase};
-use vfio::PciAddress;
 use webui_model::{
     Drive, DriveAddress, DriveFormat, DriveHealth, DriveSanitize, Job, JobKind, Name, Object,
     ObjectKind, Refusal, SanitizeAction, Severity,

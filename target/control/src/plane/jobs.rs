@@ -1,7 +1,6 @@
 //! Jobs: what pools and drives do by themselves, with progress and the time left.
 
 use super::now_ms;
-use crate::drives;
 use bdev_pool::{DeviceState, EXTENT_BYTES, PoolStatus, Progress};
 use std::collections::VecDeque;
 use webui_model::{Job, JobKind, JobStatus, Object, ObjectKind, Refusal};

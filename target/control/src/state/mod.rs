@@ -5,7 +5,8 @@ mod file;
 
 pub use file::{StateError, StateFile};
 
-use crate::config::{DrivePlace, ListenerTransport};
+use crate::config::ListenerTransport;
+use drives::DrivePlace;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

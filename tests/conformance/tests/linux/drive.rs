@@ -97,7 +97,7 @@ pub(crate) fn library(program: &Path) -> Option<(String, PathBuf)> {
 fn built() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let out = Command::new(cargo)
-        .args(["build", "--quiet", "-p", "vfio", "--example", "drive", "--message-format=json"])
+        .args(["build", "--quiet", "-p", "drives", "--example", "drive", "--message-format=json"])
         .current_dir(tree())
         .stderr(Stdio::inherit())
         .output()

@@ -1,28 +1,9 @@
 //! Giving drives from one driver to another.
 
-use crate::PciAddress;
 use crate::contents::Finding;
-use crate::host::{Drive, Host};
+use crate::host::{Host, PciDrive};
+use crate::{Access, PciAddress};
 use std::fmt;
-
-/// Which way a program reaches a drive without the kernel's driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// VFIO: the drive reaches the memory that it was given, and no other.
-    Vfio,
-    /// uio and physical addresses: a drive or a bug can overwrite any memory. For labs.
-    UnsafeNoIommu,
-}
-
-impl Access {
-    /// The kernel's driver for it.
-    pub fn driver(self) -> &'static str {
-        match self {
-            Access::Vfio => "vfio-pci",
-            Access::UnsafeNoIommu => "uio_pci_generic",
-        }
-    }
-}
 
 /// How far taking a drive may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +83,7 @@ impl Host {
             return Err(BindError::NoIommu(address));
         }
         let driver = access.driver();
-        if !self.path(&format!("sys/bus/pci/drivers/{driver}")).exists() {
+        if !self.sysfs().path(&format!("sys/bus/pci/drivers/{driver}")).exists() {
             return Err(BindError::NoDriver(driver));
         }
         let mut findings = self.contents(&drive);
@@ -129,11 +110,11 @@ impl Host {
         self.release(address).map_err(BindError::Refused)
     }
 
-    fn give(&self, drive: &Drive, driver: &str) -> Result<(), String> {
-        let folder = self.function(drive.address);
+    fn give(&self, drive: &PciDrive, driver: &str) -> Result<(), String> {
+        let folder = self.sysfs().function(drive.address);
         self.write(&folder.join("driver_override"), driver)?;
         self.probe(drive.address)?;
-        match self.driver(drive.address) {
+        match self.sysfs().driver(drive.address) {
             Some(now) if now == driver => Ok(()),
             Some(now) => Err(format!("{} went to driver {now}, not {driver}", drive.address)),
             None => Err(format!("driver {driver} did not take {}: see dmesg", drive.address)),
@@ -141,19 +122,19 @@ impl Host {
     }
 
     fn release(&self, address: PciAddress) -> Result<(), String> {
-        self.write(&self.function(address).join("driver_override"), "\n")?;
+        self.write(&self.sysfs().function(address).join("driver_override"), "\n")?;
         self.probe(address)?;
-        let now = self.driver(address);
+        let now = self.sysfs().driver(address);
         let why = || format!("driver nvme did not take {address} back: see dmesg");
         now.filter(|now| now == "nvme").map(drop).ok_or_else(why)
     }
 
     /// Takes a function from its driver and lets the kernel look for one again.
     fn probe(&self, address: PciAddress) -> Result<(), String> {
-        if self.driver(address).is_some() {
-            let unbind = self.function(address).join("driver/unbind");
+        if self.sysfs().driver(address).is_some() {
+            let unbind = self.sysfs().function(address).join("driver/unbind");
             self.write(&unbind, &address.to_string())?;
         }
-        self.write(&self.path("sys/bus/pci/drivers_probe"), &address.to_string())
+        self.write(&self.sysfs().path("sys/bus/pci/drivers_probe"), &address.to_string())
     }
 }

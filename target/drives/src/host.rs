@@ -1,24 +1,29 @@
 //! What the kernel says of the machine's drives, in sysfs and proc.
 
 use crate::PciAddress;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use vfio::Sysfs;
+use vfio::sysfs::names;
 
 /// Class code of NVM Express controllers: mass storage, non-volatile memory, NVMe.
 const NVME_CLASS: u32 = 0x01_08_02;
 
+/// Log page of health, and its length in bytes.
+const SMART: (u8, usize) = (0x02, 512);
+
 type Write = Box<dyn Fn(&Path, &str) -> io::Result<()> + Send + Sync>;
 
-/// The machine: its `/sys`, `/proc` and `/dev` below a root.
+/// The machine: its `/sys`, `/proc` and `/dev`, and what the kernel does when they are written.
 pub struct Host {
-    root: PathBuf,
+    sysfs: Sysfs,
     write: Write,
 }
 
 /// A drive as the kernel knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drive {
+pub struct PciDrive {
     /// Where it is.
     pub address: PciAddress,
     /// PCI vendor identifier.
@@ -56,17 +61,12 @@ impl Host {
     /// A machine made of files below `root`, in which `write` does what the kernel does when
     /// somebody writes to a file of sysfs.
     pub fn fake(root: PathBuf, write: Write) -> Host {
-        Host { root, write }
+        Host { sysfs: Sysfs::below(root), write }
     }
 
-    /// A path below the root.
-    pub fn path(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
-    }
-
-    /// The folder of a PCI function.
-    pub(crate) fn function(&self, address: PciAddress) -> PathBuf {
-        self.path(&format!("sys/bus/pci/devices/{address}"))
+    /// Where the files are.
+    pub fn sysfs(&self) -> &Sysfs {
+        &self.sysfs
     }
 
     pub(crate) fn write(&self, path: &Path, text: &str) -> Result<(), String> {
@@ -77,11 +77,11 @@ impl Host {
     ///
     /// # Errors
     /// There is no PCI bus.
-    pub fn drives(&self) -> Result<Vec<Drive>, String> {
-        let folder = self.path("sys/bus/pci/devices");
+    pub fn drives(&self) -> Result<Vec<PciDrive>, String> {
+        let folder = self.sysfs.path("sys/bus/pci/devices");
         let names = names(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let addresses = names.iter().filter_map(|name| name.parse().ok());
-        let mut drives: Vec<Drive> = addresses.filter_map(|a| self.drive(a).ok()).collect();
+        let mut drives: Vec<PciDrive> = addresses.filter_map(|a| self.drive(a).ok()).collect();
         drives.sort_by_key(|drive| drive.address);
         Ok(drives)
     }
@@ -90,8 +90,8 @@ impl Host {
     ///
     /// # Errors
     /// There is nothing, or something else.
-    pub fn drive(&self, address: PciAddress) -> Result<Drive, String> {
-        let folder = self.function(address);
+    pub fn drive(&self, address: PciAddress) -> Result<PciDrive, String> {
+        let folder = self.sysfs.function(address);
         let number = |name: &str| {
             let text = text(&folder.join(name))?;
             u32::from_str_radix(text.trim_start_matches("0x"), 16).ok()
@@ -105,13 +105,13 @@ impl Host {
         let controller =
             names(&folder.join("nvme")).ok().and_then(|found| found.into_iter().next());
         let told = |name: &str| text(&folder.join("nvme").join(controller.as_ref()?).join(name));
-        Ok(Drive {
+        Ok(PciDrive {
             address,
             vendor: number("vendor").unwrap_or(0) as u16,
             device: number("device").unwrap_or(0) as u16,
             numa_node: text(&folder.join("numa_node")).and_then(|node| node.parse().ok()),
-            driver: self.driver(address),
-            iommu_group: link_name(&folder.join("iommu_group")).and_then(|name| name.parse().ok()),
+            driver: self.sysfs.driver(address),
+            iommu_group: self.sysfs.iommu_group(address),
             model: told("model"),
             serial: told("serial"),
             firmware: told("firmware_rev"),
@@ -119,15 +119,10 @@ impl Host {
         })
     }
 
-    /// The driver that has a function.
-    pub(crate) fn driver(&self, address: PciAddress) -> Option<String> {
-        link_name(&self.function(address).join("driver"))
-    }
-
     /// The block devices of the kernel's controller `nvme0`: of its own, and those that it shares
     /// with other controllers of its subsystem.
     pub(crate) fn blocks(&self, controller: &str) -> Vec<String> {
-        let folder = self.path("sys/block");
+        let folder = self.sysfs.path("sys/block");
         // With several paths, those of the paths are hidden; nobody can open them.
         let is_hidden =
             |block: &String| text(&folder.join(block).join("hidden")).is_some_and(|h| h == "1");
@@ -143,31 +138,25 @@ impl Host {
             .collect()
     }
 
-    /// Other functions in the same IOMMU group, which VFIO takes together.
-    pub(crate) fn neighbours(&self, group: u32, address: PciAddress) -> Vec<(PciAddress, String)> {
-        let folder = self.path(&format!("sys/kernel/iommu_groups/{group}/devices"));
-        let others = names(&folder).unwrap_or_default().into_iter().filter_map(|n| n.parse().ok());
-        others
-            .filter(|other| *other != address)
-            .filter_map(|other| Some((other, self.driver(other)?)))
-            .collect()
+    /// The SMART / Health log of a drive, while the kernel's own driver has it: 512 bytes (Base
+    /// Specification, "SMART / Health Information").
+    ///
+    /// # Errors
+    /// A sentence: another driver has it, or the kernel refuses.
+    pub fn smart_log(&self, drive: &PciDrive) -> Result<Vec<u8>, String> {
+        let Some(controller) = &drive.controller else {
+            return Err(format!("the kernel's driver does not have {}", drive.address));
+        };
+        let path = self.sysfs.path(&format!("dev/{controller}"));
+        let say = |error: std::io::Error| format!("{}: {error}", path.display());
+        let file = File::open(&path).map_err(say)?;
+        let mut data = vec![0; SMART.1];
+        vfio::get_log(&file, SMART.0, &mut data).map_err(say)?;
+        Ok(data)
     }
-}
-
-/// The names in a folder, in order.
-pub(crate) fn names(folder: &Path) -> io::Result<Vec<String>> {
-    let entries = fs::read_dir(folder)?;
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-    names.sort();
-    Ok(names)
 }
 
 /// What a file of sysfs says.
 pub(crate) fn text(path: &Path) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
-}
-
-fn link_name(path: &Path) -> Option<String> {
-    fs::read_link(path).ok()?.file_name()?.to_str().map(str::to_owned)
 }

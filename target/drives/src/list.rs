@@ -1,9 +1,9 @@
 //! The NVMe drives of a machine, for a person.
 
-use super::Drives;
-use super::health::in_words;
+use crate::health::in_words;
+use crate::take::Drives;
+use crate::{Host, PciAddress, PciDrive};
 use nvme_spec::log::SmartLog;
-use vfio::{Host, PciAddress};
 use webui_model::Drive;
 use zerocopy::FromBytes;
 
@@ -13,7 +13,7 @@ use zerocopy::FromBytes;
 /// # Errors
 /// A sentence: there is no PCI bus.
 pub fn drives_of(host: &Host) -> Result<Vec<Drive>, String> {
-    let seen = |drive: &vfio::Drive| {
+    let seen = |drive: &PciDrive| {
         let log = host.smart_log(drive).ok();
         let log = log.and_then(|log| SmartLog::read_from_bytes(&log).ok());
         Drive {
@@ -36,12 +36,15 @@ impl Drives {
     ///
     /// # Errors
     /// That there is none.
-    pub(crate) fn is_there(&self, address: PciAddress) -> Result<(), String> {
+    pub fn is_there(&self, address: PciAddress) -> Result<(), String> {
         self.host.drive(address).map(drop)
     }
 
-    /// The same, with what the drives that are open say of themselves.
-    pub(crate) fn list(&self) -> Result<Vec<Drive>, String> {
+    /// Every NVMe drive of the machine, with what those that are open say of themselves.
+    ///
+    /// # Errors
+    /// A sentence: there is no PCI bus.
+    pub fn list(&self) -> Result<Vec<Drive>, String> {
         let mut drives = drives_of(&self.host)?;
         let open =
             self.open.iter().filter_map(|(at, open)| Some((at.to_string(), open.upgrade()?)));

@@ -1,11 +1,12 @@
 //! What is on a drive, and who uses it.
 
-use crate::host::{Drive, Host, names, text};
+use crate::host::{Host, PciDrive, text};
 use crate::signature::signature;
 use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use vfio::sysfs::names;
 
 /// Something on a drive that speaks against taking it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,13 +83,14 @@ impl Finding {
 
 impl Host {
     /// What is on a drive, as far as it can be told: the kernel's driver has to have it.
-    pub fn contents(&self, drive: &Drive) -> Vec<Finding> {
+    pub fn contents(&self, drive: &PciDrive) -> Vec<Finding> {
         let Some(controller) = &drive.controller else { return Vec::new() };
-        let mounts = std::fs::read_to_string(self.path("proc/self/mountinfo")).unwrap_or_default();
-        let swaps = std::fs::read_to_string(self.path("proc/swaps")).unwrap_or_default();
+        let mounts =
+            std::fs::read_to_string(self.sysfs().path("proc/self/mountinfo")).unwrap_or_default();
+        let swaps = std::fs::read_to_string(self.sysfs().path("proc/swaps")).unwrap_or_default();
         let mut findings = Vec::new();
         for block in self.blocks(controller) {
-            let folder = self.path(&format!("sys/block/{block}"));
+            let folder = self.sysfs().path(&format!("sys/block/{block}"));
             let is_partition = |name: &String| folder.join(name).join("partition").exists();
             let parts: Vec<String> =
                 names(&folder).unwrap_or_default().into_iter().filter(is_partition).collect();
@@ -121,13 +123,13 @@ impl Host {
             findings.push(Finding::Swap { block: name() });
         }
         for by in names(&folder.join("holders")).unwrap_or_default() {
-            let dm = text(&self.path(&format!("sys/block/{by}/dm/name")));
+            let dm = text(&self.sysfs().path(&format!("sys/block/{by}/dm/name")));
             let by = dm.map_or(by.clone(), |dm| format!("{by} ({dm})"));
             findings.push(Finding::Held { block: name(), by });
         }
         let sectors = text(&folder.join("size")).and_then(|size| size.parse::<u64>().ok());
         let bytes = sectors.unwrap_or(0) * 512;
-        match File::open(self.path(&path)) {
+        match File::open(self.sysfs().path(&path)) {
             Err(error) => {
                 findings.push(Finding::Unreadable { block: name(), why: error.to_string() });
             }

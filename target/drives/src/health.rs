@@ -1,6 +1,6 @@
 //! What a drive says of its health.
 
-use super::Drive;
+use crate::drive::Drive;
 use bdev_nvme::{NamespaceIdentity, Request};
 use nvme_spec::identify::ascii;
 use nvme_spec::log::{ErrorEntry, FirmwareSlots, SmartLog, critical_warning};
@@ -16,7 +16,7 @@ impl Drive {
     ///
     /// # Errors
     /// A sentence's end: it does not answer, or refuses to give its health log.
-    pub(crate) fn tell_health(&self, nsid: u32) -> Result<DriveHealth, String> {
+    pub fn tell_health(&self, nsid: u32) -> Result<DriveHealth, String> {
         let smart = self.ask(Request::smart_log()).map_err(|error| error.to_string())?;
         let smart = SmartLog::read_from_bytes(&smart).map_err(|_| "its health log is too short")?;
         let entries = self.controller.identity().map_or(1, |told| usize::from(told.error_entries));
@@ -97,7 +97,7 @@ fn celsius(log: &SmartLog) -> i32 {
 }
 
 /// A health log in a few words (Base Specification, "SMART / Health Information").
-pub(super) fn in_words(log: &SmartLog) -> String {
+pub(crate) fn in_words(log: &SmartLog) -> String {
     let warnings = [
         (critical_warning::SPARE, "spare is low"),
         (critical_warning::TEMPERATURE, "too hot or too cold"),

@@ -1,11 +1,12 @@
 //! Drives, what is on them, and giving them away, on a machine made of files in a folder.
 
+use drives::{Access, BindError, Consent, Finding, Host, PciAddress};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
-use vfio::{Access, BindError, Consent, Finding, Host, PciAddress, VfioFunction};
+use vfio::VfioFunction;
 
 const DRIVE: &str = "0000:01:00.0";
 
@@ -277,7 +278,7 @@ fn without_an_iommu_it_takes_a_word() {
 fn opening_says_what_is_missing() {
     let machine = Machine::new();
     let host = machine.host();
-    let why = |host: &Host| VfioFunction::open(host, address(), 1).err().unwrap();
+    let why = |host: &Host| VfioFunction::open(host.sysfs(), address(), 1).err().unwrap();
     assert!(why(&host).contains("is with nvme: give it to VFIO"), "{}", why(&host));
     host.bind(address(), Access::Vfio, Consent::Empty).unwrap();
     assert!(why(&host).contains("dev/vfio/vfio"), "{}", why(&host));

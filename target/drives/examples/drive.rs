@@ -13,12 +13,13 @@
 use bdev::dma::PoolPlan;
 use bdev::{Addr, Bdev, DmaBuf, DmaPool, DmaSlice, Done, Io, IoFlags, Memory, Op, Stack, Tag};
 use bdev_nvme::{Controller, Hardware, Health, Options, Request};
+use drives::{Access, Consent, Host, PciAddress};
 use nvme_spec::Status;
 use nvme_spec::log::SmartLog;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vfio::{Access, Consent, Host, PciAddress, UioFunction, VfioFunction};
+use vfio::{UioFunction, VfioFunction};
 use zerocopy::FromBytes;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -98,11 +99,11 @@ impl Bench {
         let start = Instant::now();
         let hardware: Arc<dyn Hardware> = match access {
             Access::Vfio => {
-                let function = VfioFunction::open(host, address, 3)?;
+                let function = VfioFunction::open(host.sysfs(), address, 3)?;
                 println!("opened through {}", function.way());
                 Arc::new(function)
             }
-            Access::UnsafeNoIommu => Arc::new(UioFunction::open(host, address)?),
+            Access::UnsafeNoIommu => Arc::new(UioFunction::open(host.sysfs(), address)?),
         };
         println!("vectors {}", hardware.vectors());
         let controller = Controller::new(hardware, options)?;

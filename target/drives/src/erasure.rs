@@ -2,29 +2,36 @@
 //! command"), on drives that are not attached. A drive is taken for it, and is back with the kernel's
 //! driver afterwards if that had it.
 
-use super::{Drive, Drives, Wanted};
-use crate::config::DrivePlace;
+use crate::drive::Drive;
+use crate::take::{Drives, Wanted};
+use crate::{Access, Consent, DrivePlace, Finding, PciAddress};
 use bdev_nvme::{Answer, Health, Identity, NamespaceIdentity, Request, Ticket};
 use nvme_spec::Sqe;
 use nvme_spec::identify::bits::{fna, oacs};
 use nvme_spec::maintenance::{Format, Sanitize, SanitizeLog, SanitizeState, SecureErase};
 use reactor::thread;
 use std::sync::Weak;
-use vfio::{Access, Consent, Finding, PciAddress};
 use zerocopy::FromBytes;
 
 /// What is to be done to a drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Erase {
+pub enum Erase {
     /// Format a namespace: with blocks of this size, or as large as they are.
-    Format { nsid: u32, block_bytes: Option<u32>, erase: SecureErase },
+    Format {
+        /// The namespace.
+        nsid: u32,
+        /// Bytes in a block.
+        block_bytes: Option<u32>,
+        /// Whether the drive erases the data, too.
+        erase: SecureErase,
+    },
     /// Sanitize the drive.
     Sanitize(Sanitize),
 }
 
 /// How far it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
+pub enum Progress {
     /// Under way: the share that is done, of 65,536. Format NVM does not tell.
     Running(u16),
     /// Ended well.
@@ -34,7 +41,7 @@ pub(crate) enum Progress {
 }
 
 /// Format NVM or Sanitize under way on a drive.
-pub(super) struct Erasure {
+pub(crate) struct Erasure {
     number: u64,
     address: PciAddress,
     /// The kernel's driver gets the drive back.
@@ -199,7 +206,7 @@ impl Drives {
     /// # Errors
     /// A sentence: what is in the way, or what the drive cannot do. It is back with the driver that
     /// had it.
-    pub(crate) fn erase(
+    pub fn erase(
         &mut self,
         address: PciAddress,
         erase: &Erase,
@@ -247,7 +254,7 @@ impl Drives {
     ///
     /// # Errors
     /// That it is.
-    pub(super) fn refuse_while_erased(&self, address: PciAddress) -> Result<(), String> {
+    pub(crate) fn refuse_while_erased(&self, address: PciAddress) -> Result<(), String> {
         let under_way = self.erasures.iter().find(|erasure| erasure.address == address);
         under_way.map_or(Ok(()), |erasure| {
             let what = if erasure.sanitizes { "sanitized" } else { "formatted" };
@@ -256,7 +263,7 @@ impl Drives {
     }
 
     /// How far everything is that was begun, by number. What has ended is told once.
-    pub(crate) fn look_at_erasures(&mut self) -> Vec<(u64, Progress)> {
+    pub fn look_at_erasures(&mut self) -> Vec<(u64, Progress)> {
         let mut all = Vec::with_capacity(self.erasures.len());
         for mut erasure in std::mem::take(&mut self.erasures) {
             let progress = erasure.look();
@@ -278,7 +285,7 @@ impl Drives {
 
 impl Drive {
     /// Nothing, unless the drive sanitizes itself, or could not: it does no I/O then.
-    pub(super) fn refuse_while_sanitized(&self) -> Result<(), String> {
+    pub(crate) fn refuse_while_sanitized(&self) -> Result<(), String> {
         if self.controller.identity().is_none_or(|identity| identity.sanitize == 0) {
             return Ok(());
         }
