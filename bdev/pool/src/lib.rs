@@ -4,7 +4,6 @@
 //! A volume lives on one reactor, which has its map and orders its operations ([`VolumeBdev`]). One
 //! thread for each pool keeps the metadata and does what operators ask for ([`Pool`]).
 
-mod backend;
 mod behind;
 mod channel;
 mod devices;
@@ -13,7 +12,6 @@ mod error;
 mod journal;
 mod keeper;
 mod limits;
-mod medium;
 mod merge;
 mod pool;
 mod record;
@@ -25,6 +23,7 @@ mod superblock;
 mod volume;
 mod volume_bdev;
 
+pub use bdev_redb::{BLOCK_BYTES, FileMedium, Label, Medium};
 pub use devices::DEVICES;
 pub use entry::{BLOCKS_PER_EXTENT, Blocks, EXTENTS_PER_ROW, Entry, NotARow, Rest, Row, Slot};
 pub use error::{Kind, PoolError};
@@ -34,7 +33,6 @@ pub use keeper::{
     Usage, VolumeStatus, is_name,
 };
 pub use limits::Limits;
-pub use medium::{BLOCK_BYTES, FileMedium, Medium};
 pub use merge::{Copy, Merge, merge};
 pub use pool::{Found, Host, MEMORY_BYTES, Pool, probe};
 pub use record::{DeviceRecord, DeviceState, NodeRecord, NodeState, VolumeRecord};

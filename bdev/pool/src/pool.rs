@@ -15,6 +15,7 @@ use crate::store::{Contents, Store, StoreError, Update};
 use crate::superblock::{EXTENT_BYTES, Superblock, SuperblockError};
 use crate::volume_bdev::VolumeBdev;
 use bdev::{Bdev, DmaSlice};
+use bdev_redb::Label;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -68,7 +69,7 @@ pub enum Found {
 }
 
 /// What is on a device.
-pub fn probe(medium: &dyn crate::medium::Medium) -> Found {
+pub fn probe(medium: &dyn bdev_redb::Medium) -> Found {
     match Superblock::read(medium) {
         Ok(block) => Found::Pool(block.pool, block.name, block.uuid),
         Err(SuperblockError::Empty) => Found::Empty,

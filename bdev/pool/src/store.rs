@@ -1,11 +1,10 @@
 //! The metadata store: one redb database in the metadata region of a device.
 
-use crate::backend::{Backend, Region};
 use crate::entry::{EXTENTS_PER_ROW, NotARow, Row, Slot};
-use crate::medium::Medium;
 use crate::record::{DeviceRecord, NodeRecord, NodeState, VolumeRecord};
-use crate::redo::RedoLog;
+use crate::redo::RowLog;
 use crate::superblock::{EXTENT_BYTES, Superblock};
+use bdev_redb::{Backend, Medium, Region};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -100,8 +99,8 @@ pub struct Contents {
 #[derive(Debug)]
 pub struct Store {
     db: Database,
-    region: Arc<Region>,
-    log: RedoLog,
+    region: Arc<Region<Superblock>>,
+    log: RowLog,
 }
 
 impl Store {
@@ -119,10 +118,12 @@ impl Store {
             Superblock { metadata_length: 0, metadata_generation: 0, ..superblock.clone() };
         let region = Region::new(medium, nothing);
         let db = database(&region)?;
-        let log = RedoLog::new(region.clone(), 0);
+        let log = RowLog::new(region.clone(), 0);
         let mut store = Store { db, region, log };
         store.transact(first)?;
-        store.region.publish(superblock.metadata_generation).map_err(StoreError::Device)?;
+        let generation = superblock.metadata_generation;
+        let published = store.region.change_label(|label| label.metadata_generation = generation);
+        published.map_err(StoreError::Device)?;
         Ok(store)
     }
 
@@ -137,7 +138,7 @@ impl Store {
                 let region = Region::new(medium, superblock);
                 let db = database(&region)?;
                 let redone = number(&db.begin_read()?, REDONE)?;
-                let log = RedoLog::open(region.clone(), redone).map_err(StoreError::Device)?;
+                let log = RowLog::open(region.clone(), redone).map_err(StoreError::Device)?;
                 Ok(Store { db, region, log })
             }
         }
@@ -149,7 +150,7 @@ impl Store {
         &self,
         change: impl FnOnce(&mut Superblock),
     ) -> io::Result<Superblock> {
-        self.region.change_superblock(change)
+        self.region.change_label(change)
     }
 
     /// Closes it, with nothing left in its redo log. Returns the superblock of its device.
@@ -160,7 +161,7 @@ impl Store {
         self.transact(&[])?;
         let Store { db, region, .. } = self;
         drop(db);
-        Ok(region.superblock())
+        Ok(region.label())
     }
 
     /// Makes all of `updates` durable, or none. Some rows go to the redo log, everything else into
@@ -232,7 +233,7 @@ impl Store {
     }
 }
 
-fn database(region: &Arc<Region>) -> Result<Database, StoreError> {
+fn database(region: &Arc<Region<Superblock>>) -> Result<Database, StoreError> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     Ok(builder.create_with_backend(Backend(region.clone()))?)

@@ -1,6 +1,6 @@
 //! The superblock of a device, in two copies of which one is always good.
 
-use crate::medium::{BLOCK_BYTES, Medium};
+use bdev_redb::{BLOCK_BYTES, Label, Medium};
 use crc_fast::{CrcAlgorithm, checksum};
 use std::io;
 use uuid::Uuid;
@@ -136,18 +136,6 @@ impl Superblock {
         }
     }
 
-    /// Writes it durably as the next one, in place of the older copy.
-    ///
-    /// # Errors
-    /// The device's.
-    pub fn write_next(&mut self, medium: &dyn Medium) -> io::Result<()> {
-        let next = Superblock { sequence: self.sequence + 1, ..self.clone() };
-        medium.write(&[((next.sequence % COPIES) * BLOCK_BYTES as u64, &next.encode())])?;
-        medium.flush()?;
-        *self = next;
-        Ok(())
-    }
-
     fn encode(&self) -> Vec<u8> {
         assert!(Superblock::is_name(&self.name), "checked before a pool is made");
         let mut name = [0; NAME_BYTES];
@@ -203,7 +191,40 @@ impl Superblock {
     }
 }
 
-/// CRC32C of all but the last field.
+impl Label for Superblock {
+    fn offset(&self) -> u64 {
+        EXTENT_BYTES
+    }
+
+    fn bytes(&self) -> u64 {
+        self.metadata_bytes
+    }
+
+    fn length(&self) -> u64 {
+        self.metadata_length
+    }
+
+    fn set_length(&mut self, length: u64) {
+        self.metadata_length = length;
+    }
+
+    fn owner(&self) -> [u8; 24] {
+        let mut owner = [0; 24];
+        owner[..8].copy_from_slice(&self.metadata_generation.to_le_bytes());
+        owner[8..].copy_from_slice(self.pool.as_bytes());
+        owner
+    }
+
+    /// In place of the older copy.
+    fn write_next(&mut self, medium: &dyn Medium) -> io::Result<()> {
+        let next = Superblock { sequence: self.sequence + 1, ..self.clone() };
+        medium.write(&[((next.sequence % COPIES) * BLOCK_BYTES as u64, &next.encode())])?;
+        medium.flush()?;
+        *self = next;
+        Ok(())
+    }
+}
+
 /// Whether the first MiB of a device, or all of a smaller one, is zeros.
 fn is_empty(medium: &dyn Medium) -> Result<bool, SuperblockError> {
     let bytes = HEAD_BYTES.min(medium.bytes() as usize);
@@ -212,6 +233,7 @@ fn is_empty(medium: &dyn Medium) -> Result<bool, SuperblockError> {
     Ok(head.chunks_exact(BLOCK_BYTES).all(|block| *block == [0; BLOCK_BYTES]))
 }
 
+/// CRC32C of all but the last field.
 fn crc(bytes: &[u8]) -> u32 {
     checksum(CrcAlgorithm::Crc32Iscsi, &bytes[..BLOCK_BYTES - 4]) as u32
 }

@@ -7,8 +7,8 @@
 mod support;
 
 use bdev_pool::{
-    Blocks, Contents, DeviceRecord, DeviceState, Entry, NodeRecord, NodeState, Rest, Row, Slot,
-    Store, StoreError, Superblock, SuperblockError, Update, VolumeRecord,
+    Blocks, Contents, DeviceRecord, DeviceState, Entry, Label, NodeRecord, NodeState, Rest, Row,
+    Slot, Store, StoreError, Superblock, SuperblockError, Update, VolumeRecord,
 };
 use std::sync::Arc;
 use support::chance::Chance;

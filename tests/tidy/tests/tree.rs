@@ -23,6 +23,7 @@ fn the_rule_refuses_what_it_should() {
         ("nvmf/core", "bdev/mem"),
         ("nvmf/tcp", "target/reactor"),
         ("bdev/spec", "bdev/core"),
+        ("bdev/redb", "bdev/pool"),
         ("target/daemon", "tests/sim"),
         ("webui/model", "webui/api"),
         ("nvmf/host", "nvmf/core"),

@@ -3,11 +3,11 @@
 use super::{Keeper, Member};
 use crate::devices::{Child, DEVICES, atomic_bytes};
 use crate::error::{Kind, PoolError};
-use crate::medium::Medium;
 use crate::record::{DeviceRecord, DeviceState};
 use crate::store::Update;
 use crate::superblock::{EXTENT_BYTES, Superblock, SuperblockError};
 use bdev::Bdev;
+use bdev_redb::{Label, Medium};
 use std::sync::Arc;
 use uuid::Uuid;
 

@@ -1,16 +1,15 @@
 //! A device is drained: everything on it moves elsewhere, the metadata last, and it is nobody's.
 
 use super::{Keeper, Progress};
-use crate::backend::store_bytes;
 use crate::entry::{Entry, Slot};
 use crate::error::{Kind, PoolError};
-use crate::medium::BLOCK_BYTES;
 use crate::merge::Copy;
 use crate::record::{DeviceRecord, DeviceState};
 use crate::state::{Scope, ViewId};
 use crate::store::{Store, Update};
 use crate::superblock::EXTENT_BYTES;
 use crate::volume::NodeMap;
+use bdev_redb::{BLOCK_BYTES, Label, store_bytes};
 use std::sync::Arc;
 
 /// Extents that are moved in one transaction.

@@ -4,13 +4,13 @@
 use super::{Keeper, Progress};
 use crate::entry::{Entry, Slot};
 use crate::error::{Kind, PoolError};
-use crate::medium::BLOCK_BYTES;
 use crate::merge::{Copy, merge};
 use crate::record::{NodeRecord, NodeState};
 use crate::state::Scope;
 use crate::store::Update;
 use crate::superblock::EXTENT_BYTES;
 use crate::volume::NodeMap;
+use bdev_redb::BLOCK_BYTES;
 use std::sync::Arc;
 
 /// Rows of a node without children that one transaction takes away.

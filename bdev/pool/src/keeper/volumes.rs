@@ -5,12 +5,12 @@ use crate::entry::BLOCKS_PER_EXTENT;
 use crate::error::{Kind, PoolError};
 use crate::journal::Journal;
 use crate::limits::Limits;
-use crate::medium::BLOCK_BYTES;
 use crate::record::{NodeRecord, NodeState, VolumeRecord};
 use crate::state::{NewView, Scope, View, VolumeState};
 use crate::store::Update;
 use crate::superblock::EXTENT_BYTES;
 use crate::volume::{NodeMap, Volume};
+use bdev_redb::BLOCK_BYTES;
 use std::sync::Arc;
 use uuid::Uuid;
 

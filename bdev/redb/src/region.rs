@@ -1,15 +1,12 @@
-//! The metadata region of a device as redb's storage (`FORMAT.md`, "The metadata store").
+//! The region of a device as redb's storage.
 
+use crate::label::Label;
+use crate::log::LOG_BYTES;
 use crate::medium::{BLOCK_BYTES, Medium};
-use crate::redo::LOG_BYTES;
-use crate::superblock::Superblock;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// Where the region begins on its device, in bytes.
-pub(crate) const REGION_OFFSET: u64 = 1 << 20;
 
 /// Zeros are written in pieces of this many bytes.
 const ZEROS_BYTES: usize = 1 << 20;
@@ -18,21 +15,23 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 
 type Block = Box<[u8; BLOCK_BYTES]>;
 
-/// The metadata region of one device. Writes are queued, and submitted together by `sync_data`.
+/// The region of one device. Writes are queued, and submitted together by `sync_data`.
 #[derive(Debug)]
-pub(crate) struct Region {
+pub struct Region<L: Label> {
     medium: Arc<dyn Medium>,
-    state: Mutex<State>,
+    /// Where it begins on the device, in bytes.
+    offset: u64,
+    state: Mutex<State<L>>,
 }
 
 /// The region, as redb owns it.
 #[derive(Debug)]
-pub(crate) struct Backend(pub Arc<Region>);
+pub struct Backend<L: Label>(pub Arc<Region<L>>);
 
 #[derive(Debug)]
-struct State {
+struct State<L> {
     /// As it is on the device.
-    superblock: Superblock,
+    label: L,
     /// What redb set the length to.
     length: u64,
     /// By number in the region: what is written and not submitted yet.
@@ -41,35 +40,30 @@ struct State {
     head: Option<Block>,
 }
 
-impl Region {
-    /// The region of the device that `superblock` is on.
-    pub(crate) fn new(medium: Arc<dyn Medium>, superblock: Superblock) -> Arc<Region> {
-        let length = superblock.metadata_length;
-        let state = State { superblock, length, queued: BTreeMap::new(), head: None };
-        Arc::new(Region { medium, state: Mutex::new(state) })
+impl<L: Label> Region<L> {
+    /// The region of the device that `label` is on.
+    pub fn new(medium: Arc<dyn Medium>, label: L) -> Arc<Region<L>> {
+        let (offset, length) = (label.offset(), label.length());
+        let state = State { label, length, queued: BTreeMap::new(), head: None };
+        Arc::new(Region { medium, offset, state: Mutex::new(state) })
     }
 
-    /// Says durably that the metadata is here, as the `generation`-th place of it.
-    pub(crate) fn publish(&self, generation: u64) -> io::Result<()> {
-        self.change_superblock(|superblock| superblock.metadata_generation = generation).map(drop)
-    }
-
-    /// Writes the superblock of its device with a change in it. Returns it.
-    pub(crate) fn change_superblock(
-        &self,
-        change: impl FnOnce(&mut Superblock),
-    ) -> io::Result<Superblock> {
+    /// Writes the label of its device with a change in it. Returns it.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn change_label(&self, change: impl FnOnce(&mut L)) -> io::Result<L> {
         let mut state = self.state();
-        let mut next = state.superblock.clone();
+        let mut next = state.label.clone();
         change(&mut next);
         next.write_next(&*self.medium)?;
-        state.superblock = next.clone();
+        state.label = next.clone();
         Ok(next)
     }
 
-    /// The superblock of its device, as it was written last.
-    pub(crate) fn superblock(&self) -> Superblock {
-        self.state().superblock.clone()
+    /// The label of its device, as it was written last.
+    pub fn label(&self) -> L {
+        self.state().label.clone()
     }
 
     /// Reads whole blocks of the redo log.
@@ -84,16 +78,16 @@ impl Region {
     }
 
     fn log_place(&self) -> u64 {
-        REGION_OFFSET + store_bytes(self.state().superblock.metadata_bytes)
+        self.offset + store_bytes(self.state().label.bytes())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<L>> {
         // The thread that panicked has left nothing half done: every change here is one step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One block, as it was written last.
-    fn block(&self, state: &State, number: u64) -> io::Result<Block> {
+    fn block(&self, state: &State<L>, number: u64) -> io::Result<Block> {
         if let Some(block) = state.queued.get(&number) {
             return Ok(block.clone());
         }
@@ -101,12 +95,12 @@ impl Region {
             return Ok(head.clone());
         }
         let mut block = Box::new([0; BLOCK_BYTES]);
-        self.medium.read(REGION_OFFSET + number * BLOCK, &mut block[..])?;
+        self.medium.read(self.offset + number * BLOCK, &mut block[..])?;
         Ok(block)
     }
 
     /// Writes zeros to what a longer store begins to use: what lay there is no concern of it.
-    fn clear(&self, state: &mut State, bytes: Range<u64>) -> io::Result<()> {
+    fn clear(&self, state: &mut State<L>, bytes: Range<u64>) -> io::Result<()> {
         let zeros = vec![0; ZEROS_BYTES];
         if let Some((number, inside, _)) = parts(bytes.start, (bytes.end - bytes.start) as usize)
             .next()
@@ -121,23 +115,24 @@ impl Region {
         let end = bytes.end.next_multiple_of(BLOCK);
         while at < end {
             let now = (end - at).min(ZEROS_BYTES as u64);
-            self.medium.write(&[(REGION_OFFSET + at, &zeros[..now as usize])])?;
+            self.medium.write(&[(self.offset + at, &zeros[..now as usize])])?;
             at += now;
         }
         Ok(())
     }
 
-    fn set_durable_length(&self, state: &mut State) -> io::Result<()> {
-        let mut next = Superblock { metadata_length: state.length, ..state.superblock.clone() };
+    fn set_durable_length(&self, state: &mut State<L>) -> io::Result<()> {
+        let mut next = state.label.clone();
+        next.set_length(state.length);
         next.write_next(&*self.medium)?;
-        state.superblock = next;
+        state.label = next;
         Ok(())
     }
 }
 
-/// Bytes of a metadata region that the store may use: the redo log lies behind them.
-pub(crate) fn store_bytes(metadata_bytes: u64) -> u64 {
-    metadata_bytes.saturating_sub(LOG_BYTES)
+/// Bytes of a region that the database may use: the redo log lies behind them.
+pub fn store_bytes(region_bytes: u64) -> u64 {
+    region_bytes.saturating_sub(LOG_BYTES)
 }
 
 /// The parts of `bytes` by block: its number, the part of it, and the part of `bytes`.
@@ -152,10 +147,10 @@ fn parts(at: u64, bytes: usize) -> impl Iterator<Item = (u64, Range<usize>, Rang
 }
 
 /// Blocks next to each other, as the pieces of one submission.
-fn runs(queued: &BTreeMap<u64, Block>) -> Vec<(u64, Vec<u8>)> {
+fn runs(offset: u64, queued: &BTreeMap<u64, Block>) -> Vec<(u64, Vec<u8>)> {
     let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
     for (number, block) in queued {
-        let at = REGION_OFFSET + number * BLOCK;
+        let at = offset + number * BLOCK;
         match runs.last_mut() {
             Some((start, bytes)) if *start + bytes.len() as u64 == at => {
                 bytes.extend_from_slice(&block[..]);
@@ -166,7 +161,7 @@ fn runs(queued: &BTreeMap<u64, Block>) -> Vec<(u64, Vec<u8>)> {
     runs
 }
 
-impl redb::StorageBackend for Backend {
+impl<L: Label> redb::StorageBackend for Backend<L> {
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.state().length)
     }
@@ -188,7 +183,7 @@ impl redb::StorageBackend for Backend {
     }
 }
 
-impl Region {
+impl<L: Label> Region<L> {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let state = self.state();
         let past = offset.checked_add(out.len() as u64).is_none_or(|end| end > state.length);
@@ -196,7 +191,7 @@ impl Region {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if offset.is_multiple_of(BLOCK) && out.len().is_multiple_of(BLOCK_BYTES) {
-            self.medium.read(REGION_OFFSET + offset, out)?;
+            self.medium.read(self.offset + offset, out)?;
             let numbers = offset / BLOCK..(offset + out.len() as u64) / BLOCK;
             for (number, block) in state.queued.range(numbers) {
                 let at = (number * BLOCK - offset) as usize;
@@ -212,7 +207,7 @@ impl Region {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.state();
-        if len > store_bytes(state.superblock.metadata_bytes) {
+        if len > store_bytes(state.label.bytes()) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         if len > state.length {
@@ -229,12 +224,12 @@ impl Region {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state();
-        if state.length > state.superblock.metadata_length {
+        if state.length > state.label.length() {
             // The zeros first: what the length speaks of is there.
             self.medium.flush()?;
             self.set_durable_length(&mut state)?;
         }
-        let runs = runs(&state.queued);
+        let runs = runs(self.offset, &state.queued);
         let pieces: Vec<(u64, &[u8])> = runs.iter().map(|(at, bytes)| (*at, &bytes[..])).collect();
         self.medium.write(&pieces)?;
         self.medium.flush()?;
@@ -242,7 +237,7 @@ impl Region {
             state.head = Some(head);
         }
         state.queued.clear();
-        if state.length < state.superblock.metadata_length {
+        if state.length < state.label.length() {
             self.set_durable_length(&mut state)?;
         }
         Ok(())
@@ -266,35 +261,59 @@ impl Region {
 mod tests {
     use super::*;
     use crate::medium::FileMedium;
-    use uuid::Uuid;
 
+    /// Where the region begins, behind the label.
+    const OFFSET: u64 = 1 << 20;
     const REGION_BYTES: u64 = 1 << 20;
 
+    /// A label that says the length and nothing else.
+    #[derive(Clone, Debug)]
+    struct Lengths(u64);
+
+    impl Label for Lengths {
+        fn offset(&self) -> u64 {
+            OFFSET
+        }
+
+        fn bytes(&self) -> u64 {
+            REGION_BYTES + LOG_BYTES
+        }
+
+        fn length(&self) -> u64 {
+            self.0
+        }
+
+        fn set_length(&mut self, length: u64) {
+            self.0 = length;
+        }
+
+        fn owner(&self) -> [u8; 24] {
+            [7; 24]
+        }
+
+        fn write_next(&mut self, medium: &dyn Medium) -> io::Result<()> {
+            let mut block = [0; BLOCK_BYTES];
+            block[..8].copy_from_slice(&self.0.to_le_bytes());
+            medium.write(&[(0, &block)])
+        }
+    }
+
     /// A region full of what others left there.
-    fn region() -> Arc<Region> {
-        let bytes = REGION_OFFSET + REGION_BYTES + LOG_BYTES;
+    fn region() -> Arc<Region<Lengths>> {
+        let bytes = OFFSET + REGION_BYTES + LOG_BYTES;
         let medium = FileMedium::new(tempfile::tempfile().unwrap(), bytes);
         medium.write(&[(0, &vec![0xa5; bytes as usize])]).unwrap();
-        let superblock = Superblock {
-            device: 0,
-            pool: Uuid::nil(),
-            uuid: Uuid::nil(),
-            sequence: 0,
-            data_offset: bytes,
-            slots: 0,
-            metadata_bytes: REGION_BYTES + LOG_BYTES,
-            metadata_generation: 1,
-            metadata_length: 0,
-            name: "unit".to_owned(),
-        };
-        Region::new(Arc::new(medium), superblock)
+        Region::new(Arc::new(medium), Lengths(0))
     }
 
-    fn again(region: &Region) -> Arc<Region> {
-        Region::new(region.medium.clone(), Superblock::read(&*region.medium).unwrap())
+    fn again(region: &Region<Lengths>) -> Arc<Region<Lengths>> {
+        let mut block = [0; BLOCK_BYTES];
+        region.medium.read(0, &mut block).unwrap();
+        let length = u64::from_le_bytes(block[..8].try_into().unwrap());
+        Region::new(region.medium.clone(), Lengths(length))
     }
 
-    fn read(region: &Region, at: u64, bytes: usize) -> Vec<u8> {
+    fn read(region: &Region<Lengths>, at: u64, bytes: usize) -> Vec<u8> {
         let mut into = vec![1; bytes];
         region.read(at, &mut into).unwrap();
         into
