@@ -90,6 +90,14 @@ pub trait Bdev: Send + Sync {
         below.iter().fold(0, |sum, child| sum.wrapping_add(child.power_session()))
     }
 
+    /// What this device has and a copy of all that is on it has not, for as long as the machine is
+    /// up: none where nobody can tell. A layer says what those below it say.
+    fn identity(&self) -> Option<String> {
+        let below: Option<Vec<String>> =
+            self.children().iter().map(|child| child.identity()).collect();
+        below.filter(|below| !below.is_empty()).map(|below| below.join(", "))
+    }
+
     /// Opens a channel for one reactor.
     fn open(&self, cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError>;
 }

@@ -16,6 +16,7 @@ mod merge;
 mod pool;
 mod record;
 mod redo;
+mod session;
 mod slots;
 mod state;
 mod store;
@@ -27,7 +28,7 @@ pub use bdev_redb::{BLOCK_BYTES, FileMedium, Label, Medium};
 pub use devices::DEVICES;
 pub use entry::{BLOCKS_PER_EXTENT, Blocks, EXTENTS_PER_ROW, Entry, NotARow, Rest, Row, Slot};
 pub use error::{Kind, PoolError};
-pub use journal::{JournalMemory, Journals, SharedJournals};
+pub use journal::{Identities, JournalMemory, Journals, PoolJournals, SharedJournals};
 pub use keeper::{
     DeviceStatus, NewMember, NewVolume, PoolStatus, Progress, Reactors, SnapshotStatus, Space,
     Usage, VolumeStatus, is_name,

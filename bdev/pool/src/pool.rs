@@ -3,13 +3,13 @@
 use crate::devices::{BOUNCE_BLOCKS, Devices};
 use crate::entry::BLOCKS_PER_EXTENT;
 use crate::error::{Kind, PoolError};
-use crate::journal::{Journals, Source, replay};
+use crate::journal::{Journals, PoolJournals, Source};
 use crate::keeper::{
     Keeper, Member, NewMember, NewVolume, Opened, PoolStatus, Reactors, Request, may_take,
     new_superblock,
 };
 use crate::limits::Limits;
-use crate::record::DeviceRecord;
+use crate::session::{self, Strangers};
 use crate::state::View;
 use crate::store::{Contents, Store, StoreError, Update};
 use crate::superblock::{EXTENT_BYTES, Superblock, SuperblockError};
@@ -51,6 +51,15 @@ pub struct Pool {
     devices: Arc<Devices>,
     devices_bdev: Arc<dyn Bdev>,
     runner: Runner,
+    /// Nobody else has the pool open while these are held.
+    journals: Option<Arc<dyn PoolJournals>>,
+}
+
+/// A pool's journals, and whether its volumes write any: not where those that are there belong to
+/// other devices.
+struct Claim {
+    journals: Option<Arc<dyn PoolJournals>>,
+    written: bool,
 }
 
 /// What is on a device.
@@ -79,7 +88,7 @@ pub fn probe(medium: &dyn bdev_redb::Medium) -> Found {
     }
 }
 
-fn store_error(error: &StoreError) -> PoolError {
+pub(crate) fn store_error(error: &StoreError) -> PoolError {
     PoolError::new(Kind::Device, format!("{error}."))
 }
 
@@ -120,48 +129,43 @@ impl Pool {
             })?;
             first.push(Update::Device(u32::from(*number), Some(member.record())));
         }
+        let journals = session::claim(&host, (pool, name))?;
+        if let Some(journals) = &journals {
+            session::take_over(&**journals, &members).map_err(session::unusable)?;
+        }
         let member = members.get_mut(&0).expect("there is one at least");
         member.superblock.metadata_generation = 1;
         let store = Store::create(member.medium.clone(), &member.superblock, &first);
         let store = store.map_err(|error| store_error(&error))?;
         let mut contents = Contents::default();
         first.iter().for_each(|update| contents.apply(update));
-        Pool::start(store, members, contents, host)
+        Pool::start(store, members, contents, host, Claim { journals, written: true })
     }
 
     /// Opens the pool that `devices` are all of.
     ///
     /// # Errors
-    /// What is missing, does not belong, or is damaged.
+    /// What is missing, does not belong, or is damaged; that it is open already; or that what its
+    /// process knew when it was killed belongs to other devices.
     pub fn import(devices: Vec<NewMember>, host: Host) -> Result<Pool, PoolError> {
-        let mut members = BTreeMap::new();
-        let mut pool: Option<(Uuid, String)> = None;
-        for new in devices {
-            let superblock = Superblock::read(&*new.medium).map_err(|error| {
-                PoolError::new(Kind::Device, format!("Device {}: {error}.", new.name))
-            })?;
-            let (uuid, name) =
-                pool.get_or_insert_with(|| (superblock.pool, superblock.name.clone()));
-            if superblock.pool != *uuid {
-                let why = format!(
-                    "Device {} is part of pool \"{}\" ({}), not of \"{name}\" ({uuid}): leave it out.",
-                    new.name, superblock.name, superblock.pool
-                );
-                return Err(PoolError::new(Kind::Invalid, why));
-            }
-            let number = u16::try_from(superblock.device).unwrap_or(u16::MAX);
-            let name = new.name.clone();
-            if let Some(other) = members.insert(number, Member::new(new, superblock)) {
-                let Member { name: other, .. }: Member = other;
-                let why = format!(
-                    "Devices {other} and {name} both are number {number} of the pool: one is a \
-                     copy of the other, leave it out."
-                );
-                return Err(PoolError::new(Kind::Invalid, why));
-            }
-        }
-        let with = members.values().max_by_key(|member| member.superblock.metadata_generation);
-        let with = with.ok_or_else(|| PoolError::new(Kind::Invalid, "No device was named."))?;
+        Pool::open(devices, host, Strangers::Refused)
+    }
+
+    /// As [`Pool::import`], of devices that a killed process may have known less of than of others:
+    /// what it knew of those is not used, and left for them.
+    ///
+    /// # Errors
+    /// As there, but for the last.
+    pub fn import_copy(devices: Vec<NewMember>, host: Host) -> Result<Pool, PoolError> {
+        Pool::open(devices, host, Strangers::Taken)
+    }
+
+    fn open(devices: Vec<NewMember>, host: Host, strangers: Strangers) -> Result<Pool, PoolError> {
+        let (uuid, name, found) = read_superblocks(devices)?;
+        // Before anything is written: whoever has the pool open may be writing.
+        let journals = session::claim(&host, (uuid, &name))?;
+        let with = found.iter().max_by_key(|member| member.superblock.metadata_generation);
+        let with = with.expect("there is one at least");
         let store = Store::open(with.medium.clone(), with.superblock.clone());
         let mut store = store.map_err(|error| match error {
             StoreError::None => PoolError::new(
@@ -172,9 +176,10 @@ impl Pool {
             error => store_error(&error),
         })?;
         let mut contents = store.load().map_err(|error| store_error(&error))?;
-        complete(&mut members, &contents)?;
-        begin_session(&members, &mut store, &mut contents, host.journals.as_deref())?;
-        Pool::start(store, members, contents, host)
+        let members = complete(found, &contents)?;
+        let written =
+            session::begin(&members, &mut store, &mut contents, journals.as_deref(), strangers)?;
+        Pool::start(store, members, contents, host, Claim { journals, written })
     }
 
     fn start(
@@ -182,8 +187,9 @@ impl Pool {
         members: BTreeMap<u16, Member>,
         contents: Contents,
         host: Host,
+        claim: Claim,
     ) -> Result<Pool, PoolError> {
-        let Host { reactors, memory, journals, stepped } = host;
+        let Host { reactors, memory, journals: _, stepped } = host;
         let first = members.values().next().expect("there is one at least");
         let (name, uuid) = (first.superblock.name.clone(), first.superblock.pool);
         let children = members.values().map(Member::child).collect();
@@ -191,7 +197,9 @@ impl Pool {
         let pump = stepped;
         let is_stepped = pump.is_some();
         let session = contents.session;
-        let journals = journals.map(|journals| Source { journals, pool: uuid, session });
+        let Claim { journals: claimed, written } = claim;
+        let journals = claimed.clone().filter(|_| written);
+        let journals = journals.map(|journals| Source { journals, session });
         let devices_of = devices.clone();
         let opened =
             Opened { store, members, devices: devices_of, reactors, contents, journals, pump };
@@ -206,7 +214,7 @@ impl Pool {
             })?;
             Runner::Thread(requests, Mutex::new(Some(spawned)))
         };
-        Ok(Pool { name, uuid, devices, devices_bdev, runner })
+        Ok(Pool { name, uuid, devices, devices_bdev, runner, journals: claimed })
     }
 
     /// As people call it.
@@ -271,15 +279,26 @@ impl Pool {
     /// What is still open; or that something could not be made durable.
     pub fn close(&self) -> Result<(), PoolError> {
         self.call(|keeper| keeper.close())?;
-        if let Runner::Thread(requests, thread) = &self.runner {
-            // It may have ended already.
-            let _ = requests.send(Request::End);
-            let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if thread.is_some_and(|thread| thread.join().is_err()) {
-                return Err(PoolError::new(Kind::Device, "The pool's thread ended with a panic."));
-            }
-        }
-        Ok(())
+        let why = || PoolError::new(Kind::Device, "The pool's thread ended with a panic.");
+        self.end().map_err(|_| why())
+    }
+
+    /// Ends the thread, and waits for that.
+    fn end(&self) -> std::thread::Result<()> {
+        let Runner::Thread(requests, thread) = &self.runner else { return Ok(()) };
+        // It may have ended already.
+        let _ = requests.send(Request::End);
+        let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        thread.map_or(Ok(()), JoinHandle::join)
+    }
+
+    /// What was answered and is not on the devices counts no more: they have lost what they had
+    /// answered. Only of a pool that has failed.
+    ///
+    /// # Errors
+    /// It cannot be thrown away.
+    pub fn discard_journals(&self) -> std::io::Result<()> {
+        self.journals.as_ref().map_or(Ok(()), |journals| journals.discard())
     }
 
     /// Everything there is to say.
@@ -453,10 +472,13 @@ impl Pool {
 }
 
 impl Drop for Pool {
+    /// Its thread has ended afterwards, and with it everything that it does with the devices, the
+    /// reactors' memory and the journals.
     fn drop(&mut self) {
-        if let Runner::Thread(requests, _) = &self.runner {
-            // It may have ended already.
-            let _ = requests.send(Request::End);
+        // A panic of the thread is in the log.
+        let _ = self.end();
+        if let Some(journals) = &self.journals {
+            journals.release();
         }
     }
 }
@@ -465,76 +487,62 @@ fn lock(keeper: &Mutex<Keeper>) -> MutexGuard<'_, Keeper> {
     keeper.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether every device that the pool has is there; those that it does not have are left out.
-fn complete(members: &mut BTreeMap<u16, Member>, contents: &Contents) -> Result<(), PoolError> {
+/// Devices that say that they are of one pool: its UUID and its name, and each of them once.
+fn read_superblocks(devices: Vec<NewMember>) -> Result<(Uuid, String, Vec<Member>), PoolError> {
+    let mut found: Vec<Member> = Vec::new();
+    for new in devices {
+        let superblock = Superblock::read(&*new.medium).map_err(|error| {
+            PoolError::new(Kind::Device, format!("Device {}: {error}.", new.name))
+        })?;
+        let first = found.first().map_or(&superblock, |member| &member.superblock);
+        if superblock.pool != first.pool {
+            let why = format!(
+                "Device {} is part of pool \"{}\" ({}), not of \"{}\" ({}): leave it out.",
+                new.name, superblock.name, superblock.pool, first.name, first.pool
+            );
+            return Err(PoolError::new(Kind::Invalid, why));
+        }
+        if let Some(other) = found.iter().find(|other| other.superblock.uuid == superblock.uuid) {
+            let why = format!(
+                "Devices {} and {} both are device {} of the pool: one is a copy of the other, \
+                 leave it out.",
+                other.name, new.name, superblock.uuid
+            );
+            return Err(PoolError::new(Kind::Invalid, why));
+        }
+        found.push(Member::new(new, superblock));
+    }
+    match found.first() {
+        Some(Member { superblock: Superblock { pool, name, .. }, .. }) => {
+            Ok((*pool, name.clone(), found))
+        }
+        None => Err(PoolError::new(Kind::Invalid, "No device was named.")),
+    }
+}
+
+/// The devices that the pool has, by number; all of them are there. One whose adding or draining was
+/// interrupted has a superblock and no row: it is none of them.
+fn complete(
+    mut found: Vec<Member>,
+    contents: &Contents,
+) -> Result<BTreeMap<u16, Member>, PoolError> {
+    let mut members = BTreeMap::new();
     for (number, record) in &contents.devices {
-        let member = u16::try_from(*number).ok().and_then(|number| members.get(&number));
-        if member.is_none_or(|member| member.superblock.uuid != record.uuid) {
+        let is_it = |member: &Member| {
+            (member.superblock.uuid, member.superblock.device) == (record.uuid, *number)
+        };
+        let (Some(at), Ok(place)) = (found.iter().position(is_it), u16::try_from(*number)) else {
             let why =
                 format!("The pool's device {number} ({}) is missing: name it too.", record.uuid);
             return Err(PoolError::new(Kind::NotFound, why));
-        }
-        let member = member.expect("just looked at");
+        };
+        let member = found.swap_remove(at);
         let room = member.medium.bytes().saturating_sub(member.superblock.data_offset);
         if record.slots > room / EXTENT_BYTES {
             let why = format!("Device {} is smaller than it was: its end is missing.", member.name);
             return Err(PoolError::new(Kind::Device, why));
         }
+        members.insert(place, member);
     }
-    // A device whose adding was interrupted has a superblock and no row: it is empty.
-    members.retain(|number, _| contents.devices.contains_key(&u32::from(*number)));
-    Ok(())
-}
-
-/// What a process that was killed knew becomes durable, and its journals are no one's any more.
-fn begin_session(
-    members: &BTreeMap<u16, Member>,
-    store: &mut Store,
-    contents: &mut Contents,
-    journals: Option<&dyn Journals>,
-) -> Result<(), PoolError> {
-    let pool = members.values().next().expect("there is one at least").superblock.pool;
-    let failed = |error: std::io::Error| {
-        let why = format!("What the process before left in memory cannot be used: {error}.");
-        PoolError::new(Kind::Device, why)
-    };
-    let mut left =
-        journals.map_or(Ok(Vec::new()), |journals| journals.left(pool)).map_err(failed)?;
-    let powers = new_powers(members, contents);
-    if !powers.is_empty() && !left.is_empty() {
-        // They speak of blocks that may have been lost with a cache: what lay in their slots before
-        // would be seen.
-        tracing::warn!("a device was without power: what was not flushed before that is lost");
-        left.clear();
-    }
-    let mut updates = replay(contents, &left).map_err(|error| store_error(&error))?;
-    if !updates.is_empty() {
-        tracing::info!(
-            records = updates.len(),
-            "the process before was killed: its journals count"
-        );
-        // What the journals speak of may be in the devices' caches.
-        for member in members.values() {
-            member.medium.flush().map_err(|error| {
-                let why = format!("Device {} cannot be flushed: {error}.", member.name);
-                PoolError::new(Kind::Device, why)
-            })?;
-        }
-    }
-    updates.extend(powers);
-    updates.push(Update::Session(contents.session + 1));
-    store.commit(&updates).map_err(|error| store_error(&error))?;
-    updates.iter().for_each(|update| contents.apply(update));
-    journals.map_or(Ok(()), |journals| journals.discard(pool)).map_err(failed)
-}
-
-/// Devices that say something else of their power than when the pool was opened last.
-fn new_powers(members: &BTreeMap<u16, Member>, contents: &Contents) -> Vec<Update> {
-    let known = contents.devices.iter().filter_map(|(number, record)| {
-        let power = members.get(&u16::try_from(*number).ok()?)?.bdev.power_session();
-        let record = DeviceRecord { power, ..record.clone() };
-        Some((*number, record))
-    });
-    let changed = known.filter(|(number, record)| contents.devices[number] != *record);
-    changed.map(|(number, record)| Update::Device(number, Some(record))).collect()
+    Ok(members)
 }

@@ -239,6 +239,10 @@ impl Bdev for UringBdev {
         }
     }
 
+    fn identity(&self) -> Option<String> {
+        crate::identity::of(&self.device.file, self.device.kind)
+    }
+
     /// The channel is used by the thread that opens it, as every channel of a reactor is: its
     /// ring is bound to that thread.
     fn open(&self, cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {

@@ -15,6 +15,7 @@
 mod channel;
 mod device;
 mod errno;
+mod identity;
 mod options;
 mod pending;
 #[allow(unsafe_code)]

@@ -63,6 +63,15 @@ impl Bdev for DriveBdev {
         self.drive.power_cycles()
     }
 
+    fn identity(&self) -> Option<String> {
+        let (model, serial) = self.drive.names();
+        let namespace = self.bdev.identity();
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let own = namespace.nguid.map(|id| hex(&id));
+        let own = own.or(namespace.eui64.map(|id| hex(&id))).unwrap_or_default();
+        Some(format!("drive {model} {serial} namespace {} {own}", namespace.nsid))
+    }
+
     fn open(&self, cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {
         self.bdev.open(cx)
     }

@@ -114,7 +114,7 @@ impl PoolCreate {
 }
 
 /// Bring in a pool that is on devices already.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PoolImport {
     /// Its name, if the devices hold more than one pool or to say which is meant.
@@ -124,6 +124,10 @@ pub struct PoolImport {
     #[serde(default)]
     #[schema(max_items = 1024)]
     pub devices: Vec<DeviceRef>,
+    /// Also where a process that was killed had answered writes for other devices that say that they
+    /// are the same: without those writes.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// A pool that was found on devices and could be imported.

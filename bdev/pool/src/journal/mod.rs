@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 use uuid::Uuid;
 
-pub(crate) use replay::replay;
+pub(crate) use replay::{replay, speaks};
 
 /// `FBJOURN1`: a journal begins with it.
 const MAGIC: u64 = u64::from_le_bytes(*b"FBJOURN1");
@@ -38,26 +38,55 @@ const LINES_AT_ONCE: usize = 256;
 /// And the most that it has: 43 MiB.
 const MOST_LINES: usize = 16384;
 
+/// The devices of a pool by their UUIDs, and what tells each from a copy of it
+/// ([`bdev::Bdev::identity`]).
+pub type Identities = BTreeMap<Uuid, Option<String>>;
+
 /// Where journals are: memory that outlives the process. That it outlives a power cut is not
 /// needed.
 pub trait Journals: Send + Sync {
+    /// Takes the journals of a pool: they have one owner at a time, until it releases them or its
+    /// process ends. None if there is no place for any, and none was left.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if they have an owner; or they cannot be reached.
+    fn claim(&self, pool: Uuid) -> io::Result<Option<Arc<dyn PoolJournals>>>;
+}
+
+/// The journals of one pool, for their owner.
+pub trait PoolJournals: Send + Sync {
     /// Memory for the journal of a volume, of so many words of zeros, in place of what there is.
     ///
     /// # Errors
     /// There is none left.
-    fn make(&self, pool: Uuid, volume: u64, words: usize) -> io::Result<Box<dyn JournalMemory>>;
+    fn make(&self, volume: u64, words: usize) -> io::Result<Box<dyn JournalMemory>>;
 
-    /// The words of each journal that was left of a pool.
+    /// The words of each journal that was left.
     ///
     /// # Errors
     /// It cannot be read.
-    fn left(&self, pool: Uuid) -> io::Result<Vec<Vec<u64>>>;
+    fn left(&self) -> io::Result<Vec<Vec<u64>>>;
 
-    /// Throws away what was left of a pool.
+    /// Throws away what was left: it is durable, or will never be.
     ///
     /// # Errors
     /// It cannot.
-    fn discard(&self, pool: Uuid) -> io::Result<()>;
+    fn discard(&self) -> io::Result<()>;
+
+    /// The devices that the journals speak of; none if nobody has said.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn devices(&self) -> io::Result<Option<Identities>>;
+
+    /// Says which devices the journals speak of, all at once.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn set_devices(&self, devices: &Identities) -> io::Result<()>;
+
+    /// Gives them up. What is in them stays.
+    fn release(&self);
 }
 
 /// Memory of one journal. Dropped, it stays as it is.
@@ -79,8 +108,7 @@ pub trait JournalMemory: Send + std::fmt::Debug {
 /// Which journals a pool has.
 #[derive(Clone)]
 pub(crate) struct Source {
-    pub journals: Arc<dyn Journals>,
-    pub pool: Uuid,
+    pub journals: Arc<dyn PoolJournals>,
     /// Counts up each time the pool is opened: journals of another session are no one's.
     pub session: u64,
 }
@@ -263,8 +291,8 @@ impl Journal {
         match &mut self.memory {
             Some(memory) => memory.grow(words)?,
             None => {
-                let Source { journals, pool, session } = &self.source;
-                let mut memory = journals.make(*pool, self.volume, words)?;
+                let Source { journals, session } = &self.source;
+                let mut memory = journals.make(self.volume, words)?;
                 memory.store(1, &[*session, self.volume]);
                 memory.store(0, &[MAGIC]);
                 self.memory = Some(memory);

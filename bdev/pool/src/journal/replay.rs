@@ -37,6 +37,12 @@ fn lines(words: &[u64]) -> Result<BTreeMap<RowKey, Line>, StoreError> {
     Ok(rows)
 }
 
+/// Whether a journal says anything, of whatever session.
+pub(crate) fn speaks(words: &[u64]) -> bool {
+    let lines = words.get(HEAD_WORDS..).unwrap_or(&[]).chunks_exact(LINE_WORDS);
+    words.first() == Some(&MAGIC) && lines.into_iter().any(|line| line[0] != 0)
+}
+
 fn row(entries: &[u64]) -> Result<Row, NotARow> {
     let mut row = Row::default();
     for (at, words) in entries.chunks_exact(ENTRY_WORDS).enumerate() {

@@ -1,12 +1,13 @@
 //! Journals as mapped files, in a folder of shared memory.
 
-use super::{JournalMemory, Journals, MOST_LINES, line_at};
+use super::{Identities, JournalMemory, Journals, MOST_LINES, PoolJournals, line_at};
 use memmap2::{MmapOptions, MmapRaw};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 const WORD_BYTES: usize = 8;
@@ -41,6 +42,26 @@ impl SharedJournals {
         )))
     }
 
+    /// The lock of a pool, held: it ends with the process.
+    fn lock(&self, pool: Uuid) -> io::Result<File> {
+        let path = self.folder.join(format!("{pool}.lock"));
+        loop {
+            let mut options = OpenOptions::new();
+            let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+            let file = options.open(&path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            // Its last owner may have removed it meanwhile: then the next one is not kept out.
+            let own = file.metadata()?.ino();
+            if fs::metadata(&path).is_ok_and(|there| there.ino() == own) {
+                return Ok(file);
+            }
+        }
+    }
+
     /// The files of a pool, those of this boot or all.
     fn of(&self, pool: Uuid, suffix: &str) -> io::Result<Vec<PathBuf>> {
         let Some(folder) = self.checked()? else { return Ok(Vec::new()) };
@@ -62,10 +83,43 @@ fn boot() -> io::Result<String> {
 }
 
 impl Journals for SharedJournals {
-    fn make(&self, pool: Uuid, volume: u64, words: usize) -> io::Result<Box<dyn JournalMemory>> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        self.checked()?;
-        let path = self.folder.join(format!("{pool}-{volume}.{}", boot()?));
+    fn claim(&self, pool: Uuid) -> io::Result<Option<Arc<dyn PoolJournals>>> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
+        if self.checked()?.is_none() {
+            let error = made.expect_err("it is not there");
+            tracing::warn!(%error, folder = %self.folder.display(), "there is no place for journals");
+            return Ok(None);
+        }
+        let lock = Mutex::new(Some(self.lock(pool)?));
+        Ok(Some(Arc::new(Claimed { shared: self.clone(), pool, lock })))
+    }
+}
+
+/// The journals of one pool in a folder, locked.
+struct Claimed {
+    shared: SharedJournals,
+    pool: Uuid,
+    /// `None`: they were given up.
+    lock: Mutex<Option<File>>,
+}
+
+impl Claimed {
+    /// The file that says which devices the journals speak of.
+    fn devices_path(&self) -> io::Result<PathBuf> {
+        Ok(self.shared.folder.join(format!("{}.devices.{}", self.pool, boot()?)))
+    }
+
+    fn path(&self, suffix: &str) -> PathBuf {
+        self.shared.folder.join(format!("{}.{suffix}", self.pool))
+    }
+}
+
+impl PoolJournals for Claimed {
+    fn make(&self, volume: u64, words: usize) -> io::Result<Box<dyn JournalMemory>> {
+        if self.lock.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return Err(io::Error::other("the journals were given up"));
+        }
+        let path = self.shared.folder.join(format!("{}-{volume}.{}", self.pool, boot()?));
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(true);
         let file = file.mode(0o600).open(&path)?;
@@ -77,17 +131,49 @@ impl Journals for SharedJournals {
         Ok(Box::new(made?))
     }
 
-    fn left(&self, pool: Uuid) -> io::Result<Vec<Vec<u64>>> {
+    fn left(&self) -> io::Result<Vec<Vec<u64>>> {
         let read = |path: PathBuf| -> io::Result<Vec<u64>> {
             let bytes = fs::read(path)?;
             let words = bytes.chunks_exact(WORD_BYTES);
             Ok(words.map(|word| u64::from_ne_bytes(word.try_into().expect("8 bytes"))).collect())
         };
-        self.of(pool, &boot()?)?.into_iter().map(read).collect()
+        self.shared.of(self.pool, &boot()?)?.into_iter().map(read).collect()
     }
 
-    fn discard(&self, pool: Uuid) -> io::Result<()> {
-        self.of(pool, "")?.into_iter().try_for_each(fs::remove_file)
+    fn discard(&self) -> io::Result<()> {
+        self.shared.of(self.pool, "")?.into_iter().try_for_each(fs::remove_file)
+    }
+
+    fn devices(&self) -> io::Result<Option<Identities>> {
+        match fs::read(self.devices_path()?) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn set_devices(&self, devices: &Identities) -> io::Result<()> {
+        let next = self.path("devices.new");
+        fs::write(&next, serde_json::to_vec(devices)?)?;
+        fs::rename(next, self.devices_path()?)
+    }
+
+    fn release(&self) {
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = lock.take() else { return };
+        if self.shared.of(self.pool, "").is_ok_and(|left| left.is_empty()) {
+            // Nothing is left that they would have to be told apart for; a file more does no harm.
+            let _ = self.devices_path().and_then(fs::remove_file);
+            let _ = fs::remove_file(self.path("lock"));
+        }
+        // Also where a child process that is being started has the descriptor for a moment.
+        let _ = file.unlock();
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
@@ -153,42 +239,73 @@ impl JournalMemory for MappedFile {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_was_stored_is_found_when_its_writer_is_gone() {
+    fn journals() -> (tempfile::TempDir, SharedJournals) {
         let folder = tempfile::tempdir().unwrap();
         let journals = SharedJournals::new(folder.path().join("journals"));
-        let (pool, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        assert_eq!(journals.left(pool).unwrap(), Vec::<Vec<u64>>::new());
-        let mut memory = journals.make(pool, 7, 16).unwrap();
+        (folder, journals)
+    }
+
+    fn claim(journals: &SharedJournals, pool: u128) -> Arc<dyn PoolJournals> {
+        journals.claim(Uuid::from_u128(pool)).unwrap().unwrap()
+    }
+
+    #[test]
+    fn what_was_stored_is_found_when_its_writer_is_gone() {
+        let (folder, journals) = journals();
+        let (of_one, of_other) = (claim(&journals, 1), claim(&journals, 2));
+        assert_eq!(of_one.left().unwrap(), Vec::<Vec<u64>>::new());
+        let mut memory = of_one.make(7, 16).unwrap();
         memory.store(3, &[5, 6]);
         memory.grow(20).unwrap();
         memory.store(19, &[9]);
-        drop(memory);
+        drop((memory, of_one));
+        let of_one = claim(&journals, 1);
         let mut expected = vec![0; 20];
         (expected[3], expected[4], expected[19]) = (5, 6, 9);
-        assert_eq!(journals.left(pool).unwrap(), [expected]);
-        assert_eq!(journals.left(other).unwrap(), Vec::<Vec<u64>>::new());
-        journals.make(pool, 8, 16).unwrap().discard();
-        assert_eq!(journals.left(pool).unwrap().len(), 1);
-        let here = fs::read_dir(folder.path().join("journals")).unwrap().next().unwrap().unwrap();
-        let before = here.path().with_extension("another-boot");
-        fs::rename(here.path(), &before).unwrap();
-        assert_eq!(journals.left(pool).unwrap(), Vec::<Vec<u64>>::new());
-        journals.discard(pool).unwrap();
+        assert_eq!(of_one.left().unwrap(), [expected]);
+        assert_eq!(of_other.left().unwrap(), Vec::<Vec<u64>>::new());
+        of_one.make(8, 16).unwrap().discard();
+        assert_eq!(of_one.left().unwrap().len(), 1);
+        let here = folder.path().join("journals").join(format!(
+            "{}-7.{}",
+            Uuid::from_u128(1),
+            boot().unwrap()
+        ));
+        let before = here.with_extension("another-boot");
+        fs::rename(here, &before).unwrap();
+        assert_eq!(of_one.left().unwrap(), Vec::<Vec<u64>>::new());
+        of_one.discard().unwrap();
         assert!(!before.exists());
-        assert_eq!(journals.left(pool).unwrap(), Vec::<Vec<u64>>::new());
+    }
+
+    #[test]
+    fn they_have_one_owner_at_a_time_and_leave_nothing_behind() {
+        let (folder, journals) = journals();
+        let first = claim(&journals, 1);
+        let second = journals.claim(Uuid::from_u128(1)).err().unwrap();
+        assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
+        drop(claim(&journals, 2));
+        let devices = Identities::from([(Uuid::from_u128(3), Some("a file".to_owned()))]);
+        assert_eq!(first.devices().unwrap(), None);
+        first.set_devices(&devices).unwrap();
+        let memory = first.make(7, 16).unwrap();
+        first.release();
+        assert!(first.make(8, 16).is_err());
+        let third = claim(&journals, 1);
+        assert_eq!(third.devices().unwrap(), Some(devices));
+        memory.discard();
+        drop(third);
+        assert_eq!(folder.path().join("journals").read_dir().unwrap().count(), 0);
     }
 
     #[test]
     fn a_folder_that_others_can_write_to_is_refused() {
         use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, journals) = journals();
+        drop(claim(&journals, 1));
         let path = folder.path().join("journals");
-        let journals = SharedJournals::new(&path);
-        drop(journals.make(Uuid::from_u128(1), 7, 16).unwrap());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(journals.make(Uuid::from_u128(1), 7, 16).is_err());
-        assert!(journals.left(Uuid::from_u128(1)).is_err());
+        assert!(journals.claim(Uuid::from_u128(1)).is_err());
     }
 
     #[test]
@@ -197,6 +314,6 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, b"").unwrap();
         let journals = SharedJournals::new(file.join("journals"));
-        assert!(journals.make(Uuid::from_u128(1), 7, 16).is_err());
+        assert!(journals.claim(Uuid::from_u128(1)).is_err());
     }
 }

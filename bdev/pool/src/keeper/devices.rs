@@ -3,7 +3,9 @@
 use super::{Keeper, Member};
 use crate::devices::{Child, DEVICES, atomic_bytes};
 use crate::error::{Kind, PoolError};
+use crate::journal::Source;
 use crate::record::{DeviceRecord, DeviceState};
+use crate::session;
 use crate::store::Update;
 use crate::superblock::{EXTENT_BYTES, Superblock, SuperblockError};
 use bdev::Bdev;
@@ -168,6 +170,7 @@ impl Keeper {
         let first = self.members.values().next().expect("a pool has a device");
         let pool = (first.superblock.pool, first.superblock.name.clone());
         let mut superblock = new_superblock(&new, (pool.0, &pool.1), number, uuid)?;
+        self.journals_speak_of(&new, uuid)?;
         superblock.write_next(&*new.medium).map_err(|error| {
             let why = format!("Device {} cannot be written: {error}.", new.name);
             PoolError::new(Kind::Device, why)
@@ -186,6 +189,14 @@ impl Keeper {
                 format!("The device was added, but cannot be used: {why}."),
             )
         })
+    }
+
+    /// Before anything of it is in a journal.
+    fn journals_speak_of(&self, new: &NewMember, uuid: Uuid) -> Result<(), PoolError> {
+        let Some(Source { journals, .. }) = &self.journals else { return Ok(()) };
+        let mut devices = session::identities(&self.members);
+        devices.insert(uuid, new.bdev.identity());
+        journals.set_devices(&devices).map_err(session::unusable)
     }
 
     /// Uses what a device has grown by. Returns its slots.

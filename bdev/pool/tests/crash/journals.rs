@@ -1,42 +1,58 @@
 //! Journals that are on the tape of everything, or were left by a process that was killed.
 
 use crate::disk::{Action, Entry, Rack};
-use bdev_pool::{JournalMemory, Journals};
+use bdev_pool::{Identities, JournalMemory, Journals, PoolJournals};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use uuid::Uuid;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct TapeJournals {
     rack: Arc<Mutex<Rack>>,
-    left: Mutex<Vec<Vec<u64>>>,
+    left: Arc<Mutex<Vec<Vec<u64>>>>,
     /// There is no memory now.
     pub is_full: Arc<AtomicBool>,
 }
 
 impl TapeJournals {
     pub fn new(rack: Arc<Mutex<Rack>>, left: Vec<Vec<u64>>) -> TapeJournals {
-        TapeJournals { rack, left: Mutex::new(left), is_full: Arc::default() }
+        TapeJournals { rack, left: Arc::new(Mutex::new(left)), is_full: Arc::default() }
     }
 }
 
 impl Journals for TapeJournals {
-    fn make(&self, _pool: Uuid, volume: u64, words: usize) -> io::Result<Box<dyn JournalMemory>> {
+    fn claim(&self, _pool: Uuid) -> io::Result<Option<Arc<dyn PoolJournals>>> {
+        Ok(Some(Arc::new(self.clone())))
+    }
+}
+
+impl PoolJournals for TapeJournals {
+    fn make(&self, volume: u64, words: usize) -> io::Result<Box<dyn JournalMemory>> {
         let (rack, is_full) = (self.rack.clone(), self.is_full.clone());
         let mut memory = TapeMemory { rack, is_full, volume };
         memory.grow(words)?;
         Ok(Box::new(memory))
     }
 
-    fn left(&self, _pool: Uuid) -> io::Result<Vec<Vec<u64>>> {
+    fn left(&self) -> io::Result<Vec<Vec<u64>>> {
         Ok(self.left.lock().unwrap().clone())
     }
 
-    fn discard(&self, _pool: Uuid) -> io::Result<()> {
+    fn discard(&self) -> io::Result<()> {
         self.left.lock().unwrap().clear();
         Ok(())
     }
+
+    fn devices(&self) -> io::Result<Option<Identities>> {
+        Ok(None)
+    }
+
+    fn set_devices(&self, _devices: &Identities) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn release(&self) {}
 }
 
 struct TapeMemory {

@@ -3,6 +3,7 @@
 
 mod devices;
 mod doors;
+mod importing;
 mod pools;
 mod rdma;
 mod reactors;
@@ -20,7 +21,7 @@ pub(crate) use subsystems::hosts;
 use crate::bdevs::Bdevs;
 use crate::config::Config;
 use crate::pool::OpenPool;
-use crate::state::{State, StateFile};
+use crate::state::{DirectoryLock, State, StateFile};
 use crate::{drain, exports};
 use bdev::Memory;
 use bdev::dma::{Backing, PoolPlan};
@@ -57,6 +58,8 @@ pub struct Node {
     pub(crate) started: Instant,
     pub(crate) doors: Vec<Door>,
     state: StateFile,
+    /// For as long as it runs, and everything of it.
+    _lock: DirectoryLock,
     pub(crate) troubles: Troubles,
     /// Pools that failed and are to be opened again.
     waiting: BTreeSet<String>,
@@ -70,6 +73,8 @@ impl Node {
     /// A sentence: what could not be had, and what to do.
     pub fn start(config: Config) -> Result<Node, String> {
         config.check().map_err(|error| error.0)?;
+        // Before anything is looked at or written.
+        let lock = DirectoryLock::take(&config.data_dir).map_err(|error| error.0)?;
         let state = StateFile::open(&config.data_dir).map_err(|error| error.0)?;
         let over_tcp = config.listeners.iter().filter(|listener| listener.transport.is_tcp());
         let sockets: Result<Vec<_>, String> = over_tcp.map(doors::bind).collect();
@@ -104,6 +109,7 @@ impl Node {
             started: Instant::now(),
             doors: Vec::new(),
             state,
+            _lock: lock,
             troubles: Troubles::default(),
             waiting: BTreeSet::new(),
         };

@@ -4,16 +4,10 @@ use super::Node;
 use crate::exports;
 use crate::pool::{BdevMedium, OpenPool, Part, refusal};
 use crate::state::KnownPool;
-use bdev_pool::{Found, PoolStatus, probe};
+use bdev_pool::PoolStatus;
 use std::sync::Arc;
 use uuid::Uuid;
-use webui_model::{DeviceRef, Name, PoolCreate, Refusal};
-
-/// What is on a free device.
-pub(crate) struct Seen {
-    pub name: String,
-    pub found: Found,
-}
+use webui_model::{DeviceRef, PoolCreate, Refusal};
 
 /// How a device's user is called that is a pool.
 fn user(pool: &str) -> String {
@@ -22,7 +16,7 @@ fn user(pool: &str) -> String {
 
 impl Node {
     /// Takes a device for a pool and opens it for the pool's metadata.
-    fn take_part(&mut self, device: &str, pool: &str) -> Result<Part, Refusal> {
+    pub(super) fn take_part(&mut self, device: &str, pool: &str) -> Result<Part, Refusal> {
         if let Some(why) = self.troubles.devices.get(device) {
             return Err(Refusal::device(format!("Device {device} is missing: {why}")));
         }
@@ -40,14 +34,18 @@ impl Node {
     }
 
     /// Lets go of devices that no pool was opened on.
-    fn give_parts(&mut self, parts: &[Part]) {
+    pub(super) fn give_parts(&mut self, parts: &[Part]) {
         for part in parts {
             part.medium.close();
             self.bdevs.release(&part.name);
         }
     }
 
-    fn take_parts(&mut self, devices: &[String], pool: &str) -> Result<Vec<Part>, Refusal> {
+    pub(super) fn take_parts(
+        &mut self,
+        devices: &[String],
+        pool: &str,
+    ) -> Result<Vec<Part>, Refusal> {
         let mut parts = Vec::new();
         for device in devices {
             match self.take_part(device, pool) {
@@ -62,7 +60,7 @@ impl Node {
     }
 
     /// The devices that are meant. What is attached for this is detached again if `then` refuses.
-    fn with_devices<R>(
+    pub(super) fn with_devices<R>(
         &mut self,
         devices: &[DeviceRef],
         force: bool,
@@ -103,7 +101,7 @@ impl Node {
     }
 
     /// Keeps a pool that was opened, durably.
-    fn keep_pool(
+    pub(super) fn keep_pool(
         &mut self,
         opened: Result<OpenPool, Refusal>,
         parts: &[Part],
@@ -111,14 +109,14 @@ impl Node {
         let mut pool = opened.inspect_err(|_| self.give_parts(parts))?;
         pool.returns = self.returns_of(&pool);
         let (name, uuid) = (pool.pool.name().to_owned(), pool.pool.uuid());
-        let devices = pool.devices().map(str::to_owned).collect();
-        let known = KnownPool { name: name.clone(), uuid, devices };
         let configured: Vec<String> =
             self.config.subsystems.iter().map(|subsystem| subsystem.nqn.clone()).collect();
-        let kept = self.change_state(|state| {
-            state.pools.retain(|other| other.name != name);
-            state.pools.push(known);
-            state.pool_is_back(uuid, |nqn| configured.iter().any(|other| other == nqn));
+        let kept = self.known(&pool).and_then(|known| {
+            self.change_state(|state| {
+                state.pools.retain(|other| other.name != name);
+                state.pools.push(known);
+                state.pool_is_back(uuid, |nqn| configured.iter().any(|other| other == nqn));
+            })
         });
         if let Err(refusal) = kept {
             // Nothing is open in it yet.
@@ -128,73 +126,22 @@ impl Node {
         }
         tracing::info!(pool = name, %uuid, "imported");
         self.troubles.pools.remove(&name);
-        self.pools.insert(name, pool);
+        assert!(self.pools.insert(name, pool).is_none(), "a pool is opened once");
         Ok(())
     }
 
-    /// What is on devices that nobody uses; of those named only, if any are.
-    pub(crate) fn scan(&mut self, among: &[String]) -> Vec<Seen> {
-        let free = self.bdevs.iter().filter(|(_, _, user)| user.is_none());
-        let names: Vec<String> = free
-            .map(|(name, _, _)| name.to_owned())
-            .filter(|name| among.is_empty() || among.contains(name))
-            .collect();
-        let mut seen = Vec::new();
-        for name in names {
-            let Ok(part) = self.take_part(&name, "?") else { continue };
-            let found = probe(&*part.medium);
-            self.give_parts(&[part]);
-            seen.push(Seen { name, found });
-        }
-        seen
-    }
-
-    /// Imports a pool whose devices are among those that nobody uses, durably.
-    pub(crate) fn import(
-        &mut self,
-        name: Option<&Name>,
-        devices: &[DeviceRef],
-    ) -> Result<String, Refusal> {
-        self.with_devices(devices, false, |node, among| {
-            let seen = node.scan(among);
-            let uuid = choose(&seen, name)?;
-            node.import_from(&seen, uuid)
-        })
-    }
-
-    fn import_from(&mut self, seen: &[Seen], uuid: Uuid) -> Result<String, Refusal> {
-        let of = |seen: &&Seen| matches!(&seen.found, Found::Pool(pool, _, _) if *pool == uuid);
-        let devices: Vec<String> = seen.iter().filter(of).map(|seen| seen.name.clone()).collect();
-        let name = seen.iter().find_map(|seen| match &seen.found {
-            Found::Pool(pool, name, _) if *pool == uuid => Some(name.clone()),
-            _ => None,
-        });
-        let name = name.ok_or_else(|| {
-            Refusal::not_found(format!("None of its devices is there (pool {uuid})."))
-        })?;
-        let other = self.state().pools.iter().find(|known| known.name == name);
-        if other.is_some_and(|known| known.uuid != uuid) {
-            return Err(Refusal::exists(format!(
-                "There is another pool {name}: export that one first."
-            )));
-        }
-        let parts = self.take_parts(&devices, &name)?;
-        let opened = OpenPool::import(&parts, &self.handles());
-        self.keep_pool(opened, &parts)?;
-        Ok(name)
-    }
-
-    /// Imports a pool that is wanted.
-    pub(super) fn import_known(&mut self, known: &KnownPool) -> Result<(), String> {
-        let missing: Vec<String> = known
-            .devices
-            .iter()
-            .filter_map(|name| Some(format!("Device {name}: {}", self.troubles.devices.get(name)?)))
-            .collect();
-        let seen = self.scan(&[]);
-        self.import_from(&seen, known.uuid).map(drop).map_err(|refusal| {
-            let missing = missing.join(" ");
-            if missing.is_empty() { refusal.message } else { missing }
+    /// What is noted of an open pool.
+    fn known(&self, pool: &OpenPool) -> Result<KnownPool, Refusal> {
+        let status = pool.status()?;
+        let identity = |name: &str| self.bdevs.get(name).ok()?.identity();
+        let identities = status.devices.iter();
+        let identities =
+            identities.filter_map(|device| Some((device.uuid, identity(&device.name)?)));
+        Ok(KnownPool {
+            name: pool.pool.name().to_owned(),
+            uuid: pool.pool.uuid(),
+            identities: identities.collect(),
+            devices: status.devices.into_iter().map(|device| device.name).collect(),
         })
     }
 
@@ -286,10 +233,10 @@ impl Node {
 
     /// Writes down what a pool is on.
     fn note_devices(&mut self, pool: &str) -> Result<(), Refusal> {
-        let devices: Vec<String> = self.open_pool(pool)?.devices().map(str::to_owned).collect();
+        let now = self.known(self.pools.get(pool).expect("it is open"))?;
         self.change_state(|state| {
-            for known in state.pools.iter_mut().filter(|known| known.name == pool) {
-                known.devices.clone_from(&devices);
+            for known in state.pools.iter_mut().filter(|known| known.uuid == now.uuid) {
+                known.clone_from(&now);
             }
         })
     }
@@ -331,34 +278,6 @@ impl Node {
             }
         }
         failed
-    }
-}
-
-/// Which of the pools that were found is meant.
-fn choose(seen: &[Seen], name: Option<&Name>) -> Result<Uuid, Refusal> {
-    let mut found: Vec<(Uuid, &str)> = Vec::new();
-    for seen in seen {
-        if let Found::Pool(uuid, pool, _) = &seen.found
-            && name.is_none_or(|name| name.as_str() == pool)
-            && !found.contains(&(*uuid, pool))
-        {
-            found.push((*uuid, pool));
-        }
-    }
-    match (&found[..], name) {
-        ([(uuid, _)], _) => Ok(*uuid),
-        ([], Some(name)) => {
-            Err(Refusal::not_found(format!("No pool {name} is on the devices that are free.")))
-        }
-        ([], None) => Err(Refusal::not_found("No pool is on the devices that are free.")),
-        (several, _) => {
-            let names: Vec<String> =
-                several.iter().map(|(uuid, name)| format!("{name} ({uuid})")).collect();
-            Err(Refusal::invalid(format!(
-                "There are several pools: {}. Say which by its name, or name its devices.",
-                names.join(", ")
-            )))
-        }
     }
 }
 

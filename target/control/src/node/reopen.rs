@@ -1,7 +1,7 @@
 //! Pools whose metadata could not be written while a drive was out: opened again when it is back.
 
 use super::Node;
-use crate::pool::{OpenPool, discard_journals};
+use crate::pool::OpenPool;
 use bdev_nvme::Health;
 use webui_model::RefusalKind;
 
@@ -60,7 +60,7 @@ impl Node {
                 tracing::error!(why, "a namespace does not go away");
             }
         }
-        if let Err(error) = discard_journals(self.pools[name].pool.uuid()) {
+        if let Err(error) = self.pools[name].pool.discard_journals() {
             tracing::error!(pool = name, %error, "its journals cannot be removed");
             return false;
         }

@@ -56,10 +56,11 @@ impl Node {
         let before = (self.bdevs.iter().count(), self.doors.len());
         self.restore_devices();
         self.restore_listeners();
-        if self.bdevs.iter().count() != before.0 {
+        let pools = self.pools.len();
+        if self.bdevs.iter().count() != before.0 || self.pools.len() < self.state().pools.len() {
             self.restore();
         }
-        before != (self.bdevs.iter().count(), self.doors.len())
+        before != (self.bdevs.iter().count(), self.doors.len()) || pools != self.pools.len()
     }
 
     fn restore_devices(&mut self) {

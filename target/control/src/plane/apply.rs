@@ -121,7 +121,7 @@ impl Run<'_> {
         if self.is_on(declared)? {
             let message = format!("Pool {name} is imported.");
             return self.change(ChangeAction::Import, object, message, |plane| {
-                plane.import_pool(PoolImport { name: Some(name), devices })
+                plane.import_pool(PoolImport { name: Some(name), devices, force: false })
             });
         }
         let message = format!("Pool {name} is made of {} devices.", devices.len());

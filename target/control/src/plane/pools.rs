@@ -192,11 +192,17 @@ impl ControlPlane {
                     found.entry(key).or_default().extend(seen.name.parse::<Name>().ok());
                 }
             }
-            let taken = |pool: &str| node.state().pools.iter().any(|known| known.name == pool);
+            let known = |pool: &str| node.state().pools.iter().find(|known| known.name == pool);
             let show = |((pool, uuid), devices): ((String, String), Vec<Name>)| {
-                let (status, reason) = match taken(&pool) {
-                    true => (Status::Failed, format!("there is a pool {pool} already")),
-                    false => (
+                let is_open = node.pools.values().any(|open| open.pool.uuid().to_string() == uuid);
+                let (status, reason) = match known(&pool) {
+                    _ if is_open => {
+                        (Status::Failed, format!("a copy of pool {pool}, which is imported"))
+                    }
+                    Some(known) if known.uuid.to_string() != uuid => {
+                        (Status::Failed, format!("there is a pool {pool} already"))
+                    }
+                    _ => (
                         Status::Offline,
                         format!("{} found; not imported", words::count(devices.len(), "device")),
                     ),
@@ -212,9 +218,10 @@ impl ControlPlane {
             if let Some(pool) = &request.name
                 && node.pools.contains_key(pool.as_str())
             {
+                node.is_on(pool.as_str(), &request.devices)?;
                 return View::of(node)?.pool(pool.as_str()).map(Made::Existing);
             }
-            let pool = node.import(request.name.as_ref(), &request.devices)?;
+            let pool = node.import(request.name.as_ref(), &request.devices, request.force)?;
             node.learn_names(&pool);
             node.find_moved(&pool);
             node.restore_subsystems();

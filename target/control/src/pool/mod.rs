@@ -67,11 +67,6 @@ fn journal_folder() -> PathBuf {
     folder.join(format!("forebay-{user}"))
 }
 
-/// What a pool knew and had not committed is to count no more.
-pub(crate) fn discard_journals(pool: Uuid) -> std::io::Result<()> {
-    SharedJournals::new(journal_folder()).discard(pool)
-}
-
 impl OpenPool {
     /// Makes a pool.
     pub(crate) fn create(
@@ -85,9 +80,14 @@ impl OpenPool {
         })
     }
 
-    /// Opens the pool that is on `parts`.
-    pub(crate) fn import(parts: &[Part], reactors: &[Handle]) -> Result<OpenPool, Refusal> {
-        OpenPool::start(parts, reactors, Pool::import)
+    /// Opens the pool that is on `parts`. With `force` also where a killed process knew more, of
+    /// other devices that say that they are the same.
+    pub(crate) fn import(
+        parts: &[Part],
+        force: bool,
+        reactors: &[Handle],
+    ) -> Result<OpenPool, Refusal> {
+        OpenPool::start(parts, reactors, if force { Pool::import_copy } else { Pool::import })
     }
 
     fn start(

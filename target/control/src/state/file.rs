@@ -123,7 +123,12 @@ mod tests {
                 KnownDevice { name: "a".into(), place: DevicePlace::Path("/x/a.img".into()) },
                 KnownDevice { name: "m".into(), place: DevicePlace::Memory(1 << 20) },
             ],
-            pools: vec![KnownPool { name: "tank".into(), uuid, devices: vec!["a".into()] }],
+            pools: vec![KnownPool {
+                name: "tank".into(),
+                uuid,
+                devices: vec!["a".into()],
+                identities: [(Uuid::from_u128(8), "a file".into())].into(),
+            }],
             namespaces: vec![KnownNamespace {
                 subsystem: "nqn.2026-01.org.example:a".into(),
                 nsid: 3,

@@ -2,8 +2,10 @@
 //! What lies in a pool is in the pool.
 
 mod file;
+mod lock;
 
 pub use file::{StateError, StateFile};
+pub use lock::DirectoryLock;
 
 use crate::config::ListenerTransport;
 use drives::DrivePlace;
@@ -98,8 +100,11 @@ pub struct KnownPool {
     pub name: String,
     /// Its UUID: this is what its devices are found by.
     pub uuid: Uuid,
-    /// The devices it was last seen on, for people.
+    /// The devices it was last seen on.
     pub devices: Vec<String>,
+    /// What tells each of them from a copy, by its UUID ([`bdev::Bdev::identity`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub identities: BTreeMap<Uuid, String>,
 }
 
 /// A pool that was here, and how its volumes and snapshots were exported.
@@ -112,6 +117,9 @@ pub struct GonePool {
     pub subsystems: Vec<KnownSubsystem>,
     /// Their namespaces.
     pub namespaces: Vec<KnownNamespace>,
+    /// As of [`KnownPool`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub identities: BTreeMap<Uuid, String>,
 }
 
 /// A subsystem.
@@ -251,10 +259,10 @@ impl State {
             .partition(|known| known.own && shows(&known.nqn));
         self.subsystems = others;
         if let Some(at) = self.pools.iter().position(|known| known.name == name) {
-            let uuid = self.pools.remove(at).uuid;
+            let KnownPool { uuid, identities, .. } = self.pools.remove(at);
             self.gone.retain(|gone| gone.uuid != uuid);
             if !namespaces.is_empty() {
-                self.gone.push(GonePool { uuid, subsystems, namespaces });
+                self.gone.push(GonePool { uuid, subsystems, namespaces, identities });
             }
         }
     }

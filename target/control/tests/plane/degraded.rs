@@ -160,7 +160,7 @@ fn a_damaged_state_file_gets_a_sentence_and_the_pools_are_not_lost() {
     let node = Appliance::start(node.dir.clone(), node.address);
     assert!(node.pools().unwrap().is_empty());
     let devices = vec![node.file("a.img").to_str().unwrap().parse().unwrap()];
-    let import = webui_model::PoolImport { name: None, devices };
+    let import = webui_model::PoolImport { devices, ..Default::default() };
     node.import_pool(import).unwrap();
     assert_eq!(node.volumes(None).unwrap().len(), 1);
 }

@@ -6,10 +6,15 @@ use crate::failure::Failure;
 use webui_model::{ImportablePool, Name, Pool, PoolImport};
 
 /// Brings in a pool.
-pub fn import(c: &Connection, name: Option<Name>, devices: &[String]) -> Result<(), Failure> {
+pub fn import(
+    c: &Connection,
+    name: Option<Name>,
+    devices: &[String],
+    force: bool,
+) -> Result<(), Failure> {
     let devices = devices.iter().map(|text| device::reference(text));
     let devices = devices.collect::<Result<Vec<_>, _>>()?;
-    let answer = c.create(&[&"pool-imports"], &PoolImport { name, devices })?;
+    let answer = c.create(&[&"pool-imports"], &PoolImport { name, devices, force })?;
     c.print(&answer, |pool: &Pool| match answer.is_new() {
         true => crate::out::line!(
             "Pool {} is back, with {} volumes and {} snapshots.",

@@ -44,6 +44,10 @@ enum PoolAction {
         /// Where to look (repeatable); at every attached device that is free unless given.
         #[arg(long, value_name = "DEVICE")]
         device: Vec<String>,
+        /// Though a process that was killed had answered writes for other devices that say that they
+        /// are the same: without those writes.
+        #[arg(long)]
+        force: bool,
     },
     /// Show pools on attached devices that could be imported.
     Importable,
@@ -119,7 +123,7 @@ pub fn run(args: PoolArgs) -> Result<(), Failure> {
         PoolAction::Create { name, devices, force, confirm } => {
             create(c, name, &devices, force, confirm)
         }
-        PoolAction::Import { name, device } => importing::import(c, name, &device),
+        PoolAction::Import { name, device, force } => importing::import(c, name, &device, force),
         PoolAction::Importable => importing::list(c),
         PoolAction::Export { name, force, confirm } => export(c, &name, force, confirm),
         PoolAction::Delete { name, confirm } => {

@@ -3,6 +3,9 @@
 mod appliance;
 mod bad_peers;
 mod cut_short;
+#[path = "../../../control/tests/plane/host.rs"]
+mod host;
+mod identity;
 mod life;
 mod operator;
 mod pools;

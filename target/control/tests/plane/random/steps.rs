@@ -504,7 +504,7 @@ impl World {
 
     fn pool_comes(&mut self) {
         let (pool, of) = self.pool();
-        let request = PoolImport { name: Some(pool), devices: Vec::new() };
+        let request = PoolImport { name: Some(pool), ..PoolImport::default() };
         let ends = made(self.node().import_pool(request)).0;
         let expected = self.model.import_pool(&of);
         self.compare(format!("import {of}"), ends, expected);

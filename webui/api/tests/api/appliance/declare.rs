@@ -65,7 +65,7 @@ impl State {
         changes: &mut Vec<Change>,
     ) -> Result<(), Refusal> {
         if self.pool_state(&pool.name).is_err() {
-            let import = PoolImport { name: Some(pool.name.clone()), devices: vec![] };
+            let import = PoolImport { name: Some(pool.name.clone()), ..PoolImport::default() };
             if self.pools.contains_key(&pool.name) {
                 self.import_pool(&import)?;
                 note(changes, ChangeAction::Import, ObjectKind::Pool, &pool.name);
