@@ -2,8 +2,8 @@
 
 use crate::contents::Finding;
 use crate::host::{Host, PciDrive};
-use crate::{Access, PciAddress};
 use std::fmt;
+use vfio::{Access, PciAddress};
 
 /// How far taking a drive may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! One drive that is driven here, and its namespaces as block devices.
 
-use crate::health::in_words;
-use crate::take::Wanted;
-use crate::{Access, Consent, Host, PciAddress};
+use crate::bind::Consent;
+use crate::host::Host;
+use crate::place::DrivePlace;
+use crate::smart::in_words;
 use bdev::{Bdev, Channel, Geometry, OpenCx, OpenError};
 use bdev_nvme::{
     Answer, Controller, Hardware, Health, NvmeBdev, Options, Request, RequestError, Ticket,
@@ -12,7 +13,7 @@ use reactor::thread;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use vfio::{UioFunction, VfioFunction};
+use vfio::{Access, PciAddress, UioFunction, VfioFunction};
 use webui_model::NvmeDrive;
 use zerocopy::FromBytes;
 
@@ -24,6 +25,19 @@ const HEALTH_NS: u64 = 30_000_000_000;
 
 /// Vectors that are asked for: one a reactor, and one for the admin queue.
 const VECTORS: u16 = bdev::limits::REACTORS as u16 + 1;
+
+/// Which namespace is wanted, and on what terms.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The namespace.
+    pub place: DrivePlace,
+    /// How it is reached.
+    pub access: Access,
+    /// How far taking it may go.
+    pub consent: Consent,
+    /// The serial number that the drive has to have.
+    pub serial: Option<String>,
+}
 
 /// One drive that is taken.
 pub struct Drive {

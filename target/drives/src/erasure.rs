@@ -2,15 +2,14 @@
 //! command"), on drives that are not attached. A drive is taken for it, and is back with the kernel's
 //! driver afterwards if that had it.
 
+use crate::contents::Finding;
 use crate::drive::Drive;
-use crate::take::{Drives, Wanted};
-use crate::{Access, Consent, DrivePlace, Finding, PciAddress};
 use bdev_nvme::{Answer, Health, Identity, NamespaceIdentity, Request, Ticket};
 use nvme_spec::Sqe;
 use nvme_spec::identify::bits::{fna, oacs};
 use nvme_spec::maintenance::{Format, Sanitize, SanitizeLog, SanitizeState, SecureErase};
 use reactor::thread;
-use std::sync::Weak;
+use vfio::PciAddress;
 use zerocopy::FromBytes;
 
 /// What is to be done to a drive.
@@ -42,13 +41,13 @@ pub enum Progress {
 
 /// Format NVM or Sanitize under way on a drive.
 pub(crate) struct Erasure {
-    number: u64,
-    address: PciAddress,
+    pub(crate) number: u64,
+    pub(crate) address: PciAddress,
     /// The kernel's driver gets the drive back.
-    gives_back: bool,
+    pub(crate) gives_back: bool,
     drive: Drive,
     /// Whether the drive goes on by itself after the command has ended.
-    sanitizes: bool,
+    pub(crate) sanitizes: bool,
     asked: Asked,
 }
 
@@ -60,7 +59,7 @@ enum Asked {
 }
 
 /// Whether what is known of a drive's contents is in the way of losing them.
-fn refusal(driver: Option<&str>, findings: &[Finding], force: bool) -> Option<String> {
+pub(crate) fn refusal(driver: Option<&str>, findings: &[Finding], force: bool) -> Option<String> {
     if let Some(used) = findings.iter().find(|finding| finding.is_in_use()) {
         return Some(format!("{used}"));
     }
@@ -79,7 +78,7 @@ fn refusal(driver: Option<&str>, findings: &[Finding], force: bool) -> Option<St
 }
 
 /// The command for what is to be done, or why the drive cannot do it.
-fn request(
+pub(crate) fn request(
     erase: &Erase,
     identity: &Identity,
     namespaces: &[NamespaceIdentity],
@@ -172,8 +171,22 @@ fn sanitized(answer: &Answer) -> Progress {
 }
 
 impl Erasure {
+    /// Asks the drive for it.
+    pub(crate) fn begin(
+        number: u64,
+        address: PciAddress,
+        gives_back: bool,
+        drive: Drive,
+        request: Request,
+    ) -> Erasure {
+        let sanitizes = matches!(request, Request::Sanitize(_));
+        let asked = Asked::Command(drive.controller.ask(request));
+        drive.controller.poll(thread::clock_ns());
+        Erasure { number, address, gives_back, drive, sanitizes, asked }
+    }
+
     /// Does what is due; how far it is.
-    fn look(&mut self) -> Progress {
+    pub(crate) fn look(&mut self) -> Progress {
         let controller = &self.drive.controller;
         controller.poll(thread::clock_ns());
         let (ticket, is_log) = match self.asked {
@@ -200,89 +213,6 @@ impl Erasure {
     }
 }
 
-impl Drives {
-    /// Begins to do `erase` to the drive at `address`: its number, and how many bytes it concerns.
-    ///
-    /// # Errors
-    /// A sentence: what is in the way, or what the drive cannot do. It is back with the driver that
-    /// had it.
-    pub fn erase(
-        &mut self,
-        address: PciAddress,
-        erase: &Erase,
-        force: bool,
-    ) -> Result<(u64, u64), String> {
-        self.begin(address, erase, force).map_err(|why| format!("Drive {address}: {why}."))
-    }
-
-    fn begin(
-        &mut self,
-        address: PciAddress,
-        erase: &Erase,
-        force: bool,
-    ) -> Result<(u64, u64), String> {
-        if self.open.get(&address).and_then(Weak::upgrade).is_some() {
-            return Err("it is attached: detach it first".to_owned());
-        }
-        self.refuse_while_erased(address)?;
-        let before = self.host.drive(address)?;
-        let findings = self.host.contents(&before);
-        if let Some(why) = refusal(before.driver.as_deref(), &findings, force) {
-            return Err(why);
-        }
-        // What is in the way of losing its data was looked at; now it is only about its use.
-        let (access, consent) = (Access::Vfio, Consent::Known);
-        let wanted =
-            Wanted { place: DrivePlace { address, nsid: 1 }, access, consent, serial: None };
-        let order = |drive: &Drive| {
-            let identity = drive.controller.identity().expect("it came up");
-            request(erase, &identity, &drive.controller.namespaces(), force)
-        };
-        let (drive, request) = self.take(&wanted, order)?;
-        let affected = drive.controller.namespaces().iter().map(bytes).sum();
-        let sanitizes = matches!(request, Request::Sanitize(_));
-        let asked = Asked::Command(drive.controller.ask(request));
-        drive.controller.poll(thread::clock_ns());
-        self.erasures_begun += 1;
-        let number = self.erasures_begun;
-        let gives_back = before.driver.as_deref() == Some("nvme");
-        self.erasures.push(Erasure { number, address, gives_back, drive, sanitizes, asked });
-        Ok((number, affected))
-    }
-
-    /// Nothing, unless the drive is just being formatted or sanitized.
-    ///
-    /// # Errors
-    /// That it is.
-    pub(crate) fn refuse_while_erased(&self, address: PciAddress) -> Result<(), String> {
-        let under_way = self.erasures.iter().find(|erasure| erasure.address == address);
-        under_way.map_or(Ok(()), |erasure| {
-            let what = if erasure.sanitizes { "sanitized" } else { "formatted" };
-            Err(format!("it is being {what}: wait for the job's end"))
-        })
-    }
-
-    /// How far everything is that was begun, by number. What has ended is told once.
-    pub fn look_at_erasures(&mut self) -> Vec<(u64, Progress)> {
-        let mut all = Vec::with_capacity(self.erasures.len());
-        for mut erasure in std::mem::take(&mut self.erasures) {
-            let progress = erasure.look();
-            all.push((erasure.number, progress.clone()));
-            if let Progress::Running(_) = progress {
-                self.erasures.push(erasure);
-            } else {
-                let (address, gives_back) = (erasure.address, erasure.gives_back);
-                tracing::info!(%address, ?progress, "format or sanitize has ended");
-                drop(erasure);
-                if gives_back {
-                    self.give_back(address);
-                }
-            }
-        }
-        all
-    }
-}
-
 impl Drive {
     /// Nothing, unless the drive sanitizes itself, or could not: it does no I/O then.
     pub(crate) fn refuse_while_sanitized(&self) -> Result<(), String> {
@@ -303,11 +233,6 @@ impl Drive {
             _ => Ok(()),
         }
     }
-}
-
-fn bytes(namespace: &NamespaceIdentity) -> u64 {
-    let block_bytes = namespace.format.map_or(0, |format| u64::from(format.block_bytes));
-    namespace.blocks.saturating_mul(block_bytes)
 }
 
 #[cfg(test)]

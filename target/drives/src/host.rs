@@ -1,11 +1,10 @@
 //! What the kernel says of the machine's drives, in sysfs and proc.
 
-use crate::PciAddress;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use vfio::Sysfs;
 use vfio::sysfs::names;
+use vfio::{PciAddress, Sysfs};
 
 /// Class code of NVM Express controllers: mass storage, non-volatile memory, NVMe.
 const NVME_CLASS: u32 = 0x01_08_02;

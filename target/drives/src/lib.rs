@@ -10,20 +10,22 @@
 mod bind;
 mod contents;
 mod drive;
+mod erase;
 mod erasure;
 mod health;
 mod host;
 mod list;
 mod place;
 mod signature;
+mod smart;
 mod take;
 
 pub use bind::{BindError, Consent};
 pub use contents::Finding;
-pub use drive::{Drive, DriveBdev};
+pub use drive::{Drive, DriveBdev, Wanted};
 pub use erasure::{Erase, Progress};
 pub use host::{Host, PciDrive};
 pub use list::drives_of;
 pub use place::DrivePlace;
-pub use take::{Drives, Wanted};
+pub use take::Drives;
 pub use vfio::{Access, PciAddress};

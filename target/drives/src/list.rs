@@ -1,9 +1,10 @@
 //! The NVMe drives of a machine, for a person.
 
-use crate::health::in_words;
+use crate::host::{Host, PciDrive};
+use crate::smart::in_words;
 use crate::take::Drives;
-use crate::{Host, PciAddress, PciDrive};
 use nvme_spec::log::SmartLog;
+use vfio::PciAddress;
 use webui_model::Drive;
 use zerocopy::FromBytes;
 

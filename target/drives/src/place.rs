@@ -1,9 +1,9 @@
 //! Where an NVMe drive is, as people and files write it.
 
-use crate::PciAddress;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use vfio::PciAddress;
 
 /// A namespace of an NVMe drive of this machine: `pci:0000:03:00.0`, with `/2` for namespace 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,26 +1,14 @@
 //! Drives that are driven here: each is taken from the kernel once, however many of its namespaces
 //! are used, and shut down when nobody uses it.
 
-use crate::drive::{Drive, DriveBdev};
+use crate::drive::{Drive, DriveBdev, Wanted};
 use crate::erasure::Erasure;
-use crate::{Access, Consent, DrivePlace, Host, PciAddress};
+use crate::host::Host;
 use bdev_nvme::{Failure, Health};
 use reactor::thread;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-
-/// Which namespace is wanted, and on what terms.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// The namespace.
-    pub place: DrivePlace,
-    /// How it is reached.
-    pub access: Access,
-    /// How far taking it may go.
-    pub consent: Consent,
-    /// The serial number that the drive has to have.
-    pub serial: Option<String>,
-}
+use vfio::PciAddress;
 
 /// The drives that are open, by address.
 #[derive(Default)]
@@ -116,10 +104,12 @@ impl Drives {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Erase;
+    use crate::bind::Consent;
+    use crate::erasure::Erase;
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::{Path, PathBuf};
+    use vfio::Access;
 
     const DRIVE: &str = "sys/bus/pci/devices/0000:03:00.0";
 

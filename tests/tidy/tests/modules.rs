@@ -113,7 +113,7 @@ const CIRCLES: [(&str, usize); 14] = [
     ("bdev-pool", 5),
     ("bdev-uring", 1),
     ("bench", 1),
-    ("control", 4),
+    ("control", 3),
     ("nvmf", 2),
     ("nvmf-host", 1),
     ("nvmf-tcp", 2),
