@@ -225,19 +225,42 @@ fn kill(
     }
 }
 
-pub fn run(seed: u64, steps: u64, prepare: impl FnOnce(&World)) -> Tally {
+/// Says on the way out of a panic how to see it again.
+struct Again {
+    seed: u64,
+    image: usize,
+}
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!(
+                "CRASH_FIRST={} CRASH_SEEDS=1 CRASH_IMAGE={} shows it again",
+                self.seed, self.image
+            );
+        }
+    }
+}
+
+/// Lives a life of `steps`, and looks at every image of its devices: at one alone where `only` says so.
+pub fn run(seed: u64, steps: u64, only: Option<u64>, prepare: impl FnOnce(&World)) -> Tally {
     let mut world = World::new(seed);
     let from = world.machine.rack.lock().unwrap().log.len();
     prepare(&world);
     (0..steps).for_each(|_| world.step());
     world.finish();
     let log = std::mem::take(&mut world.machine.rack.lock().unwrap().log);
-    let mut chance = Chance::new(seed ^ 0xdead);
     let tears = world.machine.rack.lock().unwrap().tears;
     let unit = if tears { SECTOR as u32 } else { world.atomic_bytes };
     let mut cuts = PowerCuts::new(&log, DEVICES.len(), unit);
     let mut kills = Kills::new(&log, DEVICES.len());
+    let mut again = Again { seed, image: from };
     for done in from..=log.len() {
+        again.image = done;
+        let mut chance = Chance::new(seed ^ 0xdead ^ ((done as u64) << 32));
+        if only.is_some_and(|only| only != done as u64) {
+            continue;
+        }
         let is_journal = matches!(log[done - 1].2, Action::Journal(..));
         if is_journal || chance.below(KILL) == 0 {
             kill(&world, &log, (done, &mut kills), &mut chance);
