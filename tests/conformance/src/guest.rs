@@ -6,7 +6,7 @@
 
 use crate::base64;
 use crate::cpio::{self, Entry};
-use crate::lab::{Kernel, Lab, tree};
+use crate::lab::{Kernel, Lab, Load, tree};
 use crate::report::{Check, Outcome};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -64,10 +64,11 @@ pub fn run(
             .spawn()
             .map_err(|error| format!("qemu-system-x86_64: {error}"))?,
     );
-    let deadline = Instant::now() + job.limit;
+    let started = Instant::now();
+    let deadline = started + job.limit;
     let mut outcome = Outcome::default();
     if let Some(port) = accept(&listener, &mut machine, deadline) {
-        let mut lines = Lines { port, pending: Vec::new() };
+        let mut lines = Lines { port, pending: Vec::new(), started };
         converse(&mut lines, &mut machine, deadline, &mut outcome, answer);
     }
     if outcome.ended {
@@ -84,7 +85,7 @@ fn write_initrd(lab: &Lab, kernel: Kernel, job: &Job<'_>, to: &Path) -> Result<(
         let path = jobs.join(name);
         std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
     };
-    let mut script = String::new();
+    let mut script = format!("LOAD={}\n", Load::wanted());
     for (name, value) in &job.variables {
         script.push_str(&format!("{name}='{}'\n", value.replace('\'', "'\\''")));
     }
@@ -194,6 +195,8 @@ fn accept(listener: &UnixListener, machine: &mut Machine, deadline: Instant) -> 
 struct Lines {
     port: UnixStream,
     pending: Vec<u8>,
+    /// When the emulator was.
+    started: Instant,
 }
 
 impl Lines {
@@ -235,7 +238,10 @@ fn converse(
     while let Some(line) = lines.next(machine, deadline) {
         let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
         match verb {
-            "check" => outcome.checks.push(Check::parse(rest)),
+            "check" => outcome.checks.push(Check {
+                at: Some(lines.started.elapsed()),
+                ..Check::parse(rest)
+            }),
             "note" => println!("  note: {rest}"),
             "file" => {
                 let mut text = String::new();

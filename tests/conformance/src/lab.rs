@@ -22,6 +22,43 @@ impl fmt::Display for Kernel {
     }
 }
 
+/// How much a job does: sizes, depths and rounds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Load {
+    /// As little as reaches the code that it is for: in CI.
+    Short,
+    /// By hand and before a release: `FOREBAY_LOAD=long`.
+    Long,
+}
+
+impl Load {
+    /// The one that the environment asks for.
+    ///
+    /// # Panics
+    /// When it asks for another.
+    pub fn wanted() -> Self {
+        match std::env::var("FOREBAY_LOAD").as_deref() {
+            Ok("long") => Self::Long,
+            Ok("short") | Err(_) => Self::Short,
+            Ok(other) => panic!("FOREBAY_LOAD is short or long, not {other}"),
+        }
+    }
+
+    /// One of two numbers.
+    pub fn pick<T>(self, long: T, short: T) -> T {
+        match self {
+            Self::Long => long,
+            Self::Short => short,
+        }
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.pick("long", "short"))
+    }
+}
+
 /// Kernels, initial root file systems and an emulator, all present.
 pub struct Lab {
     folder: PathBuf,

@@ -1,6 +1,7 @@
 //! What a guest reported, and the verdict.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// One thing that a job checked.
 pub struct Check {
@@ -8,6 +9,8 @@ pub struct Check {
     pub name: String,
     /// `None` where it held; else what was seen instead.
     pub failure: Option<String>,
+    /// When a guest reported it, since the guest was started; `None` for a check made on this side.
+    pub at: Option<Duration>,
 }
 
 impl Check {
@@ -18,12 +21,17 @@ impl Check {
         let verdict = words.next().unwrap_or("");
         let detail = words.next().unwrap_or("").to_owned();
         let failure = (verdict != "ok").then_some(detail);
-        Self { name, failure }
+        Self { name, failure, at: None }
     }
 
     /// A check that failed.
     pub fn failed(name: &str, why: &str) -> Self {
-        Self { name: name.to_owned(), failure: Some(why.to_owned()) }
+        Self { name: name.to_owned(), failure: Some(why.to_owned()), at: None }
+    }
+
+    /// The seconds of `at`, for a column of six characters.
+    fn seconds(&self) -> String {
+        self.at.map_or_else(String::new, |at| format!("{:.1}", at.as_secs_f64()))
     }
 }
 
@@ -43,7 +51,7 @@ pub struct Outcome {
 impl Outcome {
     /// Adds the verdict of a check made on this side.
     pub fn add(&mut self, name: &str, result: Result<(), String>) {
-        self.checks.push(Check { name: name.to_owned(), failure: result.err() });
+        self.checks.push(Check { name: name.to_owned(), failure: result.err(), at: None });
     }
 
     /// A file that the job sent, as text.
@@ -77,15 +85,16 @@ pub fn faults(outcome: &Outcome, expected: &[&str]) -> Vec<String> {
     faults
 }
 
-/// Prints every check and fails the test if any failed, is missing, or is unknown.
+/// Prints every check with the second of its report, and fails the test if any failed, is missing,
+/// or is unknown.
 ///
 /// # Panics
 /// When anything is wrong, with the end of the guest's console.
 pub fn judge(outcome: &Outcome, expected: &[&str]) {
     for check in &outcome.checks {
         match &check.failure {
-            None => println!("  ok    {}", check.name),
-            Some(why) => println!("  FAIL  {}: {why}", check.name),
+            None => println!("{:>6}  ok    {}", check.seconds(), check.name),
+            Some(why) => println!("{:>6}  FAIL  {}: {why}", check.seconds(), check.name),
         }
     }
     let faults = faults(outcome, expected);

@@ -78,7 +78,8 @@ refuse unknown-refused "Connect Invalid Data Parameter, subsysnqn" nvme connect 
 # guest makes that address lead there.
 nc -ll -p "$PORT" -e nc "$ADDRESS" "$PORT" </dev/null >/dev/null 2>&1 &
 relay=$!
-sleep 1
+listening() { grep -qi ":$(printf %04X "$PORT") 00000000:0000 0A" /proc/net/tcp; }
+until_true 20 listening
 check connect-all nvme connect-all -t tcp -a 127.0.0.1 -s "$PORT"
 check connect-all-device test -b "$(device_of "$MAIN" 1)"
 check connect-all-not-closed test -z "$(controller_of "$CLOSED")"
@@ -94,7 +95,9 @@ chmod 755 /tmp/event
 : >/tmp/events
 uevent /tmp/event &
 watcher=$!
-sleep 1
+# It listens once it has its address among netlink's, for the kernel's events (15).
+watching() { awk -v pid=$watcher '$2 == 15 && $3 == pid { seen = 1 } END { exit !seen }' /proc/net/netlink; }
+until_true 20 watching
 check persistent-discovery nvme discover $at --persistent --keep-alive-tmo=30
 if call subsystem-change; then ok subsystem-change; else fail subsystem-change "$reply"; fi
 changed() { grep -qi 0x70f002 /tmp/events; }

@@ -91,27 +91,26 @@ status_of() { forebay device list | grep -qE "pci:$1 .*$2"; }
 back() { echo 1 >/sys/bus/pci/rescan; }
 
 call await raw-load
-sleep 2
 judge raw-out timeout 60 sh -c "echo 1 >/sys/bus/pci/devices/$RAW/remove"
 judge raw-is-failed until_true 20 status_of "$RAW" 'taken out of the machine'
 # Devices are asked for, alerts are raised by a look each second.
 alerted() { forebay alerts | grep -q 'drive of device raw failed'; }
 judge raw-alert until_true 20 alerted
-sleep 2
 back
 judge raw-is-back until_true 60 status_of "$RAW" 'ok'
 call tell raw-back
 
+pool_ok() { forebay pool show tank | grep -qE '^status +ok'; }
 call await pool-load
-sleep 2
 # Out of its slot: the machine asks the kernel, and the kernel asks us.
 judge member-out call unplug TWO
 judge member-is-failed until_true 30 status_of "$TWO" 'taken out of the machine'
-sleep 3
+# Its metadata is written as the host writes on.
+pool_is_not() { ! pool_ok; }
+until_true 20 pool_is_not || note "the pool has not failed"
 plug() { call plug TWO || { echo "$reply"; return 1; }; }
 judge member-in until_true 60 plug
 judge member-is-back until_true 60 status_of "$TWO" 'ok'
-pool_ok() { forebay pool show tank | grep -qE '^status +ok'; }
 judge pool-is-back until_true 60 pool_ok
 forebay pool show tank >/out/pool-after 2>&1
 note "$(tr -s ' ' </out/pool-after | tr '\n' ';' | cut -c1-600)"

@@ -28,17 +28,20 @@ dmesg >/out/bad-kernel
 saw bad-sector-status bad-kernel 'critical medium error'
 check good-sector dd if="$raw" of=/dev/null bs=4k skip=$((20 * 256)) count=1 iflag=direct
 
-# load NAME DISK SECONDS: reads and writes past what is verified, whatever comes of it.
+# load NAME DISK: reads and writes past what is verified, whatever comes of it, until `enough`.
 load() {
     run "$1" "$2" --rw=randrw --bs=4k --iodepth=8 --offset=12m --size=8m --time_based \
-        --runtime="$3" --continue_on_error=all >/out/load-$1 2>&1
+        --runtime=240 --continue_on_error=all >/out/load-$1 2>&1
 }
+enough() { killall -INT fio; wait "$1"; }
 
 dmesg -c >/dev/null
-load gone "$raw" 20 &
+load gone "$raw" &
+load=$!
+moved 50 $load
 call tell raw-load
 call await raw-back
-wait $!
+enough $load
 dmesg >/out/gone-kernel
 saw raw-errors gone-kernel 'I/O error|Internal Error|critical'
 check raw-still-there test -b "$raw"
@@ -49,10 +52,12 @@ check raw-flush nvme flush "$raw" --namespace-id=1
 judge raw-written-again run anew "$raw" $written --do_verify=1
 
 dmesg -c >/dev/null
-load member "$vol" 20 &
+load member "$vol" &
+load=$!
+moved 50 $load
 call tell pool-load
 call await member-back
-wait $!
+enough $load
 dmesg >/out/member-kernel
 saw member-errors member-kernel 'I/O error|Internal Error|critical'
 vol=$(device_of "$VOLUME" 1)

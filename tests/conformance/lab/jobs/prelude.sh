@@ -52,6 +52,9 @@ call() {
     [ "$verdict" = ok ]
 }
 
+# pick LONG SHORT: a size or a count; the load is long by hand and before a release, short in CI.
+pick() { if [ "${LOAD:-short}" = long ]; then echo "$1"; else echo "$2"; fi; }
+
 uptime_seconds() { cut -d. -f1 /proc/uptime; }
 
 # until_true SECONDS COMMAND...
@@ -63,6 +66,19 @@ until_true() {
         sleep 0.2
     done
 }
+
+# moved COUNT [PROCESS]: waits until so many more commands of all NVMe devices have ended, or the
+# process has.
+moved() {
+    ended_by=$(($(commands_ended) + $1))
+    until_true 60 moved_by "$ended_by" "${2:-}"
+}
+moved_by() {
+    [ "$(commands_ended)" -ge "$1" ] && return
+    [ -n "$2" ] && ! kill -0 "$2" 2>/dev/null
+}
+# Reads and writes (Documentation/block/stat of the kernel).
+commands_ended() { cat /sys/block/nvme*/stat 2>/dev/null | awk '{ n += $1 + $5 } END { print n + 0 }'; }
 
 # The block device of namespace $2 of the subsystem $1, waited for: prints its path.
 device_of() {

@@ -31,7 +31,7 @@ round() {
     judge "$1-4k-qd1" run s4k "$disk" --bs=4k --rw=randwrite --iodepth=1 --size=256k
     judge "$1-4k-qd128" run d4k "$disk" --bs=4k --rw=randrw --iodepth=128 --size=4m --verify_backlog=128
     judge "$1-split-qd32" run split "$disk" --bsrange=4k-256k --blockalign=4k --rw=randwrite --iodepth=32 --size=8m
-    judge "$1-1m-qd16" run d1m "$disk" --bs=1m --rw=randwrite --iodepth=16 --size=32m
+    judge "$1-1m-qd16" run d1m "$disk" --bs=1m --rw=randwrite --iodepth=16 --size="$(pick 32m 18m)"
 }
 
 live() { grep -q live /sys/class/nvme/nvme*/state && ! grep -qv live /sys/class/nvme/nvme*/state; }
@@ -85,7 +85,7 @@ judge hot-remove-seen until_true 30 hot_is_gone
 # Killed and started again: under fio's verify, then under a file system.
 run killed "$file" --bs=16k --rw=randwrite --iodepth=16 --size=24m --verify_backlog=64 >/out/killed 2>&1 &
 fio=$!
-sleep 1
+moved 30 $fio
 call tell kill-1
 call await back-1
 if wait $fio; then ok killed-verifies; else
@@ -113,7 +113,7 @@ check disconnect-more nvme disconnect -n "$MORE"
 # Disconnected in mid-transfer, by the host's own choice.
 disk=$(device_of "$MAIN" 1)
 run gone "$disk" --bs=64k --rw=write --iodepth=32 --size=64m --do_verify=0 --time_based --runtime=30 >/out/gone 2>&1 &
-sleep 3
+moved 30 $!
 check disconnect-under-load nvme disconnect -n "$MAIN"
 wait $!
 judge reconnect connect
@@ -141,7 +141,7 @@ judge two-paths run two "$disk" --bs=4k-128k --bsrange=4k-128k --blockalign=4k -
 over_rdma=$(for one in /sys/class/nvme/nvme*; do [ "$(cat "$one/transport")" = rdma ] && echo "/dev/${one##*/}"; done)
 run one "$disk" --bs=16k --rw=randwrite --iodepth=16 --size=8m --loops=4 >/out/one 2>&1 &
 one=$!
-sleep 2
+moved 30 $one
 check one-path-less nvme disconnect -d "$over_rdma"
 if wait $one; then ok one-path-verifies; else
     fail one-path-verifies "$(grep -iE 'err|verify' /out/one | head -4 | tr '\n' ' ')"

@@ -89,7 +89,7 @@ outage() {
     stock "$1" "$stock_ours" >"/out/$1-stock-ours" 2>&1 & c=$!
     stock "$1" "$stock_kernel" >"/out/$1-stock-kernel" 2>&1 & d=$!
     judge "$1-connected" until_true 30 connected
-    sleep 0.5
+    moved 30 $c
     if call cable out; then ok "$1-out"; else fail "$1-out" "$reply"; fi
     pause
     if call cable in; then ok "$1-in"; else fail "$1-in" "$reply"; fi

@@ -32,13 +32,13 @@ one() { # one KIND NSID MKFS... : a file system through one kill
     rm -f /tmp/stop /tmp/writer-errors
     writer "/mnt/$kind" &
     writing=$!
-    sleep 2
+    moved 20 $writing
     if call kill; then ok "$kind-kill"; else fail "$kind-kill" "$reply"; fi
     not_live() { ! live; }
     if until_true 60 not_live; then ok "$kind-loss-seen"; else fail "$kind-loss-seen" "$(state)"; fi
     if call restart; then ok "$kind-restart"; else fail "$kind-restart" "$reply"; return; fi
     if until_true 90 live; then ok "$kind-reconnect"; else fail "$kind-reconnect" "$(state)"; fi
-    sleep 2
+    moved 20 $writing
     touch /tmp/stop
     wait $writing
     check "$kind-no-write-failed" test ! -e /tmp/writer-errors
@@ -61,8 +61,9 @@ one xfs 2 mkfs.xfs -q -f
 mount -t ext4 "$(device_of "$MAIN" 1)" /mnt/ext4
 rm -f /tmp/stop
 writer /mnt/ext4 &
+writing=$!
 for round in 1 2 3; do
-    sleep 1
+    moved 20 $writing
     if call kill && call restart; then ok "storm-$round"; else fail "storm-$round" "$reply"; fi
     until_true 90 live
 done

@@ -3,11 +3,11 @@
 # there.
 at="-t tcp -a $ADDRESS -s $PORT"
 
-# restarts HOW PROCESS: restarts the appliance every other second while the process runs, three times
-# at most. How often it did is in $restarted.
+# restarts HOW PROCESS: restarts the appliance in the midst of the commands of the process, while it
+# runs, three times at most. How often it did is in $restarted.
 restarts() {
     restarted=0
-    while [ $restarted -lt 3 ] && sleep 2 && kill -0 "$2" 2>/dev/null; do
+    while [ $restarted -lt 3 ] && moved 150 "$2" && kill -0 "$2" 2>/dev/null; do
         call "$1" && call restart || { note "$1: $reply"; return 1; }
         until_true 60 live || { note "$1: not reconnected"; return 1; }
         restarted=$((restarted + 1))
@@ -25,7 +25,7 @@ through() {
     name=$1
     how=$2
     shift 2
-    fio --name=verify --filename="$disk" --rw=randwrite --bs=16k --size=64m --iodepth=16 --ioengine=libaio \
+    fio --name=verify --filename="$disk" --rw=randwrite --bs=16k --size="$(pick 64m 20m)" --iodepth=16 --ioengine=libaio \
         --direct=1 --verify=crc32c --verify_fatal=1 "$@" >"/out/$name" 2>&1 &
     fio=$!
     if restarts "$how" $fio; then ok "$name-restarts"; else fail "$name-restarts" "$restarted times"; fi

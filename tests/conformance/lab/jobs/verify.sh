@@ -24,11 +24,11 @@ JOBS
     section 128k-qd1 "$1" 128k write 1 1m
     section 128k-mixed-qd128 "$1" 128k randrw 128 16m
     section 1m-qd1 "$1" 1m write 1 4m
-    section 1m-mixed-qd128 "$1" 1m randrw 128 128m
+    section 1m-mixed-qd128 "$1" 1m randrw 128 "$(pick 128m 80m)"
     section split-qd32 "$1" 4k-256k randwrite 32 8m
     section memory-4k-mixed-qd128 "$3" 4k randrw 128 4m
     section memory-128k-mixed-qd32 "$3" 128k randrw 32 8m
-    section memory-1m-mixed-qd16 "$3" 1m randrw 16 16m
+    section memory-1m-mixed-qd16 "$3" 1m randrw 16 "$(pick 16m 8m)"
 }
 
 section() { # section NAME DISK BLOCK PATTERN DEPTH SIZE

@@ -110,10 +110,11 @@ within() {
 # fio has begun.
 limited() {
     call count || fail "$1-counted" "$reply"
-    reads "$2" 12 >/tmp/rate &
+    reads "$2" "$(pick 12 7)" >/tmp/rate &
     until_true 60 call begun
     call count || fail "$1-counted" "$reply"
-    sleep 5
+    # What is measured is a rate: time passes.
+    sleep "$(pick 5 3)"
     asks "$1-counted" counted "$1" "$3"
     wait
     within "$1-holds" "$(cat /tmp/rate)" 30

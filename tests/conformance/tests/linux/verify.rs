@@ -1,7 +1,7 @@
 //! Data comes back as it was written.
 
 use crate::{HOST, MAIN, run, start, stop};
-use conformance::lab::{Kernel, Lab};
+use conformance::lab::{Kernel, Lab, Load};
 use conformance::report::{self, Outcome};
 use serde_json::Value;
 
@@ -41,14 +41,19 @@ nsid = 3
 /// Sections of the job file in `lab/jobs/verify.sh`.
 const SECTIONS: usize = 14;
 
+/// Digests, a round each.
+const ROUNDS: [&str; 4] = ["none", "header", "data", "both"];
+
+// The short form makes two rounds on one kernel and the others on the other.
+
 #[test]
 fn backports_6_12() {
-    rounds(Kernel::Linux6_12, &["none", "header", "data", "both"]);
+    rounds(Kernel::Linux6_12, Load::wanted().pick(&ROUNDS[..], &["none", "both"]));
 }
 
 #[test]
 fn bookworm_6_1() {
-    rounds(Kernel::Linux6_1, &["none", "header", "data", "both"]);
+    rounds(Kernel::Linux6_1, Load::wanted().pick(&ROUNDS[..], &["header", "data"]));
 }
 
 fn rounds(kernel: Kernel, rounds: &[&str]) {
