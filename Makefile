@@ -1,7 +1,7 @@
 # Thin: each target calls one thing. `target/` is a source folder; cargo builds into `build/`.
 export CARGO_TARGET_DIR := $(CURDIR)/build
 
-.PHONY: run test bench image clean
+.PHONY: run check test lab bench image clean
 
 # Sets up what is missing, builds, and runs the appliance on its embedded default.
 run:
@@ -9,21 +9,28 @@ run:
 	cargo build --release --locked -p forebay
 	build/release/forebay serve $(ARGS)
 
+# Format, lint, and short tests of the crates that changed and of those that use them.
+check:
+	scripts/test check
+
 # Sets up what is missing and runs every test. Skips are counted and printed.
 test:
-	scripts/setup test
 	scripts/test
 
-# Measures every promise of bench/PROMISES.md.
+# Stock hosts on both kernels, in the long form.
+lab:
+	scripts/test lab $(ARGS)
+
+# Measures every promise of bench/PROMISES.md, with the optimisations of images and packages.
 bench:
 	scripts/setup run
-	cargo build --release --locked -p forebay -p bench
-	build/release/bench run $(ARGS)
+	cargo build --profile dist --locked -p forebay -p bench
+	build/dist/bench run $(ARGS)
 
 # Builds the appliance's image, build/image/forebay.img, and the signed update forebay.efi.
 image:
 	scripts/setup image
-	cargo build --release --locked -p forebay
+	cargo build --profile dist --locked -p forebay
 	image/build $(ARGS)
 
 clean:
