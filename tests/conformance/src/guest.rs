@@ -238,10 +238,9 @@ fn converse(
     while let Some(line) = lines.next(machine, deadline) {
         let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
         match verb {
-            "check" => outcome.checks.push(Check {
-                at: Some(lines.started.elapsed()),
-                ..Check::parse(rest)
-            }),
+            "check" => outcome
+                .checks
+                .push(Check { at: Some(lines.started.elapsed()), ..Check::parse(rest) }),
             "note" => println!("  note: {rest}"),
             "file" => {
                 let mut text = String::new();

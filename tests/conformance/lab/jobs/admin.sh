@@ -78,7 +78,7 @@ refuse unknown-refused "Connect Invalid Data Parameter, subsysnqn" nvme connect 
 # guest makes that address lead there.
 nc -ll -p "$PORT" -e nc "$ADDRESS" "$PORT" </dev/null >/dev/null 2>&1 &
 relay=$!
-listening() { grep -qi ":$(printf %04X "$PORT") 00000000:0000 0A" /proc/net/tcp; }
+listening() { cat /proc/net/tcp /proc/net/tcp6 | grep -qi ":$(printf %04X "$PORT") 0*:0000 0A"; }
 until_true 20 listening
 check connect-all nvme connect-all -t tcp -a 127.0.0.1 -s "$PORT"
 check connect-all-device test -b "$(device_of "$MAIN" 1)"

@@ -44,7 +44,8 @@ fn cycles(kernel: Kernel) {
     let Some(lab) = Lab::required_or_skip() else { return };
     let mut appliance = start(&CONFIGURATION.replace("{MAIN}", MAIN).replace("{HOST}", HOST));
     let load = Load::wanted();
-    let more = [("WARM", load.pick("20", "10").to_owned()), ("CYCLES", load.pick("200", "40").to_owned())];
+    let more =
+        [("WARM", load.pick("20", "10").to_owned()), ("CYCLES", load.pick("200", "40").to_owned())];
     let mut weights = Vec::new();
     let port = appliance.port();
     let mut outcome = run(&lab, kernel, "cycles", port, &more, &mut |_| {

@@ -105,7 +105,7 @@ const MORE: &str = "nqn.2026-01.org.example:more";
 
 /// Connections made and ended one after another.
 fn cycles() -> u32 {
-    Load::wanted().pick(200, 40)
+    Load::wanted().pick(200, 20)
 }
 
 #[test]

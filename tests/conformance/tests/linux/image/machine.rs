@@ -4,7 +4,7 @@ use crate::rdma::link;
 use conformance::appliance;
 use conformance::board::{Board, Parts};
 use conformance::guest::{self, Extras, Job};
-use conformance::lab::{Kernel, Lab, tree};
+use conformance::lab::{Kernel, Lab, Load, tree};
 use conformance::report;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -69,15 +69,19 @@ impl Builder {
 
     /// An image to be started here, and not compared or measured: packed in less time.
     pub(super) fn build_quickly(&self, out: &Path, more: &[&str]) -> Result<(), String> {
-        let mut command = Command::new(tree().join("image/build"));
-        command.env("FOREBAY_ZSTD", "3").arg("--binary").arg(&self.binary);
-        ran(command.arg("--out").arg(out).args(more)).map(|said| print!("  {said}"))
+        self.packed("3", out, more)
     }
 
+    /// An image as it is shipped; in the short form it is packed in less time, and is larger.
     pub(super) fn build(&self, out: &Path, more: &[&str]) -> Result<(), String> {
+        self.packed(Load::wanted().pick("19", "3"), out, more)
+    }
+
+    /// With this level of zstd.
+    fn packed(&self, level: &str, out: &Path, more: &[&str]) -> Result<(), String> {
         let mut command = Command::new(tree().join("image/build"));
-        command.arg("--binary").arg(&self.binary).arg("--out").arg(out).args(more);
-        ran(&mut command).map(|said| print!("  {said}"))
+        command.env("FOREBAY_ZSTD", level).arg("--binary").arg(&self.binary);
+        ran(command.arg("--out").arg(out).args(more)).map(|said| print!("  {said}"))
     }
 }
 
