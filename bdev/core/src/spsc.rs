@@ -1,25 +1,25 @@
 //! A ring for one producer and one consumer, without locks: how reactors hand messages to each
-//! other. Checked with loom (`RUSTFLAGS="--cfg loom" cargo test -p bdev --release spsc`).
+//! other. Checked with loom (`cargo test -p bdev --lib --features loom loom`).
 
 use std::mem::MaybeUninit;
 
-#[cfg(loom)]
+#[cfg(feature = "loom")]
 use loom::{
     cell::UnsafeCell,
     sync::Arc,
     sync::atomic::{AtomicUsize, Ordering},
 };
-#[cfg(not(loom))]
+#[cfg(not(feature = "loom"))]
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
 /// std's cell with loom's interface, so that the ring is written once.
-#[cfg(not(loom))]
+#[cfg(not(feature = "loom"))]
 struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
-#[cfg(not(loom))]
+#[cfg(not(feature = "loom"))]
 impl<T> UnsafeCell<T> {
     fn new(value: T) -> Self {
         UnsafeCell(std::cell::UnsafeCell::new(value))
@@ -138,7 +138,7 @@ impl<T> Drop for Shared<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
 
@@ -190,7 +190,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, feature = "loom"))]
 mod loom_tests {
     use super::*;
 

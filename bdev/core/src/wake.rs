@@ -4,9 +4,9 @@
 //! looks whether the sleeper sleeps. A fence between each pair makes it impossible that both look
 //! too early (store buffering). Checked with loom.
 
-#[cfg(loom)]
+#[cfg(feature = "loom")]
 use loom::sync::atomic::{AtomicBool, Ordering, fence};
-#[cfg(not(loom))]
+#[cfg(not(feature = "loom"))]
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// Whether one reactor sleeps.
@@ -46,7 +46,7 @@ impl WakeFlag {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, feature = "loom"))]
 mod loom_tests {
     use super::*;
     use loom::sync::Arc;

@@ -94,7 +94,8 @@ fn value(path: &str, name: &str) -> String {
 fn one_compiler_is_asked_for_and_is_used() {
     let pinned = value("rust-toolchain.toml", "channel");
     assert_eq!(value("Cargo.toml", "rust-version"), pinned);
-    let output = Command::new("rustc").arg("--version").current_dir(root()).output().expect("rustc");
+    let output =
+        Command::new("rustc").arg("--version").current_dir(root()).output().expect("rustc");
     let version = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(version.split(' ').nth(1), Some(&*pinned), "{version}");
 }

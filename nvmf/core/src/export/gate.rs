@@ -12,12 +12,12 @@
 //! the pair sees the writer and waits. One pair at a time waits, so that when epoch `e + 1` starts,
 //! no write of epoch `e - 1`, whose counters it takes over, is left. Checked with loom.
 
-#[cfg(loom)]
+#[cfg(feature = "loom")]
 use loom::sync::{
     Mutex,
     atomic::{AtomicU32, AtomicU64, Ordering, fence},
 };
-#[cfg(not(loom))]
+#[cfg(not(feature = "loom"))]
 use std::sync::{
     Mutex,
     atomic::{AtomicU32, AtomicU64, Ordering},
@@ -76,7 +76,7 @@ pub(crate) struct Lock {
 fn raise(counter: &AtomicU32) {
     counter.fetch_add(1, Ordering::SeqCst);
     // loom takes SeqCst accesses for acquire and release; there, the fence says what is meant.
-    #[cfg(loom)]
+    #[cfg(feature = "loom")]
     fence(Ordering::SeqCst);
 }
 
@@ -155,7 +155,7 @@ impl Gate {
         table.ranges.push(Range { id, first: lba, end });
         let word = self.word.load(Ordering::Relaxed);
         self.word.store(word + (1 << 8) + 1, Ordering::SeqCst);
-        #[cfg(loom)]
+        #[cfg(feature = "loom")]
         fence(Ordering::SeqCst);
         Some(Lock { id, parity: (word >> 8 & 1) as u8, drained: false })
     }
@@ -190,7 +190,7 @@ impl Table {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
 
@@ -247,7 +247,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, feature = "loom"))]
 mod loom_tests {
     use super::*;
     use loom::sync::Arc;
