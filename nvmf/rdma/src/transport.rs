@@ -363,6 +363,10 @@ impl<N: Nic> Transport for RdmaTransport<N> {
         self.answer(req, response);
     }
 
+    fn discard(&mut self, req: ReqId) {
+        self.drop_unanswered(req);
+    }
+
     fn close(&mut self, qpair: QpairId, why: CloseReason) {
         self.begin_close(qpair, why);
     }

@@ -172,6 +172,14 @@ impl Bench {
         self.transport.respond(ReqId(req), response);
     }
 
+    /// Ends a command without an answer.
+    fn discard(&mut self, req: u32) {
+        let (_, _, stage) = self.commands.get_mut(&req).expect("under way");
+        assert!(matches!(stage, Stage::Taken));
+        *stage = Stage::Answered(None);
+        self.transport.discard(ReqId(req));
+    }
+
     /// Lets hardware do all that it has, and ends every command and queue pair.
     fn finish(&mut self) {
         for qpair in self.open.clone() {
@@ -266,6 +274,24 @@ fn data_in_a_capsule_stays_until_the_answer_and_its_receive_comes_back() {
     bench.answer(bench.last(), None);
     bench.turn();
     assert_eq!(bench.nic().receives(), 32);
+    bench.finish();
+}
+
+#[test]
+fn a_discarded_command_gives_its_place_and_its_receive_back_and_is_not_answered() {
+    let mut bench = Bench::new(2, 64);
+    bench.ask();
+    for _ in 0..10 {
+        assert!(bench.send(0, Sgl::in_capsule(0, 4096), &[3; 4096]));
+        bench.turn();
+        assert_eq!(bench.nic().receives(), 31);
+        bench.discard(bench.last());
+        bench.turn();
+        bench.turn();
+        assert!(bench.commands.is_empty());
+        assert_eq!(bench.nic().receives(), 32);
+    }
+    assert!(!bench.nic().work(0, false), "nothing to send");
     bench.finish();
 }
 

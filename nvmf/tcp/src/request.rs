@@ -60,7 +60,7 @@ pub(crate) enum State {
     Pulling(Pull),
     /// Its answer is on the way out. The digest of the data is kept for a send in several parts.
     Answering { response: Response, digest: Option<[u8; 4]> },
-    /// Answered after its connection was gone; `Sent` is still to be said.
+    /// Discarded, or answered after its connection was gone; `Sent` is still to be said.
     Orphan,
 }
 

@@ -110,6 +110,18 @@ impl<P: Poller> TcpTransport<P> {
         self.places[usize::from(place)].conn.as_mut()
     }
 
+    /// Gives the memory of a command's capsule back. Returns the queue pair.
+    fn release_capsule(&mut self, req: ReqId) -> QpairId {
+        let request = self.shared.requests.get(req);
+        let qpair = request.qpair;
+        match std::mem::replace(&mut request.home, Home::None) {
+            Home::None => {}
+            Home::Arena(arena) => self.shared.arenas.release(arena),
+            Home::Own(buf) => self.returns.push(buf),
+        }
+        qpair
+    }
+
     /// Says what was left to say, and gives back what is not used.
     fn settle(&mut self, pool: &mut DmaPool, out: &mut Vec<Event>) -> u32 {
         let said = self.ended.len() + self.orphans.len();
@@ -483,13 +495,7 @@ impl<P: Poller> Transport for TcpTransport<P> {
     }
 
     fn respond(&mut self, req: ReqId, response: Response) {
-        let request = self.shared.requests.get(req);
-        let qpair = request.qpair;
-        match std::mem::replace(&mut request.home, Home::None) {
-            Home::None => {}
-            Home::Arena(arena) => self.shared.arenas.release(arena),
-            Home::Own(buf) => self.returns.push(buf),
-        }
+        let qpair = self.release_capsule(req);
         let TcpTransport { places, shared, dirty, .. } = self;
         let request = shared.requests.get(req);
         let conn = places[usize::from(qpair.index)].conn.as_mut();
@@ -509,6 +515,18 @@ impl<P: Poller> Transport for TcpTransport<P> {
                 self.orphans.push(req);
             }
             (state, _) => panic!("answered twice: {state:?}"),
+        }
+    }
+
+    fn discard(&mut self, req: ReqId) {
+        let qpair = self.release_capsule(req);
+        let request = self.shared.requests.get(req);
+        assert!(matches!(request.state, RequestState::Executing), "discarded while with the target");
+        request.state = RequestState::Orphan;
+        self.orphans.push(req);
+        let conn = self.places[usize::from(qpair.index)].conn.as_mut();
+        if let Some(conn) = conn.filter(|conn| conn.id == qpair && conn.is_ready()) {
+            conn.outstanding -= 1;
         }
     }
 

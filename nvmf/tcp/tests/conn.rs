@@ -447,3 +447,25 @@ fn a_place_used_again_is_told_apart() {
     assert!(third.pipe.lock().unwrap().dropped, "no place is left");
     world.end(vec![first, second, third]);
 }
+
+#[test]
+fn discarded_commands_are_not_answered_and_make_room_for_others() {
+    let mut world = World::new(Config { requests: 2048, ..small() }, 8 << 20);
+    let mut link = world.ready(plain());
+    let mut wait = Sqe::new(WAIT, 9, 1);
+    wait.flags = Sqe::FLAGS_SGL;
+    // More, together, than one connection may have under way.
+    for _ in 0..3 {
+        let before = world.ram.commands;
+        (0..1000).for_each(|_| link.host.send(&wait, &[]));
+        for _ in 0..1000 {
+            world.turn(&mut [&mut link]);
+        }
+        assert_eq!(world.ram.commands - before, 1000);
+        world.ram.discard_parked();
+        world.turn(&mut [&mut link]);
+        assert_eq!(world.ram.busy(), 0);
+    }
+    assert!(link.host.done.is_empty());
+    world.end(vec![link]);
+}

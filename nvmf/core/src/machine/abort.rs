@@ -91,7 +91,7 @@ impl<T: Transport> Target<T> {
         if request.state == State::EventHeld
             && let Some(ctrl) = self.qpairs.get(request.qpair).and_then(|qpair| qpair.ctrl())
         {
-            ctrl.event_request_aborted();
+            ctrl.event_request_dropped();
         }
         if !self.doom(victim, Status::ABORT_REQUESTED, cx) {
             return Attempt::Futile;

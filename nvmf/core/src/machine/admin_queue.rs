@@ -6,7 +6,7 @@ use crate::machine::io::command::Fault;
 use crate::machine::qpair::Role;
 use crate::machine::request::{Answer, Job, State};
 use crate::machine::target::Target;
-use crate::machine::transport::Transport;
+use crate::machine::transport::{ReqId, Transport};
 use bdev::EdgeCx;
 use nvme_spec::opcode::fabrics;
 use nvme_spec::{Fuse, Status};
@@ -120,6 +120,21 @@ impl<T: Transport> Target<T> {
             queue.events.retain(|held| *held != at);
         }
         self.finish(at, Answer::status(status), cx);
+    }
+
+    /// Ends a held event request whose identifier its host uses for another command, without an
+    /// answer, which would be taken for that command's. (SPDK's host drops its event requests when
+    /// it shuts down, and uses their identifiers for the Property Get that follows.)
+    #[cold]
+    pub(crate) fn displace_held_event(&mut self, at: u32) {
+        let request = &mut self.requests[at as usize];
+        request.state = State::Responding;
+        let Some(qpair) = self.qpairs.get_mut(request.qpair) else { unreachable!("kept") };
+        qpair.retire(Some(request.sqe.cid()));
+        let Role::Admin(queue) = &mut qpair.role else { unreachable!("an admin queue") };
+        queue.events.retain(|held| *held != at);
+        queue.ctrl.event_request_dropped();
+        self.transport.discard(ReqId(at));
     }
 
     /// A reset has made the controller forget the event requests it held.

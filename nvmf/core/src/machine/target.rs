@@ -162,17 +162,36 @@ impl<T: Transport> Target<T> {
             return self.finish(req.0, Answer::status(Status::ABORTED_SQ_DELETION), cx);
         };
         qpair.set_slots(qpair.slots() + 1);
-        match qpair.enter(sqe.cid(), req.0) {
-            Ok(()) => request.entered = true,
-            Err(refusal) => return self.refuse(req.0, refusal, cx),
-        }
         request.doomed = capsule.err();
+        if let Err(refusal) = self.enter(req.0) {
+            return self.refuse(req.0, refusal, cx);
+        }
+        let Some(qpair) = key.and_then(|key| self.qpairs.get(key)) else { unreachable!("kept") };
         match (&qpair.phase, &qpair.role) {
             (Phase::Open, Role::Io(_)) => self.start_io(req.0, cx),
             (Phase::Open, Role::Admin(_)) => self.start_admin(req.0, cx),
             (Phase::AwaitingConnect { .. }, _) => self.start_connect(req.0, cx),
             _ => self.finish(req.0, Answer::status(Status::ABORTED_SQ_DELETION), cx),
         }
+    }
+
+    /// Enters a command into its queue pair's table. One with the identifier of a held Asynchronous
+    /// Event Request takes its place.
+    fn enter(&mut self, at: u32) -> Result<(), CidError> {
+        let request = &mut self.requests[at as usize];
+        let (key, cid) = (request.qpair, request.sqe.cid());
+        let Some(qpair) = self.qpairs.get_mut(key) else { unreachable!("just found") };
+        let mut entered = qpair.enter(cid, at);
+        if entered == Err(CidError::Conflict)
+            && let Some(held) = qpair.find(cid)
+            && self.requests[held as usize].state == State::EventHeld
+        {
+            self.displace_held_event(held);
+            let Some(qpair) = self.qpairs.get_mut(key) else { unreachable!("just found") };
+            entered = qpair.enter(cid, at);
+        }
+        self.requests[at as usize].entered = entered.is_ok();
+        entered
     }
 
     /// Ends a command that could not be entered into its queue pair.

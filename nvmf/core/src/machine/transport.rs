@@ -7,8 +7,8 @@
 //! Event::Command{req} --> [pull(req, into) --> Event::Pulled{req}] --> respond(req, ..) --> Event::Sent{req}
 //! ```
 //!
-//! Each `Command` gets exactly one `respond`, and each `respond` exactly one `Sent`, after which
-//! the transport may use the number `req` again. This holds for a queue pair that is closed, too:
+//! Each `Command` gets exactly one `respond` or `discard`, and each of these exactly one `Sent`,
+//! after which the transport may use the number `req` again. This holds for a queue pair that is closed, too:
 //! `Closed` says that nothing reaches the host any more; pulls that were under way have ended with
 //! an error before it; the commands still executing are answered as ever, into nothing.
 
@@ -175,6 +175,10 @@ pub trait Transport: Send {
 
     /// Answers a command.
     fn respond(&mut self, req: ReqId, response: Response);
+
+    /// Ends a command without an answer: its host has used the identifier for another command.
+    /// `Sent` follows.
+    fn discard(&mut self, req: ReqId);
 
     /// Ends a queue pair. What was answered before is still sent where that is possible, what is
     /// answered later is not; `Closed` follows.

@@ -131,7 +131,7 @@ fn as_many_requests_are_held_as_was_said() {
     (0..limits::ASYNC_EVENTS).for_each(|_| hold(&lab.ctrl));
     let AdminOutcome::Done { status, .. } = request(&lab.ctrl) else { panic!("held") };
     assert_eq!(status.code(), Status::AER_LIMIT);
-    lab.ctrl.event_request_aborted();
+    lab.ctrl.event_request_dropped();
     hold(&lab.ctrl);
     resize(&lab);
     assert!(lab.ctrl.take_event().is_some());

@@ -5,9 +5,10 @@ use crate::node::{Node, connect_data, event_request, read, registry, write};
 use crate::ram::Ram;
 use bdev::Geometry;
 use nvme_spec::opcode::admin;
-use nvme_spec::{Sqe, Status};
+use nvme_spec::{Sqe, Status, property};
 use nvmf::transport::{CloseReason, QpairId};
 use nvmf_wire::connect::{CNTLID_DYNAMIC, Connect};
+use nvmf_wire::property::{PropertyGet, PropertySet, Width};
 use std::sync::Arc;
 
 fn node(buffers: [u32; 4]) -> (Node, Arc<Ram>) {
@@ -92,6 +93,50 @@ fn abort_of_an_event_request() {
     no_answer_but(&mut node, adm, 102, Status::ABORT_REQUESTED);
     send(&mut node, adm, event_request(), 106, &[]);
     assert!(node.fabric().answers.is_empty(), "there is room for another one");
+    end(&mut node, &[adm, qp]);
+}
+
+/// SPDK's host drops its event requests when it shuts down, and uses their identifiers again.
+#[test]
+fn a_command_takes_the_place_of_an_event_request_with_its_identifier() {
+    let (mut node, _ram) = node([4, 0, 0, 0]);
+    let (adm, qp) = node.connect();
+    for cid in 101..=104 {
+        send(&mut node, adm, event_request(), cid, &[]);
+    }
+    let get = PropertyGet { width: Width::Four, offset: property::CC };
+    send(&mut node, adm, get.sqe(101), 101, &[]);
+    let answer = node.answer(adm, 101);
+    assert_eq!(answer.cqe.status(), Status::SUCCESS);
+    assert_eq!(answer.cqe.dw0.get(), property::Cc::ENABLE.0);
+    // One request less is held, and one more fits.
+    send(&mut node, adm, event_request(), 105, &[]);
+    send(&mut node, adm, event_request(), 106, &[]);
+    no_answer_but(&mut node, adm, 106, Status::AER_LIMIT);
+    // Event requests may take each other's places, too.
+    send(&mut node, adm, event_request(), 103, &[]);
+    assert!(node.fabric().answers.is_empty());
+    let set = PropertySet {
+        width: Width::Four,
+        offset: property::CC,
+        value: u64::from(property::Cc::ENABLE.with_normal_shutdown().0),
+    };
+    send(&mut node, adm, set.sqe(102), 102, &[]);
+    no_answer_but(&mut node, adm, 102, Status::SUCCESS);
+    assert!(node.fabric().answers.is_empty(), "what was dropped is not answered");
+    end(&mut node, &[adm, qp]);
+}
+
+#[test]
+fn every_other_identifier_in_use_is_in_conflict() {
+    let (mut node, ram) = node([4, 0, 0, 0]);
+    let (adm, qp) = node.connect();
+    ram.disk().end = 0;
+    send(&mut node, qp, read(0, 1), 101, &[]);
+    send(&mut node, qp, read(0, 1), 101, &[]);
+    no_answer_but(&mut node, qp, 101, Status::CID_CONFLICT);
+    ram.disk().end = 100;
+    no_answer_but(&mut node, qp, 101, Status::SUCCESS);
     end(&mut node, &[adm, qp]);
 }
 

@@ -68,6 +68,8 @@ enum Place {
         /// Bytes that have landed in a device.
         landed: usize,
     },
+    /// Ended without an answer.
+    Discarded,
     Answered {
         qpair: QpairId,
         response: Response,
@@ -302,6 +304,12 @@ impl Transport for FakeFabric {
         *place = Place::Answered { qpair: *qpair, response, late, early };
     }
 
+    fn discard(&mut self, req: ReqId) {
+        let place = &mut self.places[req.0 as usize];
+        assert!(matches!(place, Place::Busy { pull: None, .. }), "with the target, and not answered");
+        *place = Place::Discarded;
+    }
+
     fn close(&mut self, qpair: QpairId, why: CloseReason) {
         if self.is_open(qpair) {
             self.qpairs[usize::from(qpair.index)].2.get_or_insert(why);
@@ -311,6 +319,11 @@ impl Transport for FakeFabric {
     fn flush(&mut self, _now_ns: u64, _pool: &mut DmaPool, out: &mut Vec<Event>) -> u32 {
         let before = out.len();
         for req in 0..self.places.len() {
+            if matches!(self.places[req], Place::Discarded) {
+                self.places[req] = Place::Free;
+                self.free.push(req as u32);
+                out.push(Event::Sent { req: ReqId(req as u32) });
+            }
             let Place::Answered { qpair, response, late, early } = &self.places[req] else {
                 continue;
             };

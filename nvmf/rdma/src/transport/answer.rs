@@ -94,6 +94,17 @@ impl<N: Nic> RdmaTransport<N> {
         self.mark(qpair.index);
     }
 
+    /// Ends a command without an answer.
+    pub(super) fn drop_unanswered(&mut self, req: ReqId) {
+        let request = self.requests.get(req);
+        assert!(matches!(request.state, State::Executing), "discarded while with the target");
+        request.state = State::Orphan;
+        if let Some((port, slot)) = request.receive.take() {
+            self.release(port, slot);
+        }
+        self.orphans.push(req);
+    }
+
     /// The SEND of an answer has ended, and with it the WRITE before it.
     pub(super) fn answer_sent(&mut self, req: ReqId, out: &mut Vec<Event>) {
         let request = self.requests.get(req);

@@ -152,6 +152,14 @@ impl<T: Transport> Ram<T> {
         }
     }
 
+    /// Ends what was to wait until the end, without answers.
+    pub fn discard_parked(&mut self) {
+        for req in std::mem::take(&mut self.parked) {
+            *self.stage(req) = Stage::Answered { buf: None };
+            self.transport.discard(req);
+        }
+    }
+
     fn stage(&mut self, req: ReqId) -> &mut Stage {
         &mut self.stages[req.0 as usize]
     }

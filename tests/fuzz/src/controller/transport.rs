@@ -221,6 +221,15 @@ impl Transport for Script {
         self.answered += 1;
     }
 
+    fn discard(&mut self, req: ReqId) {
+        let place = &mut self.places[req.0 as usize];
+        let Place::Running { pull: None, .. } = place else {
+            panic!("{req:?} is discarded, but it is {place:?}");
+        };
+        *place = Place::Answered;
+        self.sent.push(req);
+    }
+
     fn close(&mut self, qpair: QpairId, why: CloseReason) {
         let at = usize::from(qpair.index);
         assert_eq!(qpair, self.id(at), "closes a queue pair that is long gone");

@@ -151,9 +151,9 @@ impl Events {
         room
     }
 
-    /// A held request was aborted.
+    /// A held request has ended without an event.
     pub(crate) fn unhold(&mut self) {
-        self.held = self.held.checked_sub(1).expect("only held requests are aborted");
+        self.held = self.held.checked_sub(1).expect("only held requests are dropped");
     }
 
     /// Whether an event waits and a request is there to carry it.

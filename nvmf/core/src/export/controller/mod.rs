@@ -287,8 +287,8 @@ impl Controller {
         self.with_events(Events::take)
     }
 
-    /// A held Asynchronous Event Request was aborted.
-    pub fn event_request_aborted(&self) {
+    /// A held Asynchronous Event Request has ended without an event.
+    pub fn event_request_dropped(&self) {
         self.with_events(Events::unhold);
     }
 
