@@ -271,9 +271,9 @@ fn connect_io(
     let (qid, entries) = (wish.connect.qid, wish.connect.sqsize + 1);
     let epoch = ctrl.claim_queue(qid, entries, reactor).map_err(|refusal| match refusal {
         QueueRefusal::NoSuchQueue => Refusal::Parameter(BadParameter::Qid),
-        QueueRefusal::NotReady | QueueRefusal::InUse => {
-            Refusal::Status(Status::SEQUENCE_ERROR.dnr())
-        }
+        QueueRefusal::NotEnabled => Refusal::Status(Status::SEQUENCE_ERROR.dnr()),
+        // The queue that is in the way may be gone the next time.
+        QueueRefusal::NotReady | QueueRefusal::InUse => Refusal::Status(Status::SEQUENCE_ERROR),
     })?;
     Ok(Role::Io(IoQueue::new(ctrl, qid, epoch)))
 }

@@ -85,10 +85,13 @@ fn a_shutdown_completes() {
     let epoch = lab.ctrl.claim_queue(1, 128, 0).unwrap();
     let effect = set_cc(&lab.ctrl, Cc::ENABLE.with_normal_shutdown().0);
     assert_eq!(effect, PropertyEffect::ShutDown);
-    assert_eq!(lab.ctrl.csts().shutdown(), ShutdownStatus::Complete);
+    assert_eq!(lab.ctrl.csts().shutdown(), ShutdownStatus::Occurring, "a queue is still there");
     assert!(!lab.ctrl.is_ready() && lab.ctrl.is_live());
     assert_ne!(lab.ctrl.epoch(), epoch, "its queues close");
-    assert_eq!(lab.ctrl.claim_queue(2, 128, 0), Err(QueueRefusal::NotReady));
+    lab.ctrl.release_queue(1);
+    assert_eq!(lab.ctrl.csts().shutdown(), ShutdownStatus::Complete);
+    assert!(lab.ctrl.csts().ready());
+    assert_eq!(lab.ctrl.claim_queue(2, 128, 0), Err(QueueRefusal::NotEnabled));
     // Once asked is enough.
     let again = set_cc(&lab.ctrl, Cc::ENABLE.with_normal_shutdown().0);
     assert_eq!(again, PropertyEffect::None);
@@ -107,12 +110,45 @@ fn a_reset_closes_queues_and_forgets_features() {
     assert_eq!(epoch, lab.ctrl.epoch());
     assert_eq!(set_cc(&lab.ctrl, 0), PropertyEffect::Reset);
     assert_ne!(epoch, lab.ctrl.epoch());
+    assert!(lab.ctrl.csts().ready() && !lab.ctrl.is_ready(), "the reset is not complete");
     lab.ctrl.release_queue(1);
+    assert_eq!(lab.ctrl.csts(), Csts(0));
     enable(&lab.ctrl);
     let sqe = get_feature(nvme_spec::feature::fid::POWER, nvme_spec::feature::Select::Current, 0);
     assert_eq!(lab.send(&sqe).ok().dw0, 0);
     assert_eq!(lab.ctrl.kato_ms(), 5000);
     assert_eq!(lab.ctrl.claim_queue(limits::IO_QUEUES, 128, 0), Ok(lab.ctrl.epoch()));
+}
+
+/// Ready means that every queue can be connected; until then the host is to try again.
+#[test]
+fn a_controller_is_ready_when_its_old_queues_are_gone() {
+    let lab = Lab::new();
+    lab.ctrl.claim_queue(1, 128, 0).unwrap();
+    lab.ctrl.claim_queue(2, 128, 1).unwrap();
+    set_cc(&lab.ctrl, 0);
+    assert_eq!(lab.ctrl.claim_queue(1, 128, 0), Err(QueueRefusal::NotEnabled));
+    assert_eq!(set_cc(&lab.ctrl, Cc::ENABLE.0), PropertyEffect::Enabled, "without waiting");
+    assert!(!lab.ctrl.csts().ready());
+    assert_eq!(lab.ctrl.claim_queue(3, 128, 0), Err(QueueRefusal::NotReady));
+    lab.ctrl.release_queue(2);
+    assert!(!lab.ctrl.csts().ready() && !lab.ctrl.is_ready());
+    lab.ctrl.release_queue(1);
+    assert!(lab.ctrl.csts().ready() && lab.ctrl.is_ready());
+    assert!(lab.ctrl.claim_queue(1, 128, 0).is_ok());
+    // A shutdown, and a reset within it.
+    set_cc(&lab.ctrl, Cc::ENABLE.with_normal_shutdown().0);
+    set_cc(&lab.ctrl, 0);
+    assert!(lab.ctrl.csts().ready());
+    lab.ctrl.release_queue(1);
+    assert_eq!(lab.ctrl.csts(), Csts(0));
+    // What cannot run has failed, whatever is still there.
+    enable(&lab.ctrl);
+    lab.ctrl.claim_queue(1, 128, 0).unwrap();
+    set_cc(&lab.ctrl, 0);
+    set_cc(&lab.ctrl, Cc::ENABLE.0 ^ 1 << 7);
+    lab.ctrl.release_queue(1);
+    assert!(lab.ctrl.csts().fatal() && !lab.ctrl.csts().ready());
 }
 
 #[test]
@@ -151,7 +187,7 @@ fn the_end_comes_once() {
     assert_eq!(lab.ctrl.ended(), Some(EndReason::KeepAliveExpired));
     assert!(!lab.ctrl.is_live());
     assert_ne!(lab.ctrl.epoch(), epoch);
-    assert_eq!(lab.ctrl.claim_queue(2, 128, 0), Err(QueueRefusal::NotReady));
+    assert_eq!(lab.ctrl.claim_queue(2, 128, 0), Err(QueueRefusal::NotEnabled));
     assert!(lab.subsystem.controller(lab.ctrl.cntlid()).is_none());
     let ended = lab.ctrl.epoch();
     set_cc(&lab.ctrl, 0);

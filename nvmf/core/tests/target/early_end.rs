@@ -194,6 +194,35 @@ fn a_reset_closes_io_queues_and_keeps_the_admin_queue() {
     end(&mut node, &[adm, qp]);
 }
 
+/// A host that resets and enables at once waits for CSTS.RDY; from then on nothing refuses it.
+#[test]
+fn queues_connect_as_soon_as_the_controller_says_that_it_is_ready() {
+    let (mut node, ram) = node([4, 0, 0, 0]);
+    let (adm, cntlid) = node.connect_admin(0);
+    let qp = node.connect_io(cntlid, 1, false);
+    ram.disk().end = 0;
+    send(&mut node, qp, write(0, 1), 101, &[1; 512]);
+    assert_eq!(node.set_cc(adm, 0), Status::SUCCESS);
+    assert_eq!(node.set_cc(adm, u64::from(property::Cc::ENABLE.0)), Status::SUCCESS);
+    let csts = |node: &mut Node| {
+        let get = PropertyGet { width: Width::Four, offset: property::CSTS };
+        node.call(adm, get.sqe(0), &[], false).cqe.dw0.get()
+    };
+    let connect = Connect { qid: 1, sqsize: 31, ..Connect::default() };
+    assert_eq!(csts(&mut node), 0, "the write from before the reset may still have an effect");
+    let (early, refused) = node.connect_raw(connect, &connect_data(cntlid));
+    assert_eq!(refused.cqe.status(), Status::SEQUENCE_ERROR, "the host may try again");
+    node.fabric().hang_up(early);
+    ram.disk().end = 100;
+    while csts(&mut node) != property::Csts::RDY {
+        node.now_ns += 1_000_000;
+        node.turn();
+    }
+    let (again, answer) = node.connect_raw(connect, &connect_data(cntlid));
+    assert_eq!(answer.cqe.status(), Status::SUCCESS);
+    end(&mut node, &[adm, qp, again]);
+}
+
 #[test]
 fn a_target_that_goes_down_answers_nothing_more() {
     let (mut node, _ram) = node([4, 0, 0, 0]);

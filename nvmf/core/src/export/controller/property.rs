@@ -1,5 +1,6 @@
 //! Controller properties: what Property Get and Property Set read and write.
 
+use super::queue::Queues;
 use super::{Controller, Life};
 use crate::export::subsystem::SubsystemKind;
 use crate::limits;
@@ -10,8 +11,8 @@ use std::sync::atomic::Ordering;
 /// The version reported in VS and in Identify Controller.
 pub const VERSION: u32 = property::version(2, 0, 0);
 
-/// Worst time to become ready in units of 500 ms: a write of CC.EN is ready at once, and a host
-/// that waits longer than this has lost us.
+/// Worst time to become ready in units of 500 ms: a write of CC.EN is ready as soon as the queues
+/// before a reset are gone, and a host that waits longer than this has lost us.
 const READY_UNITS: u8 = 10;
 
 /// What a Property Set asks of the queue pairs.
@@ -24,8 +25,8 @@ pub enum PropertyEffect {
     /// CC.EN went to zero: held event requests are dropped without an answer, I/O queue pairs see
     /// another epoch and close.
     Reset,
-    /// CC.SHN asked for a shutdown, which is complete: I/O queue pairs see another epoch and
-    /// close.
+    /// CC.SHN asked for a shutdown: I/O queue pairs see another epoch and close, and when they are
+    /// gone it is complete.
     ShutDown,
 }
 
@@ -56,9 +57,9 @@ impl Controller {
         Csts(self.csts.load(Ordering::Acquire))
     }
 
-    /// Whether commands other than fabrics commands are taken (CSTS.RDY, and no shutdown).
+    /// Whether commands other than fabrics commands are taken: enabled, CSTS.RDY, no shutdown.
     pub fn is_ready(&self) -> bool {
-        self.csts().0 & (Csts::RDY | Csts::CFS | 3 << 2) == Csts::RDY
+        self.cc().enabled() && self.csts().0 & (Csts::RDY | Csts::CFS | 3 << 2) == Csts::RDY
     }
 
     /// Property Get: the value at `offset`, 8 bytes wide or 4.
@@ -97,26 +98,50 @@ impl Controller {
 
     /// A write of CC.
     fn configure(&self, cc: Cc) -> PropertyEffect {
+        let mut queues = self.queues();
         let before = Cc(self.cc.swap(cc.0, Ordering::AcqRel));
         if before.enabled() && !cc.enabled() {
-            self.reset();
+            self.next_epoch(&mut queues);
+            self.settle(&mut queues, self.csts().0 & Csts::RDY, 0);
+            drop(queues);
+            self.restore_defaults();
             return PropertyEffect::Reset;
         }
         let shutdown = matches!(cc.shutdown(), Shutdown::Normal | Shutdown::Abrupt);
         if shutdown && cc.shutdown() != before.shutdown() {
-            self.csts.fetch_or(Csts::SHST_COMPLETE, Ordering::AcqRel);
-            self.next_epoch();
+            let running = self.csts().0 & !(3 << 2);
+            self.next_epoch(&mut queues);
+            let (occurring, complete) = (Csts::SHST_OCCURRING, Csts::SHST_COMPLETE);
+            self.settle(&mut queues, running | occurring, running | complete);
             return PropertyEffect::ShutDown;
         }
         if !before.enabled() && cc.enabled() {
             if !self.can_run(cc) {
-                self.csts.store(Csts::CFS, Ordering::Release);
+                self.settle(&mut queues, Csts::CFS, Csts::CFS);
                 return PropertyEffect::None;
             }
-            self.csts.store(Csts::RDY, Ordering::Release);
+            self.settle(&mut queues, 0, Csts::RDY);
             return PropertyEffect::Enabled;
         }
         PropertyEffect::None
+    }
+
+    /// CSTS is `finally` once the I/O queues of the epochs before are gone, and `meanwhile` until
+    /// then. A host that waits for CSTS, as the specification has it ("Controller Status"), finds
+    /// no queue of its past in use, and no command of its past has an effect afterwards.
+    fn settle(&self, queues: &mut Queues, meanwhile: u32, finally: u32) {
+        let gone = queues.io_queues() == 0;
+        queues.csts_when_gone = (!gone).then_some(finally);
+        self.csts.store(if gone { finally } else { meanwhile }, Ordering::Release);
+    }
+
+    /// An I/O queue is gone.
+    pub(super) fn queue_gone(&self, queues: &mut Queues) {
+        if queues.io_queues() == 0
+            && let Some(csts) = queues.csts_when_gone.take()
+        {
+            self.csts.store(csts, Ordering::Release);
+        }
     }
 
     /// Whether the controller can be enabled as `cc` says.
@@ -131,16 +156,8 @@ impl Controller {
         sets && entries && cc.mps() == 0 && cc.ams() == 0
     }
 
-    /// Controller Level Reset: features and events as at the start, I/O queues gone.
-    fn reset(&self) {
-        self.csts.store(0, Ordering::Release);
-        self.restore_defaults();
-        self.next_epoch();
-    }
-
     /// Makes every I/O queue pair close; the end of the controller stays the end.
-    fn next_epoch(&self) {
-        let mut queues = self.queues();
+    fn next_epoch(&self, queues: &mut Queues) {
         queues.granted = limits::IO_QUEUES;
         let _ = self.life.fetch_update(Ordering::AcqRel, Ordering::Acquire, |life| {
             let Life::Epoch(epoch) = Life::from_bits(life) else { return None };

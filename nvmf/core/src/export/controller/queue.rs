@@ -9,7 +9,9 @@ use std::sync::{Arc, MutexGuard, OnceLock};
 /// Why an I/O queue cannot be connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueRefusal {
-    /// The controller is not ready, or has ended.
+    /// The controller is not enabled, or has ended.
+    NotEnabled,
+    /// The controller is not ready yet: queues from before a reset are still there.
     NotReady,
     /// There is no queue of this identifier.
     NoSuchQueue,
@@ -97,6 +99,8 @@ pub(crate) struct Queues {
     pub(crate) granted: u16,
     /// By queue identifier.
     used: Box<[Option<QueueUse>]>,
+    /// What CSTS becomes when no I/O queue is connected any more.
+    pub(super) csts_when_gone: Option<u32>,
 }
 
 impl Queues {
@@ -108,7 +112,7 @@ impl Queues {
     pub(super) fn new(queues: usize, admin_reactor: usize) -> Queues {
         let mut used: Box<[_]> = vec![None; queues].into();
         used[0] = Some(QueueUse { qid: 0, reactor: admin_reactor, entries: 0 });
-        Queues { granted: limits::IO_QUEUES, used }
+        Queues { granted: limits::IO_QUEUES, used, csts_when_gone: None }
     }
 
     /// I/O queues connected now.
@@ -126,7 +130,8 @@ impl Controller {
     pub fn claim_queue(&self, qid: u16, entries: u16, reactor: usize) -> Result<u32, QueueRefusal> {
         let mut queues = self.queues();
         if !self.is_ready() || !self.is_live() {
-            return Err(QueueRefusal::NotReady);
+            let soon = self.is_live() && self.cc().enabled() && queues.csts_when_gone.is_some();
+            return Err(if soon { QueueRefusal::NotReady } else { QueueRefusal::NotEnabled });
         }
         if qid == 0 || qid > queues.granted {
             return Err(QueueRefusal::NoSuchQueue);
@@ -147,6 +152,7 @@ impl Controller {
     pub fn release_queue(&self, qid: u16) {
         let mut queues = self.queues();
         let released = queues.used[usize::from(qid)].take();
+        self.queue_gone(&mut queues);
         self.refuse_aborts(qid);
         assert!(released.is_some(), "queue {qid} is released once for each claim");
     }
