@@ -16,7 +16,7 @@ pub const DISCOVERY: &str = "nqn.2014-08.org.nvmexpress.discovery";
 /// What the names made of a UUID start with.
 pub const UUID_PREFIX: &str = "nqn.2014-08.org.nvmexpress:uuid:";
 
-/// An NVMe Qualified Name: 1 to 223 bytes of UTF-8 without NUL. Kept in place, without
+/// An NVMe Qualified Name: 1 to 223 bytes of UTF-8 without control characters. Kept in place, without
 /// allocation; two names are the same when their bytes are.
 #[derive(Clone, Copy)]
 pub struct Nqn {
@@ -74,7 +74,7 @@ impl Nqn {
     /// `nqn.2014-08.org.nvmexpress:uuid:UUID`. For names that we are given to use.
     pub fn new(text: &str) -> Result<Nqn, NqnError> {
         let nqn = Nqn::lenient(text)?;
-        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        if text.contains(char::is_whitespace) {
             return Err(NqnError::BadCharacter);
         }
         let rest = after_date(text).ok_or(NqnError::BadDate)?;
@@ -94,13 +94,14 @@ impl Nqn {
         Ok(nqn)
     }
 
-    /// Any text of 1 to 223 bytes without NUL: what hosts send is not always in the form of the
-    /// specification, and they are known by these names all the same.
+    /// Any text of 1 to 223 bytes without control characters: what hosts send is not always in the
+    /// form of the specification, and they are known by these names all the same. Control
+    /// characters are in none, since names are shown on terminals and in logs.
     pub fn lenient(text: &str) -> Result<Nqn, NqnError> {
         if text.is_empty() {
             return Err(NqnError::Empty);
         }
-        if text.contains('\0') {
+        if text.contains(char::is_control) {
             return Err(NqnError::BadCharacter);
         }
         let mut bytes = [0; MAX_BYTES];

@@ -126,6 +126,10 @@ fn names_in_fields() {
     assert_eq!(Nqn::from_field(&field), Err(NqnError::NotUtf8));
     field[0] = 0;
     assert_eq!(Nqn::from_field(&field), Err(NqnError::Empty));
+    for control in ['\n', '\r', '\x1b', '\x7f', '\u{9b}'] {
+        let name = format!("host{control}");
+        assert_eq!(Nqn::lenient(&name), Err(NqnError::BadCharacter), "{control:?}");
+    }
 }
 
 fn record(traddr: &str) -> Record<'_> {

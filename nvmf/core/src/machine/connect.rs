@@ -13,7 +13,7 @@ use crate::machine::transport::Transport;
 use bdev::EdgeCx;
 use nvme_spec::opcode::fabrics;
 use nvme_spec::{Sqe, Status};
-use nvmf_wire::Nqn;
+use nvmf_wire::{Nqn, NqnError};
 use nvmf_wire::connect::{
     BadParameter, CNTLID_DYNAMIC, Connect, ConnectData, Connected, Disconnect,
 };
@@ -54,6 +54,21 @@ struct Wish {
     cntlid: u16,
     host_id: [u8; 16],
     host: Nqn,
+}
+
+/// What the names of hosts start with that connect without one; their host identifier follows.
+const UNNAMED_HOST: &str = "nqn.2026-01.io.forebay:unnamed-host:";
+
+/// The name that a host is known by. One that sends none (SPDK's perf tool does) is known by its
+/// host identifier, and like any other it connects where that name is let in.
+fn host_name(data: &ConnectData) -> Result<Nqn, BadParameter> {
+    match data.hostnqn() {
+        Err(NqnError::Empty) => {
+            let id: String = data.hostid.iter().map(|byte| format!("{byte:02x}")).collect();
+            Ok(Nqn::new(&format!("{UNNAMED_HOST}{id}")).expect("letters and digits"))
+        }
+        name => name.map_err(|_| BadParameter::HostNqn),
+    }
 }
 
 fn is_fabrics(sqe: &Sqe, fctype: u8) -> bool {
@@ -105,7 +120,7 @@ impl<T: Transport> Target<T> {
             return Err(Refusal::Status(Status::CONNECT_INCOMPATIBLE_FORMAT.dnr()));
         }
         let name = data.subnqn().map_err(|_| BadParameter::SubNqn)?;
-        let host = data.hostnqn().map_err(|_| BadParameter::HostNqn)?;
+        let host = host_name(&data)?;
         let subsystem = self.registry.subsystem(name.as_str()).ok_or(BadParameter::SubNqn)?;
         let local = self.qpairs.get(request.qpair).map(|qpair| qpair.local);
         if matches!(subsystem.kind(), SubsystemKind::Nvm)

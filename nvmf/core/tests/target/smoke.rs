@@ -279,6 +279,9 @@ fn connect_is_checked() {
     data = dynamic;
     data.hostnqn = [b'n'; 256];
     bad(&mut node, admin, data, BadParameter::HostNqn);
+    data.hostnqn = [0; 256];
+    data.hostnqn[..20].copy_from_slice(b"nqn.2026-01.a:b\nok:\x1b");
+    bad(&mut node, admin, data, BadParameter::HostNqn);
     bad(&mut node, io, connect_data(77), BadParameter::Cntlid);
     let (_, answer) = node.connect_raw(Connect { recfmt: 1, ..admin }, &dynamic);
     assert_eq!(answer.cqe.status(), Status::CONNECT_INCOMPATIBLE_FORMAT.dnr());
@@ -296,6 +299,36 @@ fn connect_is_checked() {
     node.connect_io(cntlid, 1, true);
     let (_, answer) = node.connect_raw(io, &connect_data(cntlid));
     assert_eq!(answer.cqe.status(), Status::SEQUENCE_ERROR, "in use");
+}
+
+/// As SPDK's perf tool connects.
+#[test]
+fn a_host_without_a_name_is_known_by_its_identifier() {
+    let (mut node, _ram) = node();
+    let connect = Connect { sqsize: 31, ..Connect::default() };
+    let unnamed = |hostid: u8, cntlid| {
+        let mut data = connect_data(cntlid);
+        (data.hostnqn, data.hostid) = ([0; 256], [hostid; 16]);
+        data
+    };
+    let (adm, answer) = node.connect_raw(connect, &unnamed(0xab, CNTLID_DYNAMIC));
+    assert_eq!(answer.cqe.status(), Status::SUCCESS);
+    let cntlid = answer.cqe.dw0.get() as u16;
+    node.enable(adm);
+    let io = Connect { qid: 1, ..connect };
+    let (_, answer) = node.connect_raw(io, &unnamed(0xac, cntlid));
+    assert_eq!(answer.cqe.status(), Status::CONNECT_INVALID_PARAMETERS.dnr(), "another host");
+    let (qp, answer) = node.connect_raw(io, &unnamed(0xab, cntlid));
+    assert_eq!(answer.cqe.status(), Status::SUCCESS);
+    assert_eq!(node.status(qp, read(0, 1), &[], false), Status::SUCCESS);
+    let name = format!("nqn.2026-01.io.forebay:unnamed-host:{}", "ab".repeat(16));
+    let subsystem = node.registry.subsystem(NQN).unwrap();
+    assert_eq!(subsystem.live_controllers()[0].association().host_nqn, name);
+    // Where hosts are listed, it is no exception.
+    let hosts = nvmf::subsystem::Hosts::Listed([crate::node::HOST.to_owned()].into());
+    node.registry.set_hosts(NQN, hosts).unwrap();
+    let (_, answer) = node.connect_raw(connect, &unnamed(0xab, CNTLID_DYNAMIC));
+    assert_eq!(answer.cqe.status(), Status::CONNECT_INVALID_HOST.dnr());
 }
 
 #[test]
