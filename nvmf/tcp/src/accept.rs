@@ -43,6 +43,11 @@ impl ConnectionLimit {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// Counts a connection that is turned away for another reason than the limit.
+    fn turn_away(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Connections turned away so far.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
@@ -166,7 +171,8 @@ impl Acceptor {
         }
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
         let stop = Arc::new(Stop { asked: AtomicBool::new(false), signal: Signal::new()? });
-        let work = Work { listeners, inboxes, limit, stop: stop.clone(), turn: 0 };
+        let spare = Some(Signal::new()?);
+        let work = Work { listeners, inboxes, limit, stop: stop.clone(), turn: 0, spare, short: false };
         let thread = std::thread::Builder::new().name("acceptor".into()).spawn(|| work.run())?;
         Ok(Acceptor { addresses, stop, thread: Some(thread) })
     }
@@ -193,6 +199,11 @@ struct Work {
     limit: Arc<ConnectionLimit>,
     stop: Arc<Stop>,
     turn: usize,
+    /// A descriptor to give up when the process has no other left: a connection that cannot be
+    /// served is closed, and its host told, instead of left waiting for an answer.
+    spare: Option<Signal>,
+    /// Connections are being turned away for lack of descriptors; it is logged once.
+    short: bool,
 }
 
 impl Work {
@@ -201,28 +212,62 @@ impl Work {
             let listeners = self.listeners.iter().map(AsFd::as_fd);
             let fds: Vec<BorrowedFd<'_>> = listeners.chain([self.stop.signal.as_fd()]).collect();
             let ready = sys::wait_readable(&fds);
-            if ready.and_then(|()| self.accept_all()).is_err() {
-                // Out of descriptors or memory. The connection waits in the kernel; trying again
-                // at once would only burn the core.
+            if let Err(error) = ready.and_then(|()| self.accept_all()) {
+                // Out of memory, or of descriptors with none to give up. The connection waits in
+                // the kernel; trying again at once would only burn the core.
+                tracing::warn!(%error, "a connection cannot be accepted");
                 std::thread::sleep(Duration::from_millis(100));
             }
         }
     }
 
     fn accept_all(&mut self) -> io::Result<()> {
+        if self.spare.is_none() {
+            self.spare = Some(Signal::new()?);
+        }
         for index in 0..self.listeners.len() {
             loop {
                 match self.listeners[index].accept() {
-                    Ok((stream, _)) => self.hand_over(stream),
+                    Ok((stream, _)) => {
+                        self.short = false;
+                        self.hand_over(stream);
+                    }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     // The peer gave up while it waited.
                     Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
+                    Err(error) => match (error.raw_os_error(), self.spare.take()) {
+                        (Some(libc::EMFILE | libc::ENFILE), Some(spare)) => {
+                            drop(spare);
+                            if !self.turn_away(index, &error)? {
+                                break;
+                            }
+                        }
+                        (_, spare) => {
+                            self.spare = spare;
+                            return Err(error);
+                        }
+                    },
                 }
             }
         }
         Ok(())
+    }
+
+    /// Closes the connection that has waited longest, with the descriptor that was spared for it.
+    /// False if none waits: without descriptors the kernel does not look.
+    fn turn_away(&mut self, index: usize, why: &io::Error) -> io::Result<bool> {
+        let accepted = self.listeners[index].accept();
+        let waited = accepted.is_ok();
+        if let Ok((_, peer)) = &accepted {
+            self.limit.turn_away();
+            if !std::mem::replace(&mut self.short, true) {
+                tracing::warn!(%peer, error = %why, "connections are turned away");
+            }
+        }
+        drop(accepted);
+        self.spare = Some(Signal::new()?);
+        Ok(waited)
     }
 
     /// Gives a connection to the reactor with the fewest, in turn among equals. One too many, or
@@ -241,7 +286,11 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use rustix::net::sockopt;
+    use rustix::process::Resource;
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
 
     fn wait_for(what: impl Fn() -> bool) {
         while !what() {
@@ -272,10 +321,43 @@ mod tests {
 
         let arrival = inboxes[0].take().unwrap();
         assert_eq!(crate::socket::congestion(arrival.socket.as_fd()).unwrap(), "reno");
+        let socket = arrival.socket.as_fd();
+        assert!(sockopt::socket_keepalive(socket).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(socket).unwrap(), Duration::from_secs(15));
+        assert_eq!(sockopt::tcp_user_timeout(socket).unwrap(), 30_000);
         drop(arrival);
         assert_eq!((limit.open(), inboxes[0].load()), (3, 1));
         assert!(inboxes[0].take().is_some());
         assert!(inboxes[0].take().is_none());
+    }
+
+    /// In a process of its own (nextest), since it uses up the descriptors of all of it.
+    #[test]
+    fn without_descriptors_a_connection_is_closed_and_later_ones_are_served() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (inbox, limit) = (Inbox::new().unwrap(), ConnectionLimit::new(4));
+        let options = SocketOptions::default();
+        let inboxes = vec![inbox.clone()];
+        let acceptor = Acceptor::start(vec![listener], inboxes, limit.clone(), &options).unwrap();
+        let address = acceptor.addresses()[0];
+        let script = format!("read; exec 3<>/dev/tcp/127.0.0.1/{}; cat <&3", address.port());
+        let mut host = Command::new("bash");
+        let mut host = host.arg("-c").arg(script).stdin(Stdio::piped()).spawn().unwrap();
+        let mut all = rustix::process::getrlimit(Resource::Nofile);
+        all.current = Some(64);
+        rustix::process::setrlimit(Resource::Nofile, all).unwrap();
+        let mut hoard = Vec::new();
+        while let Ok(file) = File::open("/dev/null") {
+            hoard.push(file);
+        }
+        // Kept, since its descriptor would be one to accept with.
+        let mut stdin = host.stdin.take().unwrap();
+        stdin.write_all(b"\n").unwrap();
+        host.wait().unwrap();
+        assert_eq!((limit.open(), limit.refused()), (0, 1), "it was told, and is not waiting");
+        drop(hoard);
+        let _served = TcpStream::connect(address).unwrap();
+        wait_for(|| limit.open() == 1);
     }
 
     #[test]

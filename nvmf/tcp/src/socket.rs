@@ -35,6 +35,17 @@ pub trait Socket: Send {
     fn finish(&mut self);
 }
 
+/// Silence after which the kernel asks a peer whether it is there, in s.
+const KEEP_ALIVE_IDLE_S: i32 = 15;
+/// Time between two such questions, in s.
+const KEEP_ALIVE_INTERVAL_S: i32 = 5;
+/// Questions without an answer after which a connection is broken.
+const KEEP_ALIVE_PROBES: i32 = 3;
+/// Time that what was sent may go without an acknowledgement before a connection is broken, in ms:
+/// as long as silence may last.
+const USER_TIMEOUT_MS: i32 =
+    1000 * (KEEP_ALIVE_IDLE_S + KEEP_ALIVE_PROBES * KEEP_ALIVE_INTERVAL_S);
+
 /// How sockets are set up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketOptions {
@@ -54,6 +65,16 @@ impl SocketOptions {
     /// The kernel's: an unknown congestion control, or one that needs a privilege.
     pub fn apply(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
         let fd = socket.as_raw_fd();
+        // A host that vanishes is noticed without NVMe's Keep Alive, too, which it may turn off.
+        for (level, name, value) in [
+            (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEP_ALIVE_IDLE_S),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, KEEP_ALIVE_INTERVAL_S),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, KEEP_ALIVE_PROBES),
+            (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, USER_TIMEOUT_MS),
+        ] {
+            sys::set_option(fd, level, name, &value.to_ne_bytes())?;
+        }
         if let Some(name) = &self.congestion {
             sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_CONGESTION, name.as_bytes())?;
         }
