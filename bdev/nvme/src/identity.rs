@@ -3,6 +3,7 @@
 use crate::limits::PAGE_BYTES;
 use bdev::Geometry;
 use bdev::limits::MAX_TRANSFER_BYTES;
+use nvme_spec::Shown;
 use nvme_spec::identify::{
     IdentifyController, IdentifyNamespace, LbaFormat, NsDescriptor, NsDescriptors, ascii, bits,
     dlfeat, nsfeat,
@@ -52,7 +53,7 @@ pub struct Identity {
 impl Identity {
     /// From the data of Identify Controller.
     pub(crate) fn parse(data: &IdentifyController) -> Identity {
-        let text = |field: &[u8]| ascii(field).trim().to_owned();
+        let text = |field: &[u8]| Shown(ascii(field).trim()).to_string();
         let oncs = data.oncs.get();
         let mdts = limit(data.mdts).unwrap_or(u64::MAX);
         Identity {

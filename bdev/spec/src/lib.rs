@@ -17,9 +17,11 @@ pub mod maintenance;
 pub mod opcode;
 pub mod property;
 pub mod queue;
+mod shown;
 pub mod sqe;
 pub mod status;
 
 pub use cqe::Cqe;
+pub use shown::Shown;
 pub use sqe::{Fuse, Psdt, Sgl, SglKind, Sqe};
 pub use status::Status;

@@ -9,7 +9,7 @@ use nvme_spec::log::{AnaGroup, AnaGroups, AnaHeader, ErrorEntry, GetLogPage, Sma
 use nvme_spec::maintenance::{Format, Sanitize, SanitizeLog, SanitizeState, SecureErase};
 use nvme_spec::property::{Cap, Cc, Csts, Shutdown, ShutdownStatus, css, version};
 use nvme_spec::queue::{CreateCq, CreateSq, abort, doorbell, is_contiguous};
-use nvme_spec::{Cqe, Fuse, Psdt, Sgl, SglKind, Sqe, Status, aen, opcode};
+use nvme_spec::{Cqe, Fuse, Psdt, Sgl, SglKind, Shown, Sqe, Status, aen, opcode};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -254,4 +254,15 @@ fn format_and_sanitize_carry_their_choices() {
     assert_eq!(Sanitize::BlockErase.sqe(1).cdw10.get(), 2);
     let log = SanitizeLog { status: U16::new(0x102), ..SanitizeLog::default() };
     assert_eq!(log.state(), SanitizeState::Running);
+}
+
+#[test]
+fn shown_text_has_nothing_that_a_terminal_acts_on() {
+    let shown = |text: &str| Shown(text).to_string();
+    for plain in ["Samsung SSD 990 PRO", "nqn.2026-01.a:\u{e9}\u{4e16}", "it's \"C:\\\"", ""] {
+        assert_eq!(shown(plain), plain);
+    }
+    assert_eq!(shown("\x1b[2Jx\nstatus ok\r"), "\\u{1b}[2Jx\\nstatus ok\\r");
+    // Control characters of Latin-1, what turns the direction of text, line separators, NUL.
+    assert_eq!(shown("\u{9b}\u{202e}\u{2028}\0"), "\\u{9b}\\u{202e}\\u{2028}\\0");
 }

@@ -1,9 +1,10 @@
 //! Asking a discovery controller what there is.
 
 use crate::{Error, Host, Options, Session};
+use nvme_spec::Shown;
 use nvme_spec::log::{GetLogPage, lid};
 use nvmf_wire::Nqn;
-use nvmf_wire::discovery::{AdrFam, Entry, Header, Log, SubType, TrType, log_bytes};
+use nvmf_wire::discovery::{AdrFam, Entry, Header, Log, Record, SubType, TrType, log_bytes};
 use std::net::SocketAddr;
 use zerocopy::FromBytes;
 
@@ -13,6 +14,16 @@ const ATTEMPTS: u32 = 10;
 /// Records that are read at most. More than any fabric has; keeps a faulty target from filling
 /// our memory.
 const MAX_RECORDS: u64 = 4096;
+
+/// What a discovery log says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovered {
+    /// The records.
+    pub records: Vec<Found>,
+    /// Of each record that is left out, since it names nothing that could be connected to, which
+    /// one it is and what is wrong with it.
+    pub left_out: Vec<String>,
+}
 
 /// One record of the discovery log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,9 +60,8 @@ impl Found {
         Some(SocketAddr::new(self.address.parse().ok()?, self.service.parse().ok()?))
     }
 
-    fn of(entry: &Entry) -> Option<Found> {
-        let record = entry.record().ok()?;
-        Some(Found {
+    fn of(record: &Record<'_>) -> Found {
+        Found {
             transport: record.trtype,
             family: record.adrfam,
             kind: record.subtype,
@@ -60,11 +70,28 @@ impl Found {
             cntlid: record.cntlid,
             admin_queue_entries: record.asqsz,
             flags: record.eflags,
-            address: record.traddr.into(),
-            service: record.trsvcid.into(),
-            subsystem: record.subnqn.as_str().into(),
+            address: Shown(record.traddr).to_string(),
+            service: Shown(record.trsvcid).to_string(),
+            subsystem: Shown(record.subnqn.as_str()).to_string(),
             security: record.sectype,
-        })
+        }
+    }
+}
+
+impl Discovered {
+    fn of(entries: &[Entry]) -> Discovered {
+        let mut all = Discovered::default();
+        for (entry, number) in entries.iter().zip(1..) {
+            match entry.record() {
+                Ok(record) => all.records.push(Found::of(&record)),
+                Err(why) => {
+                    let (address, service) = (Shown(entry.address()), Shown(entry.service()));
+                    let which = format!("record {number} (address {address}, port {service})");
+                    all.left_out.push(format!("{which} has an NQN that {why}"));
+                }
+            }
+        }
+        all
     }
 }
 
@@ -72,7 +99,7 @@ impl Found {
 ///
 /// # Errors
 /// Why it cannot be asked.
-pub fn discover(address: SocketAddr, host: Host) -> Result<Vec<Found>, Error> {
+pub fn discover(address: SocketAddr, host: Host) -> Result<Discovered, Error> {
     discover_with(&Options::new(address, Nqn::discovery(), host))
 }
 
@@ -80,11 +107,11 @@ pub fn discover(address: SocketAddr, host: Host) -> Result<Vec<Found>, Error> {
 ///
 /// # Errors
 /// Why it cannot be asked.
-pub fn discover_with(options: &Options) -> Result<Vec<Found>, Error> {
+pub fn discover_with(options: &Options) -> Result<Discovered, Error> {
     let mut session = Session::connect(options)?;
     let log = session.discovery_log()?;
-    let entries = Log::parse(&log).map(|log| log.entries().iter().filter_map(Found::of).collect());
-    entries.map_err(|why| Error::Unsuitable {
+    let discovered = Log::parse(&log).map(|log| Discovered::of(log.entries()));
+    discovered.map_err(|why| Error::Unsuitable {
         address: options.address,
         what: format!("has a discovery log that cannot be read: {why}"),
     })

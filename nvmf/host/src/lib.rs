@@ -24,7 +24,7 @@ pub mod socket;
 mod sys;
 
 pub use connector::LinkState;
-pub use discovery::{Found, discover};
+pub use discovery::{Discovered, Found, discover};
 pub use error::Error;
 pub use options::{Host, Options, Transport, resolve};
 pub use pattern::Pattern;

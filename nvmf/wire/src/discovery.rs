@@ -204,6 +204,16 @@ impl Record<'_> {
 }
 
 impl Entry {
+    /// The address of the port, as far as it is text.
+    pub fn address(&self) -> &str {
+        before_nul(&self.traddr)
+    }
+
+    /// The service, a port number on IP, as far as it is text.
+    pub fn service(&self) -> &str {
+        before_nul(&self.trsvcid)
+    }
+
     /// The record, unless its name is none. Addresses may be padded with spaces or NULs, since
     /// both are seen.
     pub fn record(&self) -> Result<Record<'_>, NqnError> {
@@ -216,9 +226,9 @@ impl Entry {
             cntlid: self.cntlid.get(),
             asqsz: self.asqsz.get(),
             eflags: self.eflags.get(),
-            trsvcid: before_nul(&self.trsvcid),
+            trsvcid: self.service(),
             subnqn: Nqn::from_field(&self.subnqn)?,
-            traddr: before_nul(&self.traddr),
+            traddr: self.address(),
             sectype: self.tsas[0],
         })
     }

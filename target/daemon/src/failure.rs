@@ -1,5 +1,6 @@
 //! Why a command did not do what it was asked, and what the shell is told.
 
+use nvme_spec::Shown;
 use std::process::ExitCode;
 use webui_model::{Refusal, RefusalKind};
 
@@ -34,9 +35,16 @@ impl Failure {
         }
     }
 
+    /// The sentence as it is printed: what further lines it has (the place of an error in a file)
+    /// are indented, so that none of them passes for another message.
+    fn shown(&self) -> String {
+        let lines: Vec<_> = self.sentence().lines().map(|line| Shown(line).to_string()).collect();
+        format!("forebay: {}", lines.join("\n  "))
+    }
+
     /// Tells the person on standard error; what to tell the shell.
     pub fn report(&self) -> ExitCode {
-        crate::out::note!("forebay: {}", self.sentence());
+        crate::out::note!("{}", self.shown());
         match self {
             Failure::Usage(_) => ExitCode::from(2),
             Failure::Failed(_) | Failure::Refused(_) => ExitCode::FAILURE,
@@ -47,5 +55,16 @@ impl Failure {
 impl From<String> for Failure {
     fn from(why: String) -> Failure {
         Failure::Failed(why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_sentence_passes_for_another_message() {
+        let failure = Failure::Failed("host \x1b[1mx\u{9b}\nforebay: all is well".into());
+        assert_eq!(failure.shown(), "forebay: host \\u{1b}[1mx\\u{9b}\n  forebay: all is well");
     }
 }

@@ -7,6 +7,7 @@ mod client;
 mod drives;
 mod failure;
 mod live;
+mod log;
 mod out;
 mod remote;
 mod serve;

@@ -2,6 +2,7 @@
 
 use crate::cli::ServeArgs;
 use crate::client::access::{ADDRESS_FILE, CERTIFICATE_FILE, TOKEN_FILE};
+use crate::log;
 use control::config::{
     ApiAddress, BdevConfig, BdevKind, Config, DEFAULT_NQN, ListenerConfig, NamespaceConfig, Size,
     SubsystemConfig, default_data_dir,
@@ -21,7 +22,7 @@ use webui_api::{Machine, Server, ServerConfig, TlsFiles};
 /// Runs the target until SIGTERM or SIGINT.
 pub fn serve(args: &ServeArgs) -> Result<(), String> {
     let config = configuration(args)?;
-    let _log = start_log(args.log_json);
+    let _log = start_log(args.log_json, log::filter()?);
     let mut signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| format!("Signals cannot be caught: {error}."))?;
     make_data_dir(&config.data_dir)?;
@@ -145,8 +146,7 @@ fn make_certificate(files: &TlsFiles, beside: &Path, names: &[String]) -> Result
 
 /// Logs to standard error from a thread of its own, so that a reactor never waits for whoever reads
 /// the log; what it cannot take is dropped. The log is written out when the guard is dropped.
-fn start_log(json: bool) -> WorkerGuard {
-    let filter = EnvFilter::try_from_env("FOREBAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+fn start_log(json: bool, filter: EnvFilter) -> WorkerGuard {
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
     let colours = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
@@ -154,7 +154,7 @@ fn start_log(json: bool) -> WorkerGuard {
     if json {
         log.json().init()
     } else {
-        log.init()
+        log.fmt_fields(log::ShownFields).init()
     }
     guard
 }

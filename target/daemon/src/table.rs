@@ -1,5 +1,7 @@
 //! Tables for people.
 
+use nvme_spec::Shown;
+
 /// Columns as wide as their widest cell.
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -11,9 +13,9 @@ impl Table {
         Table { rows: vec![headings.iter().map(|h| h.to_string()).collect()] }
     }
 
-    /// Adds a row.
+    /// Adds a row. Cells often hold names that others have chosen.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.rows.push(cells.into_iter().map(|cell| Shown(&cell).to_string()).collect());
     }
 
     /// The lines of the table.
@@ -53,5 +55,13 @@ mod tests {
         let mut table = Table::new(&["a", "bb"]);
         table.row(["long".to_owned(), "x".to_owned()]);
         assert_eq!(table.lines(), ["a     bb", "long  x"]);
+    }
+
+    #[test]
+    fn a_cell_stays_in_its_place() {
+        let mut table = Table::new(&["host", "status"]);
+        table.row(["x\nall  ok\x1b[A".to_owned(), "degraded".to_owned()]);
+        assert_eq!(table.lines()[1], "x\\nall  ok\\u{1b}[A  degraded");
+        assert_eq!(table.lines().len(), 2);
     }
 }

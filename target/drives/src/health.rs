@@ -3,6 +3,7 @@
 use crate::drive::Drive;
 use crate::smart::in_words;
 use bdev_nvme::{NamespaceIdentity, Request};
+use nvme_spec::Shown;
 use nvme_spec::identify::ascii;
 use nvme_spec::log::{ErrorEntry, FirmwareSlots, SmartLog};
 use nvme_spec::{Sqe, Status};
@@ -63,7 +64,7 @@ fn firmware(log: FirmwareSlots) -> Vec<FirmwareSlot> {
     let slots = log.revisions.iter().zip(1u8..);
     let slots = slots.map(|(revision, slot)| FirmwareSlot {
         slot,
-        revision: ascii(revision).trim().to_owned(),
+        revision: Shown(ascii(revision).trim()).to_string(),
         active: log.afi & 7 == slot,
     });
     slots.filter(|slot| !slot.revision.is_empty()).collect()

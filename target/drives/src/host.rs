@@ -1,5 +1,6 @@
 //! What the kernel says of the machine's drives, in sysfs and proc.
 
+use nvme_spec::Shown;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -103,7 +104,10 @@ impl Host {
         }
         let controller =
             names(&folder.join("nvme")).ok().and_then(|found| found.into_iter().next());
-        let told = |name: &str| text(&folder.join("nvme").join(controller.as_ref()?).join(name));
+        let told = |name: &str| {
+            let told = text(&folder.join("nvme").join(controller.as_ref()?).join(name))?;
+            Some(Shown(&told).to_string())
+        };
         Ok(PciDrive {
             address,
             vendor: number("vendor").unwrap_or(0) as u16,

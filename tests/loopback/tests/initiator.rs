@@ -101,14 +101,14 @@ fn discovery_and_refusal() {
         port_id: 1,
         serves: Serves::Everything,
     });
-    let found = discover(node.address, host()).unwrap();
+    let found = discover(node.address, host()).unwrap().records;
     let of_ours = |f: &&nvmf_host::Found| f.subsystem == NQN;
     let ours: Vec<_> = found.iter().filter(of_ours).collect();
     assert_eq!(ours.len(), 1, "{found:?}");
     assert_eq!(ours[0].socket_address(), Some(node.address));
 
     let stranger = Host::of_id([6; 16]);
-    let found = discover(node.address, stranger).unwrap();
+    let found = discover(node.address, stranger).unwrap().records;
     assert_eq!(found.iter().filter(of_ours).count(), 0, "{found:?}");
     let refused = Options { host: stranger, ..options(node.address) };
     let text = RemoteBdev::connect(refused, 1).map(drop).unwrap_err().to_string();

@@ -256,12 +256,23 @@ fn discovery_tells_what_there_is() {
         sectype: 0,
     };
     // More than one page of them.
-    storage.lock().unwrap().entries = vec![record.entry(); 9];
+    let mut entries = vec![record.entry(); 11];
+    entries[3].subnqn = [b'x'; 256];
+    entries[7].subnqn[1] = b'\n';
+    entries[10].traddr[..6].copy_from_slice(b"\x1b[2J\n ");
+    storage.lock().unwrap().entries = entries;
     let server = Server::start(Knobs::default(), storage);
-    let found = discover(server.address, Host::of_id([1; 16])).unwrap();
+    let discovered = discover(server.address, Host::of_id([1; 16])).unwrap();
+    let found = discovered.records;
     assert_eq!(found.len(), 9);
-    assert_eq!(found[8].socket_address(), Some("127.0.0.1:4420".parse().unwrap()));
-    assert_eq!(found[8].subsystem, "nqn.2026-01.io.forebay:one");
+    let whose = "(address 127.0.0.1, port 4420) has an NQN that";
+    let long = format!("record 4 {whose} is longer than 223 bytes");
+    let broken = format!("record 8 {whose} contains a space or a control character");
+    assert_eq!(discovered.left_out, [long, broken]);
+    assert_eq!(found[8].address, "\\u{1b}[2J\\n 0.1", "nothing that a terminal acts on");
+    let found = &found[..8];
+    assert_eq!(found[7].socket_address(), Some("127.0.0.1:4420".parse().unwrap()));
+    assert_eq!(found[7].subsystem, "nqn.2026-01.io.forebay:one");
     assert_eq!((found[0].transport, found[0].kind), (TrType::Tcp, SubType::Nvm));
 }
 

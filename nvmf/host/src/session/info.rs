@@ -1,5 +1,6 @@
 //! What Identify says, in plain terms.
 
+use nvme_spec::Shown;
 use nvme_spec::identify::{
     IdentifyController, IdentifyNamespace, NsDescriptor, NvmController, ascii, bits, dlfeat, nsfeat,
 };
@@ -67,10 +68,10 @@ impl ControllerInfo {
         let nqn = id.subnqn.split(|byte| *byte == 0).next().unwrap_or_default();
         ControllerInfo {
             cntlid: id.cntlid.get(),
-            subsystem: String::from_utf8_lossy(nqn).into_owned(),
-            model: ascii(&id.mn).into(),
-            serial: ascii(&id.sn).into(),
-            firmware: ascii(&id.fr).into(),
+            subsystem: Shown(&String::from_utf8_lossy(nqn)).to_string(),
+            model: Shown(ascii(&id.mn)).to_string(),
+            serial: Shown(ascii(&id.sn)).to_string(),
+            firmware: Shown(ascii(&id.fr)).to_string(),
             version: id.ver.get(),
             kind: id.cntrltype,
             max_transfer_bytes,

@@ -1,5 +1,7 @@
 //! One object, field by field.
 
+use nvme_spec::Shown;
+
 /// Names and values below each other.
 #[derive(Default)]
 pub struct Fields {
@@ -9,7 +11,7 @@ pub struct Fields {
 impl Fields {
     /// Adds a field.
     pub fn add(&mut self, name: &'static str, value: impl ToString) {
-        self.lines.push((name, value.to_string()));
+        self.lines.push((name, Shown(&value.to_string()).to_string()));
     }
 
     /// Adds a field that may have no value.
@@ -49,7 +51,7 @@ mod tests {
         let mut fields = Fields::default();
         fields.add("name", "tank");
         fields.add_if("origin", &None::<String>);
-        fields.add_all("hosts", &["a", "b"]);
-        assert_eq!(fields.lines(), ["name   tank", "hosts  a", "       b"]);
+        fields.add_all("hosts", &["a", "b\nname   x"]);
+        assert_eq!(fields.lines(), ["name   tank", "hosts  a", "       b\\nname   x"]);
     }
 }

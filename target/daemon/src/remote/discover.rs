@@ -8,14 +8,18 @@ use serde_json::json;
 /// `forebay discover`.
 pub fn discover(args: &DiscoverArgs) -> Result<(), String> {
     let options = super::options(&args.remote, nvmf_wire::Nqn::discovery().as_str(), 8009)?;
-    let found = discovery::discover_with(&options).map_err(|error| error.to_string())?;
+    let discovered = discovery::discover_with(&options).map_err(|error| error.to_string())?;
+    let found = discovered.records;
+    for record in &discovered.left_out {
+        crate::out::note!("forebay: Left out: {record}.");
+    }
     if args.json {
         let records: Vec<_> = found.iter().map(record).collect();
         let text = serde_json::to_string_pretty(&records).map_err(|error| error.to_string())?;
         crate::out::line!("{text}");
         return Ok(());
     }
-    if found.is_empty() {
+    if found.is_empty() && discovered.left_out.is_empty() {
         crate::out::line!("Nothing is exported to {}.", options.host.nqn);
     }
     let mut table = Table::new(&["transport", "address", "port", "kind", "subsystem"]);
