@@ -279,22 +279,34 @@ fn parse_cores(text: &str) -> Result<Vec<usize>, String> {
     Ok(cores)
 }
 
+/// Where hosts connect: name and port, and whether it is for discovery alone. A name that was given
+/// stands for a listener on all addresses; without one there are those of the machine.
+fn places(node: &Node, names: &[String]) -> Vec<((String, u16), bool)> {
+    let mut places = Vec::new();
+    for (address, alone) in node.listeners() {
+        let given = names.first().filter(|_| address.ip().is_unspecified());
+        let told = match given {
+            Some(name) => vec![name.clone()],
+            None => node.reachable(address).iter().map(|at| at.ip().to_string()).collect(),
+        };
+        places.extend(told.into_iter().map(|name| ((name, address.port()), alone)));
+    }
+    places.dedup();
+    places
+}
+
 /// What to type on a host, printed once everything is open.
 fn greeting(node: &Node, names: &[String]) -> String {
     let mut lines = vec!["Forebay is ready. On a host:".to_owned()];
-    let port = |address: &SocketAddr| {
-        let ip = address.ip();
-        let name = names.first().filter(|_| ip.is_unspecified()).cloned();
-        format!("-t tcp -a {} -s {}", name.unwrap_or_else(|| ip.to_string()), address.port())
-    };
-    let everywhere: Vec<_> = node.listeners().collect();
+    let everywhere = places(node, names);
+    let port = |(name, port): &(String, u16)| format!("-t tcp -a {name} -s {port}");
     let discovery = everywhere.iter().find(|(_, alone)| *alone).or(everywhere.first());
-    if let Some((address, _)) = discovery {
-        lines.push(format!("  nvme discover {}", port(address)));
+    if let Some((place, _)) = discovery {
+        lines.push(format!("  nvme discover {}", port(place)));
     }
     for subsystem in &node.config().subsystems {
-        for (address, _) in everywhere.iter().filter(|(_, alone)| !alone) {
-            lines.push(format!("  nvme connect {} -n {}", port(address), subsystem.nqn));
+        for (place, _) in everywhere.iter().filter(|(_, alone)| !alone) {
+            lines.push(format!("  nvme connect {} -n {}", port(place), subsystem.nqn));
         }
         if subsystem.allow_any_host {
             lines.push(format!("  ({} is open to any host that reaches it)", subsystem.nqn));

@@ -284,6 +284,16 @@ impl ToSchema for Address {
     }
 }
 
+impl Address {
+    /// An IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) is one of IPv4.
+    fn canonical(address: std::net::SocketAddr) -> Self {
+        match address.ip().to_canonical() {
+            ip @ std::net::IpAddr::V4(_) => Self(std::net::SocketAddr::new(ip, address.port())),
+            std::net::IpAddr::V6(_) => Self(address),
+        }
+    }
+}
+
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
@@ -300,7 +310,7 @@ impl std::str::FromStr for Address {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
         let plain = |address: &std::net::SocketAddr| !text.contains('%') && address.port() != 0;
-        text.parse().ok().filter(plain).map(Self).ok_or_else(|| {
+        text.parse().ok().filter(plain).map(Self::canonical).ok_or_else(|| {
             NameError(format!(
                 "\"{}\" is no address: write an IP address and a port, 10.0.0.1:4420 or \
                  [fd00::1]:4420.",

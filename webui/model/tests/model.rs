@@ -37,6 +37,7 @@ fn addresses_are_checked() {
     for good in ["10.0.0.1:4420", "[fd00::1]:4420", "[::]:1"] {
         assert_eq!(good.parse::<Address>().unwrap().to_string(), good);
     }
+    assert_eq!("[::ffff:10.0.0.1]:4420".parse::<Address>().unwrap().to_string(), "10.0.0.1:4420");
     for bad in ["", "10.0.0.1", "host:4420", "10.0.0.1:70000", "[fe80::1%eth0]:4420"] {
         assert!(bad.parse::<Address>().is_err(), "{bad}");
     }

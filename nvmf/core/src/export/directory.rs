@@ -44,7 +44,9 @@ impl Directory {
         let is_it = |listener: &&Listener| {
             let ip = listener.addr.ip();
             let same = listener.fabric == fabric && listener.addr.port() == local.port();
-            same && (ip == local.ip() || ip.is_unspecified())
+            // One on every IPv6 address takes IPv4, too, where no other has it, and comes last.
+            let family = ip.is_ipv6() || local.ip().to_canonical().is_ipv4();
+            same && (ip == local.ip().to_canonical() || ip.is_unspecified() && family)
         };
         // The one with this very address comes before one for any address.
         let here = |listener: &&Listener| (listener.fabric, listener.addr) == (fabric, local);

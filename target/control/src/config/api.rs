@@ -1,5 +1,6 @@
 //! Where the API is served.
 
+use super::canonical;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -43,7 +44,7 @@ impl FromStr for ApiAddress {
         if text == "off" {
             return Ok(ApiAddress::Off);
         }
-        text.parse().map(ApiAddress::At).map_err(|_| {
+        text.parse().map(canonical).map(ApiAddress::At).map_err(|_| {
             format!("\"{text}\" is no address with a port: write 127.0.0.1:{API_PORT}, or off")
         })
     }
@@ -75,6 +76,8 @@ mod tests {
         for text in ["off", "127.0.0.1:4480", "[::1]:0"] {
             assert_eq!(String::from(text.parse::<ApiAddress>().unwrap()), text);
         }
+        let mapped: ApiAddress = "[::ffff:127.0.0.1]:4480".parse().unwrap();
+        assert_eq!(String::from(mapped), "127.0.0.1:4480");
         assert!("localhost".parse::<ApiAddress>().unwrap_err().contains("or off"));
     }
 }

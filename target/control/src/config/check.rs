@@ -56,6 +56,26 @@ impl Config {
                 return refuse(format!("The listener {} is there twice.", listener.address));
             }
         }
+        self.check_overlaps()
+    }
+
+    /// A listener on all addresses of a family stands in the way of one on a single address.
+    fn check_overlaps(&self) -> Result<(), ConfigError> {
+        for all in self.listeners.iter().filter(|listener| listener.address.ip().is_unspecified()) {
+            for single in &self.listeners {
+                let (all, one) = (all.place(), single.place());
+                let together = all.transport == one.transport
+                    && all.address.is_ipv4() == one.address.is_ipv4()
+                    && all.address.port() == one.address.port()
+                    && one.address.port() != 0;
+                if together && all.address != one.address {
+                    return refuse(format!(
+                        "The listener {} takes in what comes to {}: leave one of them out.",
+                        all.address, one.address
+                    ));
+                }
+            }
+        }
         Ok(())
     }
 

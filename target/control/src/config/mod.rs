@@ -10,7 +10,7 @@ pub use size::Size;
 
 use drives::DrivePlace;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// Everything `forebay serve` is told.
@@ -295,6 +295,7 @@ impl ListenerTransport {
 impl ListenerConfig {
     /// A listener for NVMe/TCP.
     pub fn tcp(address: SocketAddr, discovery_only: bool) -> ListenerConfig {
+        let address = canonical(address);
         ListenerConfig { address, discovery_only, transport: ListenerTransport::Tcp }
     }
 }
@@ -302,11 +303,19 @@ impl ListenerConfig {
 /// An address and a port, or a sentence.
 fn address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(from)?;
-    text.parse().map_err(|_| {
+    text.parse().map(canonical).map_err(|_| {
         serde::de::Error::custom(format!(
             "\"{text}\" is no address with a port: write it as 127.0.0.1:4420 or [::1]:4420"
         ))
     })
+}
+
+/// An IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) is one of IPv4.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        IpAddr::V6(_) => address,
+    }
 }
 
 fn default_block() -> u32 {

@@ -74,6 +74,7 @@ fn every_mistake_gets_its_sentence() {
         ("nsid = 3", "nsid = 0", "number 0"),
         ("nsid = 3", "uuid = \"x\"", "not a UUID"),
         ("127.0.0.1:4420", "localhost", "no address with a port"),
+        ("127.0.0.1:4420\"", "127.0.0.1:4420\"\n[[listener]]\naddress = \"0.0.0.0:4420\"", "takes in"),
     ];
     for (good, bad, says) in cases {
         assert!(GOOD.contains(good), "{good}");
@@ -86,4 +87,15 @@ fn every_mistake_gets_its_sentence() {
 fn a_missing_file_is_named() {
     let error = Config::from_file(Path::new("no/such.toml")).unwrap_err();
     assert!(error.0.contains("no/such.toml") && error.0.contains("--config"), "{error}");
+}
+
+#[test]
+fn an_ipv4_address_is_one_however_it_is_written() {
+    let config = Config::from_text(&GOOD.replace("127.0.0.1:4420", "[::ffff:127.0.0.1]:4420"));
+    assert_eq!(config.unwrap().listeners[0].address, "127.0.0.1:4420".parse().unwrap());
+    // Two wildcards share a port, each with a family of its own.
+    let both = "127.0.0.1:4420\"\n[[listener]]\naddress = \"[::1]:4420";
+    assert!(Config::from_text(&GOOD.replace("127.0.0.1:4420", both)).is_ok());
+    let both = "0.0.0.0:4420\"\n[[listener]]\naddress = \"[::]:4420";
+    assert!(Config::from_text(&GOOD.replace("127.0.0.1:4420", both)).is_ok());
 }

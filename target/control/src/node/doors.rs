@@ -1,11 +1,15 @@
 //! Where hosts connect: listeners, added and removed while the appliance runs.
 
-use super::Node;
-use crate::config::{ListenerConfig, ListenerTransport};
-use crate::state::KnownListener;
+use super::{Node, addresses};
+use crate::config::{ApiAddress, Config, ListenerConfig, ListenerTransport, canonical};
+use crate::state::{KnownListener, State};
 use nvmf::registry::{Fabric, Listener, Serves};
 use nvmf_tcp::{Acceptor, SocketOptions};
+use socket2::{Domain, SockRef, Socket, Type};
 use std::net::{SocketAddr, TcpListener};
+
+/// Connections that wait for the acceptor, at most: the hosts of a rack that come back at once.
+const BACKLOG: i32 = 1024;
 
 /// A listener that is open.
 pub(crate) struct Door {
@@ -13,6 +17,8 @@ pub(crate) struct Door {
     pub listener: Listener,
     /// The configuration declares it.
     pub configured: bool,
+    /// It is on `[::]`, and takes IPv6 alone.
+    leaves_ipv4: bool,
     /// Accepts its connections, until it is dropped.
     _acceptor: AnyAcceptor,
 }
@@ -51,7 +57,7 @@ impl ListenerConfig {
 impl KnownListener {
     /// Where it is.
     pub(crate) fn place(&self) -> DoorPlace {
-        DoorPlace { transport: self.transport, address: self.address }
+        DoorPlace { transport: self.transport, address: canonical(self.address) }
     }
 }
 
@@ -74,6 +80,8 @@ impl Node {
         discovery_only: bool,
         configured: bool,
     ) -> Result<(), String> {
+        let local = socket.local_addr().map_err(|error| format!("{error}."))?;
+        let leaves_ipv4 = local.is_ipv6() && SockRef::from(&socket).only_v6().unwrap_or(false);
         let congestion = Some(self.config.tcp.congestion.clone()).filter(|name| !name.is_empty());
         let options = SocketOptions { congestion: congestion.clone(), ..Default::default() };
         let (inboxes, limit) = (self.inboxes.clone(), self.connections.clone());
@@ -87,24 +95,19 @@ impl Node {
             })?;
         let address = acceptor.addresses()[0];
         let acceptor = AnyAcceptor::Tcp { _acceptor: acceptor };
-        self.put_door(Fabric::Tcp, address, discovery_only, configured, acceptor);
+        let listener = self.list(Fabric::Tcp, address, discovery_only);
+        self.doors.push(Door { listener, configured, leaves_ipv4, _acceptor: acceptor });
         Ok(())
     }
 
-    fn put_door(
-        &mut self,
-        fabric: Fabric,
-        addr: SocketAddr,
-        discovery_only: bool,
-        configured: bool,
-        acceptor: AnyAcceptor,
-    ) {
+    /// Tells hosts of a listener, under a number of its own.
+    fn list(&self, fabric: Fabric, addr: SocketAddr, discovery_only: bool) -> Listener {
         let serves = if discovery_only { Serves::Discovery } else { Serves::Everything };
         let taken = |port_id: &u16| self.doors.iter().any(|door| door.listener.port_id == *port_id);
         let port_id = (1..).find(|port_id| !taken(port_id)).expect("fewer doors than numbers");
         let listener = Listener { fabric, addr, port_id, serves };
         self.registry.add_listener(listener);
-        self.doors.push(Door { listener, configured, _acceptor: acceptor });
+        listener
     }
 
     /// Listens on an address.
@@ -114,10 +117,52 @@ impl Node {
     pub(crate) fn listen_on(&mut self, place: DoorPlace, alone: bool) -> Result<(), String> {
         match place.transport {
             ListenerTransport::Tcp => {
-                let socket = bind(&ListenerConfig::tcp(place.address, alone))?;
+                self.check_beside(place)?;
+                let socket = bind(place.address, leaves_ipv4(place.address, self.tcp_addresses()))?;
                 self.open_door(socket, alone, false)
             }
             ListenerTransport::Rdma => self.open_rdma_door(place.address, alone, false),
+        }
+    }
+
+    /// The addresses that are listened on over TCP, or are to be.
+    fn tcp_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let doors = self.doors.iter().map(Door::place);
+        let known = self.state().listeners.iter().map(KnownListener::place);
+        let places = doors.chain(known).filter(|place| place.transport.is_tcp());
+        places.map(|place| place.address)
+    }
+
+    /// Refuses a place that one of our own stands in the way of.
+    fn check_beside(&self, place: DoorPlace) -> Result<(), String> {
+        let DoorPlace { address, transport } = place;
+        let leaves = leaves_ipv4(address, self.tcp_addresses());
+        for door in self.doors.iter().filter(|door| door.place().transport == transport) {
+            let ours = door.listener.addr;
+            if addresses::takes_in(ours, door.leaves_ipv4, address) {
+                return Err(format!(
+                    "{ours}, where this appliance listens already, takes in what comes to \
+                     {address}: there is nothing to add. For a listener of its own choose another \
+                     port."
+                ));
+            }
+            if addresses::takes_in(address, leaves, ours) {
+                return Err(format!(
+                    "This appliance listens on {ours} already, which is one of the addresses of \
+                     {address}: delete that listener first, or choose another port."
+                ));
+            }
+        }
+        match self.config.api.address {
+            ApiAddress::At(api)
+                if transport.is_tcp()
+                    && (api == address
+                        || addresses::takes_in(api, false, address)
+                        || addresses::takes_in(address, leaves, api)) =>
+            {
+                Err(format!("{api} is where the API of this appliance is: choose another port."))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -135,6 +180,8 @@ impl Node {
         if address.port() == 0 {
             return Err("A listener for RDMA needs a port: choose one, such as 4420.".into());
         }
+        addresses::check_listened(address.ip())?;
+        self.check_beside(DoorPlace { transport: ListenerTransport::Rdma, address })?;
         let (inboxes, admit) = (rdma.inboxes.clone(), self.rdma_admission());
         let queues = nvmf_rdma::QUEUES;
         let started = verbs::Acceptor::start(&rdma.hardware, address, inboxes, admit, queues);
@@ -149,7 +196,8 @@ impl Node {
             ),
         })?;
         let acceptor = AnyAcceptor::Rdma { _acceptor: acceptor };
-        self.put_door(Fabric::Rdma, address, alone, configured, acceptor);
+        let listener = self.list(Fabric::Rdma, address, alone);
+        self.doors.push(Door { listener, configured, leaves_ipv4: false, _acceptor: acceptor });
         Ok(())
     }
 
@@ -167,6 +215,11 @@ impl Node {
         self.doors.iter().any(|door| door.place() == place)
     }
 
+    /// The addresses by which hosts reach a listener.
+    pub fn reachable(&self, listening: SocketAddr) -> Vec<SocketAddr> {
+        addresses::reachable(listening)
+    }
+
     /// The addresses listened on for NVMe/TCP, with the ports that the kernel chose,
     /// discovery-only ones marked.
     pub fn listeners(&self) -> impl Iterator<Item = (SocketAddr, bool)> + '_ {
@@ -178,10 +231,21 @@ impl Node {
     }
 }
 
-/// Opens a socket.
-pub(super) fn bind(listener: &ListenerConfig) -> Result<TcpListener, String> {
-    let address = listener.address;
-    TcpListener::bind(address).map_err(|error| match error.kind() {
+/// Opens a socket. One on `[::]` takes IPv4, too, unless it is to be for IPv6 alone, because
+/// another has the port for IPv4.
+pub(super) fn bind(address: SocketAddr, only_ipv6: bool) -> Result<TcpListener, String> {
+    addresses::check_listened(address.ip())?;
+    let open = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(only_ipv6)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(TcpListener::from(socket))
+    };
+    open().map_err(|error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {
             format!("{address} is in use by another program: stop it, or choose another port.")
         }
@@ -193,4 +257,27 @@ pub(super) fn bind(listener: &ListenerConfig) -> Result<TcpListener, String> {
         }
         _ => format!("{address} cannot be listened on: {error}."),
     })
+}
+
+/// Opens the sockets of the listeners for TCP that the configuration declares.
+///
+/// # Errors
+/// A sentence.
+pub(super) fn bind_all(config: &Config, state: &State) -> Result<Vec<TcpListener>, String> {
+    let declared = config.listeners.iter().map(ListenerConfig::place);
+    let known = state.listeners.iter().map(KnownListener::place);
+    let over_tcp = |place: &DoorPlace| place.transport.is_tcp();
+    let all: Vec<SocketAddr> =
+        declared.clone().chain(known).filter(over_tcp).map(|place| place.address).collect();
+    let declared = declared.filter(over_tcp).map(|place| place.address);
+    declared.map(|address| bind(address, leaves_ipv4(address, all.iter().copied()))).collect()
+}
+
+/// Whether a listener on `address` leaves IPv4 to one of `others`, by their addresses.
+pub(super) fn leaves_ipv4(
+    address: SocketAddr,
+    mut others: impl Iterator<Item = SocketAddr>,
+) -> bool {
+    let beside = |other: SocketAddr| other.is_ipv4() && other.port() == address.port();
+    address.is_ipv6() && others.any(beside)
 }

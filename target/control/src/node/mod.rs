@@ -1,6 +1,7 @@
 //! The running appliance: reactors, block devices, pools, subsystems and listeners, and their
 //! changes.
 
+mod addresses;
 mod devices;
 mod doors;
 mod importing;
@@ -13,6 +14,7 @@ mod sources;
 mod subsystems;
 mod volumes;
 
+pub(crate) use addresses::{check_listened, reachable};
 pub(crate) use doors::{Door, DoorPlace};
 pub use reactors::ReactorEntry;
 pub(crate) use restore::Troubles;
@@ -76,9 +78,7 @@ impl Node {
         // Before anything is looked at or written.
         let lock = DirectoryLock::take(&config.data_dir).map_err(|error| error.0)?;
         let state = StateFile::open(&config.data_dir).map_err(|error| error.0)?;
-        let over_tcp = config.listeners.iter().filter(|listener| listener.transport.is_tcp());
-        let sockets: Result<Vec<_>, String> = over_tcp.map(doors::bind).collect();
-        let sockets = sockets?;
+        let sockets = doors::bind_all(&config, state.get())?;
         let cores = reactors::cores(&config)?;
         let plan = PoolPlan::for_bytes(config.reactors.memory.0 as usize);
         let memory = Memory::map(cores.len(), plan.bytes()).map_err(|error| {

@@ -3,7 +3,7 @@
 use super::ControlPlane;
 use super::view::View;
 use crate::config::ListenerTransport;
-use crate::node::DoorPlace;
+use crate::node::{DoorPlace, check_listened};
 use crate::state::KnownListener;
 use nvmf::registry::Serves;
 use webui_model::{
@@ -80,6 +80,7 @@ impl ControlPlane {
     pub(super) fn listen(&self, request: &ListenerCreate) -> Result<Made<Listener>, Refusal> {
         let ListenerCreate { transport, address, discovery_only } = *request;
         let place = place(transport, address);
+        check_listened(address.0.ip()).map_err(Refusal::invalid)?;
         let made = self.with(|node| {
             if let Ok(there) = View::of(node)?.listener(transport, address) {
                 if there.discovery_only == discovery_only {

@@ -113,6 +113,55 @@ fn listeners_come_and_go() {
 }
 
 #[test]
+fn listeners_on_all_addresses_share_a_port_and_are_told_as_addresses_of_the_machine() {
+    let node = Appliance::new();
+    node.make_pool("tank", &["a.img"], 64 * MIB);
+    node.make_volume("tank", "v", 8 * MIB);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tcp = |ip: &str| ListenerCreate {
+        transport: Transport::Tcp,
+        address: format!("{ip}:{free}").parse().unwrap(),
+        discovery_only: false,
+    };
+    let (all, all_v6, one) = (tcp("0.0.0.0"), tcp("[::]"), tcp("127.0.0.1"));
+    node.create_listener(one).unwrap();
+    let beside = refused(node.create_listener(all), RefusalKind::InUse);
+    assert!(beside.contains("one of the addresses of"), "{beside}");
+    node.delete_listener(Transport::Tcp, one.address).unwrap();
+    node.create_listener(all).unwrap();
+    let within = refused(node.create_listener(one), RefusalKind::InUse);
+    assert!(within.contains("takes in what comes to"), "{within}");
+    for (nowhere, why) in [("224.0.0.1", "multicast"), ("255.255.255.255", "broadcast")] {
+        let told = refused(node.create_listener(tcp(nowhere)), RefusalKind::Invalid);
+        assert!(told.contains(why), "{told}");
+    }
+    let nqn = "nqn.2026-01.io.forebay:tank:v";
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        println!("SKIPPED: this machine has no IPv6");
+        return;
+    }
+    node.create_listener(all_v6).unwrap();
+    let node = node.again();
+    assert_eq!(node.listeners().unwrap().len(), 3);
+    assert!(node.listeners().unwrap().iter().all(|l| l.status == Status::Ok));
+    for ip in ["127.0.0.1", "[::1]"] {
+        let mut host = Host::connect(tcp(ip).address.0, nqn, 1);
+        host.write(1, 0, MIB);
+        host.end();
+    }
+    let info = node.connect_info(&at("tank", "v")).unwrap();
+    assert!(info.addresses.len() >= 2, "{info:?}");
+    assert!(info.addresses.iter().all(|at| !at.address.0.ip().is_unspecified()), "{info:?}");
+    // One on every IPv6 address takes IPv4 where nothing else does.
+    node.delete_listener(Transport::Tcp, all.address).unwrap();
+    node.delete_listener(Transport::Tcp, all_v6.address).unwrap();
+    node.create_listener(all_v6).unwrap();
+    Host::connect(one.address.0, nqn, 1).end();
+    let within = refused(node.create_listener(all), RefusalKind::InUse);
+    assert!(within.contains("takes in what comes to"), "{within}");
+}
+
+#[test]
 fn a_declaration_is_made_so_once_and_printed_back() {
     let node = Appliance::new();
     let (a, b) = (node.make("a.img", 64 * MIB), node.make("b.img", 64 * MIB));

@@ -45,6 +45,14 @@ fn an_address_that_is_taken_or_not_ours_is_said() {
 }
 
 #[test]
+fn the_greeting_names_addresses_that_hosts_can_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Appliance::start_in(dir, "0.0.0.0:0", &["--ram", "16MiB"]);
+    assert!(!node.address.ip().is_unspecified(), "{}", node.address);
+    assert!(node.io(&["read"]).status.success());
+}
+
+#[test]
 fn a_file_in_use_by_another_process_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = format!("{}=16MiB", dir.path().join("disk.img").display());
