@@ -181,6 +181,8 @@ impl Declaration {
             }
         }
         for subsystem in &self.subsystems {
+            let wrong = |why| format!("Subsystem {}: {why}", subsystem.nqn);
+            subsystem.hosts.iter().try_for_each(HostNqn::check).map_err(wrong)?;
             if subsystem.allow_any_host && !subsystem.hosts.is_empty() {
                 return Err(format!(
                     "Subsystem {}: hosts and allow_any_host exclude each other: give one of them.",

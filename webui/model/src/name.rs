@@ -162,6 +162,33 @@ impl TryFrom<String> for Nqn {
 pub struct HostNqn(String);
 checked!(HostNqn);
 
+/// What the names of hosts start with that are made of a UUID (Base Specification, "NVMe Qualified
+/// Names").
+const OF_UUID: &str = "nqn.2014-08.org.nvmexpress:uuid:";
+
+impl HostNqn {
+    /// Checks a name that an operator gives: one that is made of a UUID has a UUID, since with
+    /// anything else no host would ever match. (Hosts that connect call themselves what they like.)
+    ///
+    /// # Errors
+    /// What is wrong, as a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        match self.0.strip_prefix(OF_UUID) {
+            Some(rest) if !is_uuid(rest) => Err(format!(
+                "\"{self}\" is the NQN of no host: there is no UUID (8-4-4-4-12 hexadecimal \
+                 digits) after uuid:. `nvme show-hostnqn` prints that of a host."
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_uuid(text: &str) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
+        && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 impl TryFrom<String> for HostNqn {
     type Error = NameError;
     fn try_from(text: String) -> Result<Self, NameError> {

@@ -112,6 +112,16 @@ pub struct HostAdd {
     pub host: HostNqn,
 }
 
+impl HostAdd {
+    /// Checks the name.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        self.host.check()
+    }
+}
+
 /// Add a namespace to a subsystem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -111,6 +111,7 @@ impl ExportSet {
         if self.allow_any_host && !self.hosts.is_empty() {
             return Err("hosts and allow_any_host exclude each other: give one of them.".into());
         }
+        self.hosts.iter().try_for_each(HostNqn::check)?;
         if let Some(nqn) = &self.subsystem
             && (self.allow_any_host || !self.hosts.is_empty())
         {

@@ -33,6 +33,28 @@ fn nqns_are_checked() {
 }
 
 #[test]
+fn a_host_that_is_named_by_a_uuid_has_one() {
+    let of = |uuid: &str| {
+        let host: HostNqn = format!("nqn.2014-08.org.nvmexpress:uuid:{uuid}").parse().unwrap();
+        let set = ExportSet { subsystem: None, hosts: vec![host.clone()], allow_any_host: false };
+        assert_eq!(set.check(), host.check());
+        host.check()
+    };
+    assert_eq!(of("2f9a1d9e-7d1d-4bd5-93b1-6a8f36a3d8a2"), Ok(()));
+    for bad in [
+        "x",
+        "2f9a1d9e",
+        "2f9a1d9e7d1d4bd593b16a8f36a3d8a2",
+        "2f9a1d9e-7d1d-4bd5-93b1-6a8f36a3d8ag",
+        "2f9a1d9e-7d1d-4bd5-93b1-6a8f36a3d8a2a",
+    ] {
+        assert!(of(bad).unwrap_err().contains("no UUID"), "{bad}");
+    }
+    let other: HostNqn = "nqn.2026-01.org.example:uuid:host-1".parse().unwrap();
+    assert_eq!(other.check(), Ok(()));
+}
+
+#[test]
 fn addresses_are_checked() {
     for good in ["10.0.0.1:4420", "[fd00::1]:4420", "[::]:1"] {
         assert_eq!(good.parse::<Address>().unwrap().to_string(), good);

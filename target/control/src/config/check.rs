@@ -179,14 +179,30 @@ pub fn check_nqn(nqn: &str) -> Result<(), ConfigError> {
     ))
 }
 
+/// Checks the name of a host. One that is made of a UUID has a UUID: with anything else no host
+/// would ever match.
+fn check_host(nqn: &str) -> Result<(), ConfigError> {
+    check_nqn(nqn)?;
+    match nqn.parse::<webui_model::HostNqn>() {
+        Ok(host) => host.check().map_err(ConfigError),
+        Err(why) => refuse(why.to_string()),
+    }
+}
+
 fn check_subsystem(subsystem: &SubsystemConfig) -> Result<(), ConfigError> {
     check_nqn(&subsystem.nqn)?;
-    subsystem.hosts.iter().try_for_each(|host| check_nqn(host))?;
+    subsystem.hosts.iter().try_for_each(|host| check_host(host))?;
     if let Some(serial) = &subsystem.serial
         && (serial.len() > 20 || !serial.bytes().all(|b| (0x20..0x7f).contains(&b)))
     {
         return refuse(format!(
             "The serial \"{serial}\" of {} is not at most 20 ASCII characters.",
+            subsystem.nqn
+        ));
+    }
+    if !subsystem.hosts.is_empty() && subsystem.allow_any_host {
+        return refuse(format!(
+            "{} lists hosts and lets in any host: leave out hosts or allow_any_host.",
             subsystem.nqn
         ));
     }

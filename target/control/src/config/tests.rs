@@ -70,6 +70,8 @@ fn every_mistake_gets_its_sentence() {
         ("nqn = \"nqn.2026-01.org.example:a\"", "nqn = \"example\"", "not a valid NQN"),
         ("hosts = [\"nqn.", "hosts = [\"mqn.", "not a valid NQN"),
         ("hosts = [", "allow_any_host = false\n#", "No host may connect"),
+        ("hosts = [", "allow_any_host = true\nhosts = [", "lists hosts and lets in any host"),
+        ("uuid:5e1d2f0e-0000", "uuid:5e1d2f0e-000", "no UUID"),
         ("bdev = \"bad\"", "bdev = \"none\"", "which is no bdev"),
         ("nsid = 3", "nsid = 0", "number 0"),
         ("nsid = 3", "uuid = \"x\"", "not a UUID"),

@@ -80,7 +80,6 @@ macro_rules! nothing_more_to_check {
 nothing_more_to_check!(
     DeviceAdd,
     DriveSanitize,
-    HostAdd,
     ListenerCreate,
     PoolImport,
     Rename,
@@ -106,6 +105,7 @@ checks_itself!(
     DriveFormat,
     ExportSet,
     GroupSnapshotCreate,
+    HostAdd,
     Limits,
     NamespaceAdd,
     PoolCreate,
