@@ -105,7 +105,7 @@ pub struct ServeArgs {
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where the control socket and the default namespace live.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "FOREBAY_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Path of the control socket.
     #[arg(long, value_name = "PATH")]
@@ -179,7 +179,7 @@ impl From<PollArg> for PollMode {
 #[derive(Args)]
 pub struct Target {
     /// The data directory of the target.
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", env = "FOREBAY_DATA_DIR", global = true)]
     pub data_dir: Option<PathBuf>,
     /// The control socket of the target.
     #[arg(long, value_name = "PATH", global = true)]

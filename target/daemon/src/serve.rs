@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use webui_api::security::save_secret;
-use webui_api::{Machine, Server, ServerConfig, TlsFiles};
+use webui_api::{Machine, Server, ServerConfig, StartError, TlsFiles};
 
 /// Runs the target until SIGTERM or SIGINT.
 pub fn serve(args: &ServeArgs) -> Result<(), String> {
@@ -84,7 +84,12 @@ fn start_api(
     let shown = tls.as_ref().map(webui_api::fingerprint).transpose()?;
     let server = ServerConfig { address, tls, tokens, audit, pages: None };
     let mut server = Server::start(server, plane, Arc::new(Machine::new())).map_err(|why| {
-        format!("{why} Give another address with --api, or --api off for no API.")
+        match why {
+            StartError::Address(why) => {
+                format!("{why} Give another address with --api, or --api off for no API.")
+            }
+            StartError::Other(why) => why,
+        }
     })?;
     let port = server.address().port();
     let url = match address.ip().is_unspecified() {

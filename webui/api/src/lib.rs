@@ -11,7 +11,9 @@ pub mod security;
 mod server;
 
 pub use clock::{Machine, World};
-pub use server::{Page, Pages, Server, ServerConfig, TlsFiles, fingerprint, self_signed};
+pub use server::{
+    Page, Pages, Server, ServerConfig, StartError, TlsFiles, fingerprint, self_signed,
+};
 
 /// The OpenAPI document of the API, in JSON.
 pub fn openapi_document() -> Vec<u8> {

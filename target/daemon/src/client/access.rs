@@ -85,9 +85,10 @@ impl Api {
     /// What cannot be read, or would not be safe.
     pub fn open(&self) -> Result<Connection, Failure> {
         let folder = self.data_dir.clone().unwrap_or_else(default_data_dir);
-        let written = match &self.api {
-            Some(api) => Some(api.clone()),
-            None => read_if_there(&folder.join(ADDRESS_FILE))?,
+        let written = match (&self.api, &self.data_dir) {
+            (Some(api), _) => Some(api.clone()),
+            (None, Some(given)) => Some(address_in(given)?),
+            (None, None) => read_if_there(&folder.join(ADDRESS_FILE))?,
         };
         let address = Address::read(written.as_deref().unwrap_or(DEFAULT_API))?;
         // The data directory's token is for the appliance of this machine only.
@@ -121,6 +122,24 @@ impl Api {
             _ => folder.map_or(Ok(None), |folder| read_if_there(&folder.join(TOKEN_FILE))),
         }
     }
+}
+
+/// The address of the API that is served from a data directory. One that was named is never passed
+/// over for another appliance.
+fn address_in(folder: &Path) -> Result<String, Failure> {
+    let path = folder.join(ADDRESS_FILE);
+    let told = std::fs::read_to_string(&path).map_err(|error| {
+        let why = match error.kind() {
+            ErrorKind::NotFound => "it is not there".to_owned(),
+            _ => error.to_string(),
+        };
+        Failure::Failed(format!(
+            "No appliance with an API runs in the data directory {}: {ADDRESS_FILE} cannot be \
+             read, {why}. Give the --data-dir (or FOREBAY_DATA_DIR) of one that runs, or its --api.",
+            folder.display()
+        ))
+    })?;
+    Ok(told.trim().to_owned())
 }
 
 /// The text of a file without the line's end. A file that is not there or not ours to read is none:
@@ -172,6 +191,21 @@ mod tests {
         assert!(matches!(refused, Err(Failure::Usage(why)) if why.contains("use https")));
         assert!(api("http://127.0.0.1:4480", folder.path()).open().is_ok());
         assert!(api("https://10.0.0.1:4480", folder.path()).open().is_ok());
+    }
+
+    #[test]
+    fn a_data_directory_that_was_named_is_the_one_that_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut api = api("", folder.path());
+        api.api = None;
+        for nowhere in [folder.path().to_owned(), "/nowhere".into(), "/dev/null".into()] {
+            api.data_dir = Some(nowhere.clone());
+            let why = api.open().err().unwrap().sentence().to_owned();
+            assert!(why.contains(nowhere.to_str().unwrap()) && why.contains("--api"), "{why}");
+        }
+        std::fs::write(folder.path().join(ADDRESS_FILE), "http://127.0.0.1:9\n").unwrap();
+        api.data_dir = Some(folder.path().to_owned());
+        assert!(api.open().is_ok());
     }
 
     #[test]

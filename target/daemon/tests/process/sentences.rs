@@ -32,6 +32,15 @@ fn what_is_wrong_is_said() {
 }
 
 #[test]
+fn a_path_that_is_too_long_for_a_socket_is_said_before_anything_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("x".repeat(100));
+    let text = refusal(&["serve", "--data-dir", data.to_str().unwrap(), "--ram", "1MiB"]);
+    assert!(text.contains("sockets may have 107") && text.contains("--control"), "{text}");
+    assert!(!data.exists());
+}
+
+#[test]
 fn an_address_that_is_taken_or_not_ours_is_said() {
     let first = Appliance::start(&["--ram", "1MiB"]);
     let address = first.address();
@@ -90,5 +99,17 @@ fn changes_that_cannot_be_made_say_why() {
         let output = node.ask(args);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && text.contains(says), "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn every_command_asks_the_data_directory_that_the_environment_names() {
+    let dir = tempfile::tempdir().unwrap();
+    for args in [&["stats"][..], &["status"]] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_forebay"));
+        let output = command.args(args).env("FOREBAY_DATA_DIR", dir.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success());
+        assert!(text.contains(dir.path().to_str().unwrap()), "{args:?}: {text}");
     }
 }

@@ -66,7 +66,11 @@ impl Tokens {
     /// A sentence: the file cannot be read, written or understood.
     pub fn open(path: &Path, world: &dyn World) -> Result<(Self, Option<NewToken>), String> {
         let wrong = |what: &dyn std::fmt::Display| {
-            format!("The tokens in {} cannot be used: {what}.", path.display())
+            format!(
+                "The tokens in {} cannot be used: {what}. Bring back a copy that is whole; or move \
+                 the file away: a new first token is made, and all others are gone.",
+                path.display()
+            )
         };
         let tokens = Self { path: path.to_owned(), entries: Mutex::default() };
         match std::fs::read(path) {

@@ -63,7 +63,7 @@ impl Drop for Guest {
 /// Accepts connections until the server stops.
 pub(super) async fn accept(
     listener: TcpListener,
-    acceptor: Option<TlsAcceptor>,
+    acceptor: watch::Receiver<Option<TlsAcceptor>>,
     router: Router,
     room: Arc<Semaphore>,
     mut stopped: watch::Receiver<bool>,
@@ -94,7 +94,8 @@ pub(super) async fn accept(
             tracing::debug!(%peer, "an address has all the connections of the API it may have");
             continue;
         };
-        let (acceptor, router, stopped) = (acceptor.clone(), router.clone(), stopped.clone());
+        let acceptor = acceptor.borrow().clone();
+        let (router, stopped) = (router.clone(), stopped.clone());
         tokio::spawn(async move {
             connection(stream, peer, acceptor, router, stopped).await;
             drop((guest, place));

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 use webui_model::{Control, NewToken};
 
 /// How to serve.
@@ -52,10 +53,35 @@ impl ServerConfig {
     }
 }
 
+/// Why a server does not start, in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// Its address cannot be had.
+    Address(String),
+    /// Something else.
+    Other(String),
+}
+
+impl From<String> for StartError {
+    fn from(why: String) -> Self {
+        Self::Other(why)
+    }
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Address(why) | Self::Other(why)) = self;
+        f.write_str(why)
+    }
+}
+
 /// A server that runs.
 pub struct Server {
     address: SocketAddr,
     first_token: Option<NewToken>,
+    tls: Option<TlsFiles>,
+    /// What accepts TLS connections from now on.
+    acceptor: watch::Sender<Option<TlsAcceptor>>,
     stop: watch::Sender<bool>,
     /// A place for each connection.
     places: Arc<Semaphore>,
@@ -66,12 +92,12 @@ impl Server {
     /// Starts to serve.
     ///
     /// # Errors
-    /// What is wrong, as a sentence.
+    /// See [`StartError`].
     pub fn start(
         config: ServerConfig,
         control: Arc<dyn Control>,
         world: Arc<dyn World>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, StartError> {
         config.check()?;
         let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -84,7 +110,9 @@ impl Server {
             .map_err(|e| format!("The threads of the API cannot be started: {e}."))?;
         let listener = runtime
             .block_on(tokio::net::TcpListener::bind(config.address))
-            .map_err(|e| format!("The API cannot listen on {}: {e}.", config.address))?;
+            .map_err(|e| {
+                StartError::Address(format!("The API cannot listen on {}: {e}.", config.address))
+            })?;
         let address = listener.local_addr().map_err(|e| format!("{}: {e}.", config.address))?;
         let audit = AuditLog::open(&config.audit, limits::AUDIT_BYTES)
             .map_err(|e| format!("The audit log {}: {e}.", config.audit.display()))?;
@@ -110,8 +138,10 @@ impl Server {
         let paths = operation::by_path(table.operations);
         let router = http::router(Arc::new(app), paths, config.pages, stopped.clone());
         let places = Arc::new(Semaphore::new(limits::CONNECTIONS));
-        runtime.spawn(listen::accept(listener, acceptor, router, Arc::clone(&places), stopped));
-        Ok(Self { address, first_token, stop, places, runtime: Some(runtime) })
+        let (acceptor, accepts) = watch::channel(acceptor);
+        runtime.spawn(listen::accept(listener, accepts, router, Arc::clone(&places), stopped));
+        let (tls, runtime) = (config.tls, Some(runtime));
+        Ok(Self { address, first_token, tls, acceptor, stop, places, runtime })
     }
 
     /// The address it listens on.
@@ -122,6 +152,16 @@ impl Server {
     /// The token that was made because there was none. Show it once.
     pub fn take_first_token(&mut self) -> Option<NewToken> {
         self.first_token.take()
+    }
+
+    /// Reads certificate and key again: connections from now on are shown these.
+    ///
+    /// # Errors
+    /// What is wrong with them, as a sentence; those before stay in use.
+    pub fn renew_certificate(&self) -> Result<(), String> {
+        let acceptor = self.tls.as_ref().map(tls::acceptor).transpose()?;
+        self.acceptor.send_replace(acceptor);
+        Ok(())
     }
 
     /// Stops: no new request is taken, those under way may end.

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use webui_api::Server;
+use webui_api::{Server, StartError};
 use webui_api::security::{AuditLog, Tokens, save_secret};
 use webui_model::{AuditRecord, Control, Role, Severity};
 
@@ -234,8 +234,20 @@ fn a_start_that_fails_makes_no_token_that_nobody_sees() {
     config.address = rig.address();
     let control = Arc::clone(&rig.appliance);
     let error = Server::start(config, control, rig.world.clone()).err().unwrap();
-    assert!(error.contains("cannot listen on 127.0.0.1"), "{error}");
+    assert!(matches!(&error, StartError::Address(why) if why.contains("cannot listen on 127.0.0.1")), "{error}");
     assert!(!folder.path().join("tokens.json").exists());
+}
+
+#[test]
+fn damaged_tokens_are_said_with_what_to_do() {
+    let folder = tempfile::TempDir::new().unwrap();
+    std::fs::write(folder.path().join("tokens.json"), "{\"format\": 1, \"tok").unwrap();
+    let appliance = Arc::new(Appliance::furnished());
+    let refused = Server::start(config(&folder), appliance, Arc::new(Puppet::default()));
+    let error = refused.err().unwrap();
+    assert!(matches!(error, StartError::Other(_)), "another address is no cure: {error}");
+    let text = error.to_string();
+    assert!(text.contains("tokens.json") && text.contains("move the file away"), "{text}");
 }
 
 #[test]

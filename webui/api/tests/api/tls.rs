@@ -33,7 +33,7 @@ fn an_address_that_is_not_loopback_needs_tls() {
             let appliance = Arc::new(Appliance::new());
             let error =
                 Server::start(config, appliance, Arc::new(Puppet::default())).err().unwrap();
-            assert!(error.contains("needs TLS"), "{error}");
+            assert!(error.to_string().contains("needs TLS"), "{error}");
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was opened");
         }
     }
@@ -46,7 +46,8 @@ fn files_that_are_no_certificate_are_refused_in_words() {
     let start = || {
         let mut config = config(&folder);
         config.tls = Some(files.clone());
-        Server::start(config, Arc::new(Appliance::new()), Arc::new(Puppet::default())).err()
+        let started = Server::start(config, Arc::new(Appliance::new()), Arc::new(Puppet::default()));
+        started.err().map(|why| why.to_string())
     };
     assert!(start().unwrap().contains("cannot be used for TLS"));
     std::fs::write(&files.certificate, "nothing").unwrap();
@@ -55,6 +56,56 @@ fn files_that_are_no_certificate_are_refused_in_words() {
     self_signed(&files, &["localhost".into()]).unwrap();
     std::fs::write(&files.key, "nothing").unwrap();
     assert!(start().unwrap().contains("api.key"));
+}
+
+/// A connection of a client that trusts the certificate that is in its file now.
+fn connect(server: &Server, files: &TlsFiles) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(&files.certificate).unwrap()).unwrap();
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let connection = ClientConnection::new(Arc::new(client), name).unwrap();
+    StreamOwned::new(connection, TcpStream::connect(server.address()).unwrap())
+}
+
+/// The status line of an answer over a connection, or nothing if there is no TLS.
+fn ask(mut stream: StreamOwned<ClientConnection, TcpStream>) -> Option<String> {
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut BufReader::new(stream), &mut line).ok()?;
+    Some(line)
+}
+
+#[test]
+fn a_certificate_is_read_again_while_it_serves() {
+    let folder = TempDir::new().unwrap();
+    let files = files(&folder);
+    let make = || self_signed(&files, &["localhost".into(), "127.0.0.1".into()]).unwrap();
+    make();
+    let mut config = config(&folder);
+    config.tls = Some(files.clone());
+    let server =
+        Server::start(config, Arc::new(Appliance::furnished()), Arc::new(Puppet::default()));
+    let server = server.unwrap();
+    assert!(ask(connect(&server, &files)).unwrap().contains("200"));
+    for path in [&files.certificate, &files.key] {
+        std::fs::remove_file(path).unwrap();
+    }
+    make();
+    assert_eq!(ask(connect(&server, &files)), None, "it still shows the one before");
+    server.renew_certificate().unwrap();
+    assert!(ask(connect(&server, &files)).unwrap().contains("200"));
+    // One that cannot be used does not take the place of one that can.
+    let good = std::fs::read(&files.certificate).unwrap();
+    std::fs::write(&files.certificate, "nothing").unwrap();
+    assert!(server.renew_certificate().unwrap_err().contains("holds no certificate"));
+    std::fs::write(&files.certificate, good).unwrap();
+    assert!(ask(connect(&server, &files)).unwrap().contains("200"));
 }
 
 #[test]
@@ -72,18 +123,7 @@ fn a_self_signed_certificate_is_made_once_and_serves() {
     let mut server = Server::start(config, appliance, Arc::new(Puppet::default())).unwrap();
     let secret = server.take_first_token().unwrap().secret;
 
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(&files.certificate).unwrap()).unwrap();
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("127.0.0.1").unwrap();
-    let connection = ClientConnection::new(Arc::new(client), name).unwrap();
-    let socket = TcpStream::connect(server.address()).unwrap();
-    let mut stream = StreamOwned::new(connection, socket);
+    let mut stream = connect(&server, &files);
     let body = format!("{{\"token\": \"{secret}\"}}");
     write!(
         stream,
