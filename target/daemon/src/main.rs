@@ -11,6 +11,7 @@ mod log;
 mod out;
 mod remote;
 mod serve;
+mod signals;
 mod table;
 
 use clap::{CommandFactory, Parser};

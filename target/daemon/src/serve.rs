@@ -3,13 +3,12 @@
 use crate::cli::ServeArgs;
 use crate::client::access::{ADDRESS_FILE, CERTIFICATE_FILE, TOKEN_FILE};
 use crate::log;
+use crate::signals::{Asked, Caught};
 use control::config::{
     ApiAddress, BdevConfig, BdevKind, Config, DEFAULT_NQN, ListenerConfig, NamespaceConfig, Size,
     SubsystemConfig, default_data_dir,
 };
 use control::{ControlPlane, ControlSocket, Node};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,8 +22,7 @@ use webui_api::{Machine, Server, ServerConfig, StartError, TlsFiles};
 pub fn serve(args: &ServeArgs) -> Result<(), String> {
     let config = configuration(args)?;
     let _log = start_log(args.log_json, log::filter()?);
-    let mut signals = Signals::new([SIGTERM, SIGINT])
-        .map_err(|error| format!("Signals cannot be caught: {error}."))?;
+    let mut signals = Caught::new()?;
     make_data_dir(&config.data_dir)?;
     let control = config.control_path();
     let node = Node::start(config.clone())?;
@@ -49,7 +47,12 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
         api
     });
     crate::out::line!("{greeting}");
-    let signal = signals.forever().next();
+    let signal = loop {
+        match signals.wait() {
+            Asked::Stop(signal) => break signal,
+            Asked::Reload => reload(args, &plane, api.as_ref()),
+        }
+    };
     tracing::info!(signal, "stopping: no new connections, commands under way end first");
     drop((socket, api));
     // Left behind it does no harm: nothing answers there.
@@ -57,6 +60,12 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
     let stopped = plane.stop();
     tracing::info!("stopped");
     stopped
+}
+
+/// Reads again what may change while hosts are at work. What is wrong leaves things as they are.
+fn reload(args: &ServeArgs, plane: &ControlPlane, api: Option<&Server>) {
+    let certificate = api.map_or(Ok(()), Server::renew_certificate);
+    plane.reload(configuration(args), certificate);
 }
 
 /// Starts the API. Returns it, and what there is to say of it.

@@ -8,6 +8,7 @@ mod importing;
 mod pools;
 mod rdma;
 mod reactors;
+mod reload;
 mod reopen;
 mod restore;
 mod sources;

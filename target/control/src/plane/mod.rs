@@ -11,6 +11,7 @@ mod jobs;
 mod listeners;
 mod machine;
 mod pools;
+mod reload;
 mod snapshots;
 mod statistics;
 mod subsystems;

@@ -10,3 +10,4 @@ mod life;
 mod operator;
 mod pools;
 mod sentences;
+mod signals;

@@ -1,0 +1,54 @@
+//! The configuration, read again while hosts are at work.
+
+use super::{Node, hosts};
+use crate::config::Config;
+
+/// What became of a configuration that was read again.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reloaded {
+    /// Subsystems that other hosts may connect to from now on, by their names.
+    pub changed: Vec<String>,
+    /// Parts of the configuration that differ from the running one, and wait for the next start.
+    pub waiting: Vec<&'static str>,
+}
+
+impl Node {
+    /// Takes over from a configuration what may change at any time: who may connect to the
+    /// subsystems that it declares.
+    ///
+    /// # Errors
+    /// A sentence; what was taken over before stays so.
+    pub(crate) fn reload(&mut self, new: &Config) -> Result<Reloaded, String> {
+        let mut reloaded = Reloaded::default();
+        for wanted in &new.subsystems {
+            let declared = self.config.subsystems.iter_mut().find(|s| s.nqn == wanted.nqn);
+            let Some(declared) = declared else { continue };
+            let access = (&wanted.hosts, wanted.allow_any_host);
+            if (&declared.hosts, declared.allow_any_host) == access {
+                continue;
+            }
+            let who = hosts(wanted.allow_any_host, wanted.hosts.iter().cloned());
+            self.registry.set_hosts(&wanted.nqn, who).map_err(|error| format!("{error}."))?;
+            declared.hosts.clone_from(&wanted.hosts);
+            declared.allow_any_host = wanted.allow_any_host;
+            reloaded.changed.push(wanted.nqn.clone());
+        }
+        reloaded.waiting = differences(&self.config, new);
+        Ok(reloaded)
+    }
+}
+
+/// The parts of two configurations that differ, as a file names them.
+fn differences(running: &Config, new: &Config) -> Vec<&'static str> {
+    let parts = [
+        ("data_dir", running.data_dir != new.data_dir),
+        ("control", running.control != new.control),
+        ("reactors", running.reactors != new.reactors),
+        ("api", running.api != new.api),
+        ("tcp", running.tcp != new.tcp),
+        ("bdev", running.bdevs != new.bdevs),
+        ("subsystem", running.subsystems != new.subsystems),
+        ("listener", running.listeners != new.listeners),
+    ];
+    parts.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+}
