@@ -149,7 +149,7 @@ pub struct ServeArgs {
     /// Congestion control of the sockets, such as cubic or reno.
     #[arg(long, value_name = "NAME")]
     pub congestion: Option<String>,
-    /// DMA memory of each reactor.
+    /// DMA memory of each reactor; a size that fits the machine unless given, at most 128MiB.
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
     /// Log as JSON, one object a line.

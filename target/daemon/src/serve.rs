@@ -217,7 +217,7 @@ fn configuration(args: &ServeArgs) -> Result<Config, String> {
         config.api.address = address;
     }
     if let Some(memory) = args.memory {
-        config.reactors.memory = memory;
+        config.reactors.memory = Some(memory);
     }
     if let Some(congestion) = &args.congestion {
         config.tcp.congestion = congestion.clone();
@@ -326,6 +326,9 @@ fn greeting(node: &Node, names: &[String]) -> String {
             lines.push(format!("  ({} is open to any host that reaches it)", subsystem.nqn));
         }
     }
+    let (reactors, each) = node.memory();
+    let all = Size(each.0 * reactors as u64);
+    lines.push(format!("Memory: {each} for each of {reactors} reactors, {all} in all (--memory)"));
     lines.push(format!(
         "Counters: forebay stats --control {}",
         node.config().control_path().display()

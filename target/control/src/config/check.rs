@@ -107,10 +107,11 @@ impl Config {
         if reactors.cores.len() > bdev::limits::REACTORS {
             return refuse(format!("There can be at most {} reactors.", bdev::limits::REACTORS));
         }
-        if reactors.memory.0 < MIN_MEMORY_BYTES || reactors.memory.0 > 1 << 36 {
+        if let Some(memory) = reactors.memory
+            && !(MIN_MEMORY_BYTES..=1 << 36).contains(&memory.0)
+        {
             return refuse(format!(
-                "reactors.memory is {}: give between 16MiB and 64GiB for each reactor.",
-                reactors.memory
+                "reactors.memory is {memory}: give between 16MiB and 64GiB for each reactor."
             ));
         }
         Ok(())

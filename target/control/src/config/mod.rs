@@ -2,6 +2,7 @@
 
 mod api;
 mod check;
+pub(crate) mod memory;
 mod size;
 
 pub use api::{API_PORT, Api, ApiAddress};
@@ -54,8 +55,8 @@ pub struct Reactors {
     pub poll: PollMode,
     /// How long an adaptive reactor spins before it sleeps, in microseconds.
     pub spin_us: u64,
-    /// DMA memory of each reactor.
-    pub memory: Size,
+    /// DMA memory of each reactor; a size that fits the machine unless given, at most 128 MiB.
+    pub memory: Option<Size>,
 }
 
 impl Default for Reactors {
@@ -64,7 +65,7 @@ impl Default for Reactors {
             cores: Vec::new(),
             poll: PollMode::Adaptive,
             spin_us: 50,
-            memory: Size(128 << 20),
+            memory: None,
         }
     }
 }

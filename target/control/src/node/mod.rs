@@ -22,7 +22,7 @@ pub(crate) use restore::Troubles;
 pub(crate) use subsystems::hosts;
 
 use crate::bdevs::Bdevs;
-use crate::config::Config;
+use crate::config::{Config, Size, memory};
 use crate::pool::OpenPool;
 use crate::state::{DirectoryLock, State, StateFile};
 use crate::{drain, exports};
@@ -57,6 +57,7 @@ pub struct Node {
     pub(crate) bdevs: Bdevs,
     pub(crate) pools: BTreeMap<String, OpenPool>,
     pub(crate) connections: Arc<ConnectionLimit>,
+    pub(crate) memory_of_each: Size,
     pub(crate) backing: Backing,
     pub(crate) started: Instant,
     pub(crate) doors: Vec<Door>,
@@ -81,18 +82,20 @@ impl Node {
         let state = StateFile::open(&config.data_dir).map_err(|error| error.0)?;
         let sockets = doors::bind_all(&config, state.get())?;
         let cores = reactors::cores(&config)?;
-        let plan = PoolPlan::for_bytes(config.reactors.memory.0 as usize);
+        let told = config.reactors.memory;
+        let each = memory::of_each(told, cores.len(), memory::available())?;
+        let plan = PoolPlan::for_bytes(each.0 as usize);
         let memory = Memory::map(cores.len(), plan.bytes()).map_err(|error| {
             format!(
                 "{} of memory for each of {} reactors cannot be had: {error}. Lower \
                  reactors.memory.",
-                config.reactors.memory,
+                each,
                 cores.len()
             )
         })?;
         let memory = Arc::new(memory);
         let backing = memory.regions()[0].backing();
-        tracing::info!(reactors = cores.len(), pages = %backing, "memory");
+        tracing::info!(reactors = cores.len(), %each, pages = %backing, "memory");
         let rdma = rdma::open(&memory);
         let registry = Arc::new(new_registry(cores.len())?);
         let connections = ConnectionLimit::new(config.tcp.connections);
@@ -106,6 +109,7 @@ impl Node {
             bdevs: Bdevs::new(cores.len()),
             pools: BTreeMap::new(),
             connections,
+            memory_of_each: each,
             backing,
             started: Instant::now(),
             doors: Vec::new(),
@@ -152,6 +156,11 @@ impl Node {
     /// The configuration it was started with.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// How many reactors there are, and the DMA memory of each.
+    pub fn memory(&self) -> (usize, Size) {
+        (self.reactors.len(), self.memory_of_each)
     }
 
     /// What is wanted beside the configuration.

@@ -28,7 +28,7 @@ pub fn config(dir: &Path, address: SocketAddr) -> Config {
     config.bdevs.clear();
     config.subsystems.clear();
     config.listeners = vec![ListenerConfig::tcp(address, false)];
-    config.reactors.memory = Size(64 << 20);
+    config.reactors.memory = Some(Size(64 << 20));
     config.api.address = ApiAddress::Off;
     config
 }

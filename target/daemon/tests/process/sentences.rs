@@ -11,7 +11,7 @@ fn serve(flags: &[&str]) -> String {
 
 #[test]
 fn what_is_wrong_is_said() {
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["--config", "no/such.toml"], "no/such.toml cannot be read"),
         (&["--ram", "lots"], "is not a size"),
         (&["--ram", "1000"], "less than one block"),
@@ -24,6 +24,7 @@ fn what_is_wrong_is_said() {
         (&["--ram", "1MiB", "--nqn", "mine"], "is not a valid NQN"),
         (&["--ram", "1MiB", "--congestion", "wishful"], "tcp_available_congestion_control"),
         (&["--ram", "1MiB", "--memory", "1KiB"], "between 16MiB and 64GiB"),
+        (&["--ram", "1MiB", "--memory", "64GiB", "--cores", "0"], "has to spare"),
     ];
     for (flags, says) in cases {
         let text = serve(flags);
