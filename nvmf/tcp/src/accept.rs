@@ -38,6 +38,11 @@ impl ConnectionLimit {
         }
     }
 
+    /// Connections that there may be.
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
     /// Connections open now.
     pub fn open(&self) -> u32 {
         self.open.load(Ordering::Relaxed)

@@ -2,6 +2,7 @@
 
 mod bdevs;
 pub mod config;
+mod descriptors;
 mod drain;
 mod exports;
 mod node;

@@ -155,7 +155,7 @@ impl Node {
             rdma: self.rdma_in_words(),
             connections: Connections {
                 open: self.connections.open(),
-                limit: self.config.tcp.connections,
+                limit: self.connections.limit(),
                 refused: self.connections.refused(),
             },
             reactors: self.reactors.iter().map(reactor_report).collect(),

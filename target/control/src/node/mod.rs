@@ -25,7 +25,7 @@ use crate::bdevs::Bdevs;
 use crate::config::{Config, Size, memory};
 use crate::pool::OpenPool;
 use crate::state::{DirectoryLock, State, StateFile};
-use crate::{drain, exports};
+use crate::{descriptors, drain, exports};
 use bdev::Memory;
 use bdev::dma::{Backing, PoolPlan};
 use nvmf::registry::{Registry, RegistryConfig};
@@ -98,7 +98,8 @@ impl Node {
         tracing::info!(reactors = cores.len(), %each, pages = %backing, "memory");
         let rdma = rdma::open(&memory);
         let registry = Arc::new(new_registry(cores.len())?);
-        let connections = ConnectionLimit::new(config.tcp.connections);
+        let descriptors = descriptors::for_connections(descriptors::raise());
+        let connections = ConnectionLimit::new(config.tcp.connections.min(descriptors));
         let mut node = Node {
             config,
             reactors: Vec::new(),

@@ -2,6 +2,7 @@
 
 use super::Statuses;
 use super::words;
+use crate::descriptors;
 use crate::node::Node;
 use std::collections::BTreeMap;
 use webui_model::{Alert, Object, ObjectKind, Severity};
@@ -65,6 +66,7 @@ impl Found {
 pub(super) fn all(node: &Node, statuses: &Statuses, now_ms: u64) -> Vec<Alert> {
     let mut found = Found { alerts: Vec::new(), now_ms };
     of_pools(&mut found, statuses);
+    of_descriptors(&mut found, node, descriptors::usage());
     let troubles = &node.troubles;
     for (name, why) in &troubles.devices {
         found.add(
@@ -112,6 +114,31 @@ pub(super) fn all(node: &Node, statuses: &Statuses, now_ms: u64) -> Vec<Alert> {
         );
     }
     found.alerts
+}
+
+/// Less than this share of the descriptors left is too little.
+const FEW: u64 = 16;
+
+fn of_descriptors(found: &mut Found, node: &Node, (used, limit): (u64, u64)) {
+    let object = (ObjectKind::Appliance, "");
+    let (open, most) = (node.connections.open(), node.connections.limit());
+    if open >= most {
+        let few = most < node.config().tcp.connections;
+        let advice = match few {
+            true => "Raise the limit of open files (LimitNOFILE of systemd, ulimit -n).",
+            false => "Raise tcp.connections in the configuration file, or disconnect hosts.",
+        };
+        let message = format!("All {most} connections are in use: further hosts are turned away.");
+        found.add("connections-full", Severity::Warning, object, message, advice);
+    }
+    if limit.saturating_sub(used) < limit / FEW {
+        let message = format!(
+            "{used} of {limit} file descriptors are in use: without one, hosts are turned away, and \
+             devices cannot be opened."
+        );
+        let advice = "Raise the limit of open files (LimitNOFILE of systemd, ulimit -n).";
+        found.add("descriptors-short", Severity::Critical, object, message, advice);
+    }
 }
 
 fn of_pools(found: &mut Found, statuses: &Statuses) {

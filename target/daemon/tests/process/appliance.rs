@@ -51,6 +51,19 @@ impl Appliance {
         Appliance { child, address, dir }
     }
 
+    /// Starts one under limits of the shell, such as `ulimit -n 100`.
+    pub fn start_under(limits: &str, flags: &[&str]) -> Appliance {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("{limits}; exec \"$0\" \"$@\"")]);
+        command.arg(env!("CARGO_BIN_EXE_forebay")).arg("serve").arg("--data-dir").arg(dir.path());
+        command.args(["--listen", "127.0.0.1:0", "--nqn", NQN, "--memory", "32MiB"]);
+        command.args(["--api", "127.0.0.1:0"]).args(flags);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let address = greeting(&mut child);
+        Appliance { child, address, dir }
+    }
+
     /// Starts one with a configuration file, on a port of the kernel's choice.
     pub fn start_config(file: &Path) -> Appliance {
         Appliance::start_config_in(tempfile::tempdir().expect("a folder"), file)
