@@ -8,7 +8,7 @@ use bdev_pool::Found;
 use webui_model::{
     Applied, Capacity, Change, ChangeAction, Control, Declaration, DeclaredPool, DeclaredSubsystem,
     DeclaredVolume, DeviceAdd, DeviceAttach, DeviceRef, Listener, ListenerCreate, Made,
-    NamespaceAdd, NamespaceSource, Object, ObjectKind, Pool, PoolCreate, PoolImport, Refusal,
+    NamespaceAdd, NamespaceSource, Nqn, Object, ObjectKind, Pool, PoolCreate, PoolImport, Refusal,
     RefusalKind, Resize, Subsystem, SubsystemCreate, Volume, VolumeRef,
 };
 
@@ -337,7 +337,9 @@ impl ControlPlane {
     pub(super) fn declare(&self) -> Result<Declaration, Refusal> {
         self.with(|node| {
             let view = View::of(node)?;
-            let (pools, volumes) = (view.pools()?, view.volumes(None)?);
+            let (mut pools, volumes) = (view.pools()?, view.volumes(None)?);
+            let lacks = lacks(&view, &pools, &volumes)?;
+            pools.retain(|pool| view.node.pools.contains_key(pool.name.as_str()));
             let pools = pools.iter().map(|pool| declared_pool(&view, pool, &volumes));
             let own = |subsystem: &Subsystem| {
                 subsystem.own || view.node.is_configured(subsystem.nqn.as_str())
@@ -345,6 +347,7 @@ impl ControlPlane {
             let subsystems = view.subsystems()?.into_iter().filter(|s| !own(s));
             let listeners = view.node.state().listeners.iter();
             Ok(Declaration {
+                lacks,
                 devices: declared_devices(&view),
                 pools: pools.collect(),
                 subsystems: subsystems.map(declared_subsystem).collect(),
@@ -358,6 +361,50 @@ impl ControlPlane {
             })
         })
     }
+}
+
+/// What a declaration cannot say, and is there.
+fn lacks(view: &View<'_>, pools: &[Pool], volumes: &[Volume]) -> Result<Vec<String>, Refusal> {
+    let mut lacks = Vec::new();
+    for pool in pools {
+        if !view.node.pools.contains_key(pool.name.as_str()) {
+            lacks.push(format!(
+                "Pool {} with all its volumes is left out, since it is not imported: {}",
+                pool.name, pool.reason
+            ));
+        }
+        for snapshot in view.snapshots(&pool.name, None)? {
+            let at = format!("{}/{}@{}", pool.name, snapshot.volume, snapshot.name);
+            lacks.push(match snapshot.export {
+                Some(export) => {
+                    format!("Snapshot {at} is left out, and its export as {}.", export.subsystem)
+                }
+                None => format!("Snapshot {at} is left out."),
+            });
+        }
+    }
+    for volume in volumes {
+        let at = format!("{}/{}", volume.pool, volume.name);
+        if let Some(origin) = &volume.origin {
+            lacks.push(format!(
+                "Volume {at} is a clone of {origin}, and would be made without its data."
+            ));
+        }
+        let Some(export) = &volume.export else { continue };
+        if export.own && export.subsystem != Nqn::of_volume(&volume.pool, &volume.name) {
+            lacks.push(format!(
+                "Volume {at} is exported as {}, and would be under a name of its own.",
+                export.subsystem
+            ));
+        }
+        if !export.own {
+            lacks.push(format!(
+                "Volume {at} is namespace {} of {}, and would be the first that is free.",
+                export.nsid, export.subsystem
+            ));
+        }
+    }
+    Ok(lacks)
 }
 
 fn declared_devices(view: &View<'_>) -> Vec<DeviceAttach> {

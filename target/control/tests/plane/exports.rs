@@ -162,6 +162,47 @@ fn listeners_on_all_addresses_share_a_port_and_are_told_as_addresses_of_the_mach
 }
 
 #[test]
+fn a_declaration_says_what_it_lacks() {
+    let mut node = Appliance::new();
+    node.make_pool("tank", &["a.img"], 64 * MIB);
+    node.make_volume("tank", "v", 8 * MIB);
+    assert!(node.declaration().unwrap().lacks.is_empty());
+    let shared = SubsystemCreate {
+        nqn: SHARED.parse().unwrap(),
+        hosts: Vec::new(),
+        allow_any_host: true,
+    };
+    node.create_subsystem(shared).unwrap();
+    let inside = VolumeCreate {
+        subsystem: Some(SHARED.parse().unwrap()),
+        allow_any_host: false,
+        ..new_volume("w", 8 * MIB)
+    };
+    node.create_volume(&name("tank"), inside).unwrap();
+    node.create_snapshot(&at("tank", "v"), webui_model::SnapshotCreate { name: name("s") }).unwrap();
+    node.rename_volume(&at("tank", "v"), webui_model::Rename { name: name("renamed") }).unwrap();
+    let printed = node.declaration().unwrap();
+    let lacks = |declaration: &Declaration, says: &str| {
+        let found = declaration.lacks.iter().filter(|lack| lack.contains(says)).count();
+        assert_eq!(found, 1, "{says}: {:?}", declaration.lacks);
+    };
+    lacks(&printed, "Snapshot tank/renamed@s is left out");
+    lacks(&printed, "tank/renamed is exported as nqn.2026-01.io.forebay:tank:v");
+    lacks(&printed, "tank/w is namespace 1 of");
+    assert!(node.apply(printed.clone(), false).unwrap().changes.is_empty());
+    let read = Declaration::from_toml(&printed.to_toml()).unwrap();
+    assert_eq!(read, printed, "a file keeps it");
+    // A pool that is away takes its volumes along, and that is said.
+    node.stop();
+    let (here, away) = (node.file("a.img"), node.file("away.img"));
+    std::fs::rename(&here, &away).unwrap();
+    let node = Appliance::start(node.dir.clone(), node.address);
+    let printed = node.declaration().unwrap();
+    assert!(printed.pools.is_empty());
+    lacks(&printed, "Pool tank with all its volumes is left out, since it is not imported");
+}
+
+#[test]
 fn a_declaration_is_made_so_once_and_printed_back() {
     let node = Appliance::new();
     let (a, b) = (node.make("a.img", 64 * MIB), node.make("b.img", 64 * MIB));

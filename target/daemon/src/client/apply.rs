@@ -74,5 +74,8 @@ pub fn export(args: ExportArgs) -> Result<(), Failure> {
     let c = args.api.open()?;
     c.show(&[&"config"], |declaration: &Declaration| {
         crate::out::line!("{}", declaration.to_toml().trim_end());
+        for lack in &declaration.lacks {
+            crate::out::note!("forebay: {lack}");
+        }
     })
 }

@@ -185,6 +185,7 @@ impl State {
         let pools = self.pools.iter().filter(|(_, p)| p.imported);
         let subsystems = self.subsystems.iter().filter(|(_, s)| !s.own);
         Declaration {
+            lacks: Vec::new(),
             devices: devices.map(|d| named(&d)).collect(),
             pools: pools.map(|(name, _)| self.declared_pool(name)).collect(),
             subsystems: subsystems
