@@ -27,6 +27,11 @@ pub trait Channel: Send {
         unreachable!("a leaf has no children, yet got {done:?}")
     }
 
+    /// Ends the operation that `reply_to` submitted under `reply_tag`, with Command Abort Requested,
+    /// if it is held back here and has not begun: who asked for it is gone. One that has begun ends
+    /// as ever.
+    fn recall(&mut self, _reply_to: Addr, _reply_tag: Tag, _cx: &mut Cx<'_>) {}
+
     /// One more child was opened below ([`crate::Stack::add_child`]), for a bdev with room for it.
     fn add_child(&mut self, child: Addr) {
         unreachable!("no room was kept for {child:?}")

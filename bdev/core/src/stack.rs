@@ -1,7 +1,7 @@
 //! The channels of one reactor, in ranks.
 
 use crate::limits::{DONES_PER_TURN, IOS_PER_CHANNEL};
-use crate::{Addr, Bdev, Channel, Cx, DmaSlice, Done, Home, Io, Memory, OpenCx, OpenError};
+use crate::{Addr, Bdev, Channel, Cx, DmaSlice, Done, Home, Io, Memory, OpenCx, OpenError, Tag};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -235,6 +235,16 @@ impl Stack {
         let Stack { slots, dones, .. } = self;
         let me = io.reply_to;
         Cx { me, lower: slots, dones, now_ns }.forward(to, io);
+    }
+
+    /// [`Channel::recall`] of channel `to`.
+    pub fn recall(&mut self, to: Addr, reply_to: Addr, reply_tag: Tag, now_ns: u64) {
+        let index = to.as_channel().expect("only channels have operations");
+        let (lower, rest) = self.slots.split_at_mut(index as usize);
+        if let Some(channel) = rest[0].channel.as_mut() {
+            let dones = &mut self.dones;
+            channel.recall(reply_to, reply_tag, &mut Cx { me: to, lower, dones, now_ns });
+        }
     }
 
     /// [`Channel::direct_access`] of channel `to`.

@@ -177,7 +177,8 @@ impl Acceptor {
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
         let stop = Arc::new(Stop { asked: AtomicBool::new(false), signal: Signal::new()? });
         let spare = Some(Signal::new()?);
-        let work = Work { listeners, inboxes, limit, stop: stop.clone(), turn: 0, spare, short: false };
+        let work =
+            Work { listeners, inboxes, limit, stop: stop.clone(), turn: 0, spare, short: false };
         let thread = std::thread::Builder::new().name("acceptor".into()).spawn(|| work.run())?;
         Ok(Acceptor { addresses, stop, thread: Some(thread) })
     }

@@ -43,8 +43,7 @@ const KEEP_ALIVE_INTERVAL_S: i32 = 5;
 const KEEP_ALIVE_PROBES: i32 = 3;
 /// Time that what was sent may go without an acknowledgement before a connection is broken, in ms:
 /// as long as silence may last.
-const USER_TIMEOUT_MS: i32 =
-    1000 * (KEEP_ALIVE_IDLE_S + KEEP_ALIVE_PROBES * KEEP_ALIVE_INTERVAL_S);
+const USER_TIMEOUT_MS: i32 = 1000 * (KEEP_ALIVE_IDLE_S + KEEP_ALIVE_PROBES * KEEP_ALIVE_INTERVAL_S);
 
 /// How sockets are set up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -521,7 +521,10 @@ impl<P: Poller> Transport for TcpTransport<P> {
     fn discard(&mut self, req: ReqId) {
         let qpair = self.release_capsule(req);
         let request = self.shared.requests.get(req);
-        assert!(matches!(request.state, RequestState::Executing), "discarded while with the target");
+        assert!(
+            matches!(request.state, RequestState::Executing),
+            "discarded while with the target"
+        );
         request.state = RequestState::Orphan;
         self.orphans.push(req);
         let conn = self.places[usize::from(qpair.index)].conn.as_mut();

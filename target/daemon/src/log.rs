@@ -67,7 +67,9 @@ mod tests {
 
     #[test]
     fn a_filter_is_a_list_of_levels() {
-        for good in ["info", "WARN", "off", "info,nvmf=trace", "nvmf=debug", "[span]=debug", "", " "] {
+        for good in
+            ["info", "WARN", "off", "info,nvmf=trace", "nvmf=debug", "[span]=debug", "", " "]
+        {
             assert!(parse(good).is_ok(), "{good:?}");
         }
         for bad in ["loud", "info,loud", "verbose,nvmf=debug", "nvmf=loud", "info debug", "3\n"] {

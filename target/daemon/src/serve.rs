@@ -92,14 +92,13 @@ fn start_api(
     let (tokens, audit) = (in_data_dir("tokens.json"), in_data_dir("audit.log"));
     let shown = tls.as_ref().map(webui_api::fingerprint).transpose()?;
     let server = ServerConfig { address, tls, tokens, audit, pages: None };
-    let mut server = Server::start(server, plane, Arc::new(Machine::new())).map_err(|why| {
-        match why {
+    let mut server =
+        Server::start(server, plane, Arc::new(Machine::new())).map_err(|why| match why {
             StartError::Address(why) => {
                 format!("{why} Give another address with --api, or --api off for no API.")
             }
             StartError::Other(why) => why,
-        }
-    })?;
+        })?;
     let port = server.address().port();
     let url = match address.ip().is_unspecified() {
         true => format!("{scheme}://{}:{port}", names_of(address, names)[0]),

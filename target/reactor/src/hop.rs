@@ -50,8 +50,9 @@ impl Bdev for Hop {
             let target = reactor.stack.open(&inner, reactor.now_ns()).map_err(|error| error.0);
             let server =
                 Server { submitted: at_home, ended: back, target, peer: here, rang: false };
-            let addr = reactor.add_edge(Box::new(server));
-            opened.set(addr).expect("a hop is opened once");
+            let target = server.target.clone().ok();
+            let edge = reactor.add_edge(Box::new(server));
+            opened.set(OtherEnd { edge, target }).expect("a hop is opened once");
         }));
         Ok(Box::new(HopChannel {
             // Of a thousand volumes most are idle: places for all that may be under way would take
@@ -61,6 +62,7 @@ impl Bdev for Hop {
             from_home,
             home: self.home.clone(),
             edge,
+            submissions: 0,
             ring_bell: false,
         }))
     }
@@ -73,7 +75,28 @@ struct Submitted {
     lba: u64,
     blocks: u32,
     data: DmaSlice,
+    name: Name,
+}
+
+/// An operation between reactors: its place, and which use of it this is, so that one that was asked
+/// back and has ended is not taken for the next in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Name {
     place: u32,
+    number: u32,
+}
+
+impl Name {
+    fn tag(self) -> Tag {
+        Tag(u64::from(self.number) << 32 | u64::from(self.place))
+    }
+}
+
+/// What is on the home reactor.
+#[derive(Debug)]
+struct OtherEnd {
+    edge: Addr,
+    target: Option<Addr>,
 }
 
 /// A completion between reactors.
@@ -82,21 +105,33 @@ struct Ended {
     status: Status,
 }
 
+/// Who waits for an operation, and which one it is.
+struct Waiting {
+    reply_to: Addr,
+    reply_tag: Tag,
+    number: u32,
+}
+
 struct HopChannel {
-    waiting: Slab<(Addr, Tag)>,
+    waiting: Slab<Waiting>,
     to_home: Producer<Submitted>,
     from_home: Consumer<Ended>,
     home: Handle,
-    edge: Arc<OnceLock<Addr>>,
+    edge: Arc<OnceLock<OtherEnd>>,
+    submissions: u32,
     ring_bell: bool,
 }
 
 impl Channel for HopChannel {
     fn submit(&mut self, io: Io, _cx: &mut Cx<'_>) {
         let Io { op, flags, lba, blocks, data, .. } = io;
-        let place = self.waiting.insert(io.into_parts());
+        let (reply_to, reply_tag) = io.into_parts();
+        self.submissions = self.submissions.wrapping_add(1);
+        let number = self.submissions;
+        let place = self.waiting.insert(Waiting { reply_to, reply_tag, number });
         let place = place.unwrap_or_else(|_| panic!("more operations than the channel's limit"));
-        let sent = self.to_home.push(Submitted { op, flags, lba, blocks, data, place });
+        let name = Name { place, number };
+        let sent = self.to_home.push(Submitted { op, flags, lba, blocks, data, name });
         assert!(sent.is_ok(), "the ring holds as many operations as the channel's limit");
         self.ring_bell = true;
     }
@@ -107,11 +142,25 @@ impl Channel for HopChannel {
         }
         let mut work = 0;
         while let Some(Ended { place, status }) = self.from_home.pop() {
-            let (to, tag) = self.waiting.remove(place).expect("ends once");
-            cx.complete_parts(to, tag, status);
+            let Waiting { reply_to, reply_tag, .. } =
+                self.waiting.remove(place).expect("ends once");
+            cx.complete_parts(reply_to, reply_tag, status);
             work += 1;
         }
         work
+    }
+
+    fn recall(&mut self, reply_to: Addr, reply_tag: Tag, _cx: &mut Cx<'_>) {
+        let is_it = |w: &Waiting| (w.reply_to, w.reply_tag) == (reply_to, reply_tag);
+        let Some((place, found)) = self.waiting.iter().find(|(_, w)| is_it(w)) else { return };
+        let name = Name { place, number: found.number };
+        let edge = self.edge.clone();
+        self.home.send(Box::new(move |reactor: &mut Reactor| {
+            if let Some(OtherEnd { edge, target: Some(target) }) = edge.get() {
+                let now_ns = reactor.now_ns();
+                reactor.stack.recall(*target, *edge, name.tag(), now_ns);
+            }
+        }));
     }
 
     fn polled(&self) -> bool {
@@ -128,8 +177,8 @@ impl Drop for HopChannel {
         let edge = self.edge.clone();
         // Tasks run in order: the one that set the edge has run before this one.
         self.home.send(Box::new(move |reactor: &mut Reactor| {
-            if let Some(addr) = edge.get() {
-                reactor.remove_edge(*addr);
+            if let Some(OtherEnd { edge, .. }) = edge.get() {
+                reactor.remove_edge(*edge);
             }
         }));
     }
@@ -155,16 +204,16 @@ impl Server {
 impl Edge for Server {
     fn poll(&mut self, cx: &mut EdgeCx<'_>) -> u32 {
         let mut work = 0;
-        while let Some(Submitted { op, flags, lba, blocks, data, place }) = self.submitted.pop() {
+        while let Some(Submitted { op, flags, lba, blocks, data, name }) = self.submitted.pop() {
             work += 1;
-            let tag = Tag(u64::from(place));
+            let tag = name.tag();
             match self.target {
                 Ok(to) => {
                     let io = Io { op, flags, lba, blocks, data, reply_to: cx.me, reply_tag: tag };
                     cx.submit(to, io);
                 }
                 // It could not be opened where it lives.
-                Err(_) => self.end(place, Status::NAMESPACE_NOT_READY),
+                Err(_) => self.end(name.place, Status::NAMESPACE_NOT_READY),
             }
         }
         work

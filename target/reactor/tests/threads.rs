@@ -139,6 +139,103 @@ fn a_bdev_on_another_reactor_is_reached_by_a_hop() {
     load_over_a_hop(Poll::Busy);
 }
 
+/// Holds every operation back until it is recalled.
+struct Holding;
+
+struct HoldingChannel(Vec<Io>);
+
+impl Bdev for Holding {
+    fn geometry(&self) -> Geometry {
+        Geometry::plain(512, 1 << 20)
+    }
+    fn home(&self) -> Home {
+        Home::One(0)
+    }
+    fn open(&self, _cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {
+        Ok(Box::new(HoldingChannel(Vec::new())))
+    }
+}
+
+impl Channel for HoldingChannel {
+    fn submit(&mut self, io: Io, _cx: &mut Cx<'_>) {
+        self.0.push(io);
+    }
+    fn recall(&mut self, reply_to: Addr, reply_tag: Tag, cx: &mut Cx<'_>) {
+        let is_it = |io: &Io| (io.reply_to, io.reply_tag) == (reply_to, reply_tag);
+        if let Some(at) = self.0.iter().position(is_it) {
+            cx.complete(self.0.remove(at), Status::ABORT_REQUESTED);
+        }
+    }
+    fn outstanding(&self) -> u32 {
+        self.0.len() as u32
+    }
+}
+
+/// Submits operations and asks each of them back, twice, until `total` have ended.
+struct Recalling {
+    to: Addr,
+    next: u64,
+    total: u64,
+    report: mpsc::Sender<u64>,
+}
+
+impl Edge for Recalling {
+    fn poll(&mut self, cx: &mut EdgeCx<'_>) -> u32 {
+        if self.next == self.total {
+            return 0;
+        }
+        let (tag, to) = (Tag(self.next), self.to);
+        let (op, flags, data) = (Op::Read, IoFlags::NONE, DmaSlice::EMPTY);
+        cx.submit(to, Io { op, flags, lba: 0, blocks: 1, data, reply_to: cx.me, reply_tag: tag });
+        for _ in 0..2 {
+            cx.stack.recall(to, cx.me, tag, cx.now_ns);
+        }
+        self.next += 1;
+        1
+    }
+    fn done(&mut self, done: Done, _cx: &mut EdgeCx<'_>) {
+        assert_eq!(done.status, Status::ABORT_REQUESTED);
+        self.report.send(done.tag.0).unwrap();
+    }
+    fn closed(&mut self, stack: &mut Stack) {
+        stack.close(self.to);
+    }
+}
+
+#[test]
+fn an_operation_is_asked_back_over_a_hop() {
+    const TOTAL: u64 = 500;
+    let node = start(2, Poll::Adaptive { spin_ns: 0 });
+    let bdev: Arc<dyn Bdev> = Arc::new(Holding);
+    let all = node.handles.clone();
+    let (report, ended) = mpsc::channel();
+    let edge = node.handles[1].call(move |reactor| {
+        let local = hop::local(&bdev, reactor.handle(), &all);
+        let to = reactor.stack.open(&local, reactor.now_ns()).unwrap();
+        reactor.add_edge(Box::new(Recalling { to, next: 0, total: TOTAL, report }))
+    });
+    // The task that asks one back may come before the operation, which then stays: it is asked
+    // again by who wants it, as a target does at each of its ticks.
+    let asked_again = node.handles[1].clone();
+    let mut tags = std::collections::BTreeSet::new();
+    while tags.len() < TOTAL as usize {
+        match ended.recv_timeout(std::time::Duration::from_millis(10)) {
+            Ok(tag) => assert!(tags.insert(tag), "{tag} ended twice"),
+            Err(_) => {
+                let missing: Vec<u64> = (0..TOTAL).filter(|tag| !tags.contains(tag)).collect();
+                asked_again.call(move |reactor| {
+                    let (to, me, now_ns) = (Addr::channel(0), edge.unwrap(), reactor.now_ns());
+                    for tag in missing {
+                        reactor.stack.recall(to, me, Tag(tag), now_ns);
+                    }
+                });
+            }
+        }
+    }
+    node.handles[1].call(move |reactor| reactor.remove_edge(edge.unwrap()));
+    node.stop();
+}
+
 #[test]
 fn hops_wake_sleeping_reactors() {
     load_over_a_hop(Poll::Adaptive { spin_ns: 0 });

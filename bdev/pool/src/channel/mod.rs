@@ -338,6 +338,15 @@ impl Channel for VolumeChannel {
         self.admit(io, cx);
     }
 
+    fn recall(&mut self, reply_to: Addr, reply_tag: Tag, cx: &mut Cx<'_>) {
+        let is_it = |io: &Io| (io.reply_to, io.reply_tag) == (reply_to, reply_tag);
+        if let Some(at) = self.paced.iter().position(is_it)
+            && let Some(io) = self.paced.remove(at)
+        {
+            self.refuse(io, Status::ABORT_REQUESTED, cx);
+        }
+    }
+
     fn complete(&mut self, done: Done, cx: &mut Cx<'_>) {
         self.devices.give_credit(self.reactor);
         if !self.stalled.is_empty() {

@@ -172,9 +172,11 @@ impl Namespace {
 
     /// The channel of `reactor`, where it has one open and the namespace is not removed.
     pub fn channel(&self, reactor: usize) -> Option<Addr> {
-        if self.is_removed() {
-            return None;
-        }
+        if self.is_removed() { None } else { self.open_channel(reactor) }
+    }
+
+    /// The channel on `reactor` while it is open, also of a namespace that was removed.
+    pub(crate) fn open_channel(&self, reactor: usize) -> Option<Addr> {
         self.channels[reactor].load(Ordering::Acquire).checked_sub(1).map(Addr::channel)
     }
 

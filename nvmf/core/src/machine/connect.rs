@@ -13,11 +13,11 @@ use crate::machine::transport::Transport;
 use bdev::EdgeCx;
 use nvme_spec::opcode::fabrics;
 use nvme_spec::{Sqe, Status};
-use nvmf_wire::{Nqn, NqnError};
 use nvmf_wire::connect::{
     BadParameter, CNTLID_DYNAMIC, Connect, ConnectData, Connected, Disconnect,
 };
 use nvmf_wire::property::{PropertyGet, PropertySet, Width};
+use nvmf_wire::{Nqn, NqnError};
 use std::sync::Arc;
 use zerocopy::{FromZeros, IntoBytes};
 

@@ -4,9 +4,10 @@
 use crate::export::controller::EndReason;
 use crate::machine::qpair::{Phase, Role};
 use crate::machine::request::{Answer, State, Step};
+use crate::machine::place::NONE;
 use crate::machine::target::Target;
 use crate::machine::transport::{CloseReason, Transport};
-use bdev::EdgeCx;
+use bdev::{EdgeCx, Tag};
 use nvme_spec::Status;
 
 impl<T: Transport> Target<T> {
@@ -24,6 +25,38 @@ impl<T: Transport> Target<T> {
         let Some(qpair) = self.qpairs.get(key) else { return };
         for at in qpair.requests() {
             self.doom(at, status, cx);
+        }
+        self.recall_all(key, cx);
+    }
+
+    /// Asks the stack for every command of a queue pair, as [`Target::recall`].
+    pub(crate) fn recall_all(&mut self, key: u32, cx: &mut EdgeCx<'_>) {
+        let Some(qpair) = self.qpairs.get(key) else { return };
+        for at in qpair.requests() {
+            self.recall(at, cx);
+        }
+    }
+
+    /// Asks the stack to end a step of a command that it holds back and has not begun. (A write of
+    /// a host that is gone would otherwise take effect long after, and over what the host has
+    /// written by another path.)
+    fn recall(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
+        let request = &self.requests[at as usize];
+        if matches!(request.state, State::Executing(_))
+            && request.space != NONE
+            && let Some(to) = self.spaces.get(request.space).namespace.open_channel(self.reactor)
+        {
+            cx.stack.recall(to, cx.me, Tag(u64::from(at)), cx.now_ns);
+        }
+    }
+
+    /// Asks the same for every command on a namespace that was removed.
+    pub(crate) fn recall_removed(&mut self, cx: &mut EdgeCx<'_>) {
+        for at in 0..self.requests.len() as u32 {
+            let space = self.requests[at as usize].space;
+            if space != NONE && self.spaces.get(space).namespace.is_removed() {
+                self.recall(at, cx);
+            }
         }
     }
 

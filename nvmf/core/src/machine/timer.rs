@@ -13,6 +13,9 @@ impl<T: Transport> Target<T> {
     pub(crate) fn tick(&mut self, cx: &mut EdgeCx<'_>) -> u32 {
         self.next_tick_ns = cx.now_ns + limits::TICK_NS;
         let forget = self.spaces.any_removed();
+        if forget {
+            self.recall_removed(cx);
+        }
         let (mut number, mut work) = (0, 0);
         while let Some(key) = self.keys.get(number).copied() {
             work += u32::from(self.look_after(key, forget, cx));
@@ -50,6 +53,10 @@ impl<T: Transport> Target<T> {
                 told = self.abort_for_others(key, cx);
             }
             _ => {}
+        }
+        if self.qpairs.get(key).is_some_and(|qpair| qpair.phase == Phase::Closed) {
+            // What was on its way to where it is held back was not found there the first time.
+            self.recall_all(key, cx);
         }
         self.close_orphan(key) || told
     }

@@ -271,6 +271,35 @@ fn a_lost_connection_leaves_nothing_behind() {
     end(&mut node, &[adm, qp]);
 }
 
+#[test]
+fn what_the_stack_holds_back_ends_with_its_host_or_its_namespace() {
+    let (mut node, ram) = node([4, 0, 0, 0]);
+    let (adm, qp) = node.connect();
+    ram.disk().end = 0;
+    ram.disk().recalled = 100;
+    send(&mut node, qp, write(0, 1), 101, &[1; 512]);
+    send(&mut node, qp, read(0, 1), 102, &[]);
+    assert_eq!(node.target.commands(), 2);
+    node.fabric().hang_up(qp);
+    node.settle();
+    assert_eq!(node.target.commands(), 0, "their host is gone, and they had not begun");
+    assert_eq!(ram.disk().log, []);
+    // A namespace that is removed takes its commands along.
+    let subsystem = node.registry.subsystem(crate::node::NQN).unwrap();
+    let cntlid = subsystem.live_controllers()[0].cntlid();
+    let qp = node.connect_io(cntlid, 2, false);
+    send(&mut node, qp, write(0, 1), 103, &[1; 512]);
+    let namespace = subsystem.namespace(1).unwrap();
+    node.registry.remove_namespace(crate::node::NQN, 1).unwrap();
+    node.now_ns += 20_000_000;
+    no_answer_but(&mut node, qp, 103, Status::ABORT_REQUESTED);
+    node.now_ns += 20_000_000;
+    node.settle();
+    assert!(!namespace.is_held(0));
+    assert_eq!(ram.disk().log, []);
+    end(&mut node, &[adm, qp]);
+}
+
 /// The host goes; what is in the stack ends; nothing is left.
 fn end(node: &mut Node, qpairs: &[QpairId]) {
     for qpair in qpairs {

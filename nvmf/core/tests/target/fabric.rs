@@ -306,7 +306,10 @@ impl Transport for FakeFabric {
 
     fn discard(&mut self, req: ReqId) {
         let place = &mut self.places[req.0 as usize];
-        assert!(matches!(place, Place::Busy { pull: None, .. }), "with the target, and not answered");
+        assert!(
+            matches!(place, Place::Busy { pull: None, .. }),
+            "with the target, and not answered"
+        );
         *place = Place::Discarded;
     }
 

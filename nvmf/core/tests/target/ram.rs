@@ -1,7 +1,8 @@
 //! A bdev in memory whose operations end when, and how, the test likes.
 
 use crate::chance::Chance;
-use bdev::{Bdev, Channel, Cx, DmaSlice, Geometry, Io, IoFlags, Memory, Op, OpenCx, OpenError};
+use bdev::{Addr, Bdev, Channel, Cx, DmaSlice, Geometry, Io, IoFlags, Memory, Op, OpenCx};
+use bdev::{OpenError, Tag};
 use nvme_spec::Status;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
@@ -53,6 +54,8 @@ pub struct Disk {
     pub end: u64,
     /// Percent of the operations that fail.
     pub errors: u64,
+    /// Percent of the operations that are recalled in time.
+    pub recalled: u64,
     /// Percent of the times that blocks of a device that is memory are not in one piece.
     pub apart: u64,
     pub bug: Option<RamBug>,
@@ -70,7 +73,8 @@ impl Ram {
         let bytes = Blocks { memory: Memory::map(1, len).unwrap(), len };
         let chance = Chance::new(2);
         let log = Vec::new();
-        let disk = Disk { bytes, chance, end: 100, errors: 0, apart: 0, bug: None, log, geometry };
+        let (end, errors, recalled, apart, bug) = (100, 0, 0, 0, None);
+        let disk = Disk { bytes, chance, end, errors, recalled, apart, bug, log, geometry };
         Arc::new(Ram(Arc::new(Mutex::new(disk))))
     }
 
@@ -114,6 +118,17 @@ impl Channel for RamChannel {
             assert!(io.data.is_aligned(geometry.align_bytes), "checked above: {io:?}");
         }
         self.held.push(io);
+    }
+
+    fn recall(&mut self, reply_to: Addr, reply_tag: Tag, cx: &mut Cx<'_>) {
+        let mut disk = self.disk.lock().unwrap();
+        let recalled = disk.recalled;
+        let is_it = |io: &Io| (io.reply_to, io.reply_tag) == (reply_to, reply_tag);
+        if disk.chance.percent(recalled)
+            && let Some(at) = self.held.iter().position(is_it)
+        {
+            cx.complete(self.held.swap_remove(at), Status::ABORT_REQUESTED);
+        }
     }
 
     fn poll(&mut self, cx: &mut Cx<'_>) -> u32 {

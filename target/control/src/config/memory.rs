@@ -68,9 +68,8 @@ fn group_room() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let folder = Path::new("/sys/fs/cgroup").join(own);
-    let number = |name: &str| {
-        std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok()
-    };
+    let number =
+        |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
     Some(number("memory.max")?.saturating_sub(number("memory.current")?))
 }
 
@@ -98,7 +97,9 @@ mod tests {
         assert_eq!(told(GIB, 2), Ok(Size(GIB)));
         for (bytes, reactors) in [(64 * GIB, 1), (12 * GIB, 2), (u64::MAX, 3)] {
             let why = told(bytes, reactors).unwrap_err();
-            assert!(why.contains("more than this machine has to spare") && why.contains("--memory"));
+            assert!(
+                why.contains("more than this machine has to spare") && why.contains("--memory")
+            );
         }
         let most = told(64 * GIB, 2).unwrap_err();
         let most = most.split("at most ").nth(1).unwrap().split(' ').next().unwrap();

@@ -61,12 +61,7 @@ pub struct Reactors {
 
 impl Default for Reactors {
     fn default() -> Self {
-        Reactors {
-            cores: Vec::new(),
-            poll: PollMode::Adaptive,
-            spin_us: 50,
-            memory: None,
-        }
+        Reactors { cores: Vec::new(), poll: PollMode::Adaptive, spin_us: 50, memory: None }
     }
 }
 

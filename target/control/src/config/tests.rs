@@ -76,7 +76,11 @@ fn every_mistake_gets_its_sentence() {
         ("nsid = 3", "nsid = 0", "number 0"),
         ("nsid = 3", "uuid = \"x\"", "not a UUID"),
         ("127.0.0.1:4420", "localhost", "no address with a port"),
-        ("127.0.0.1:4420\"", "127.0.0.1:4420\"\n[[listener]]\naddress = \"0.0.0.0:4420\"", "takes in"),
+        (
+            "127.0.0.1:4420\"",
+            "127.0.0.1:4420\"\n[[listener]]\naddress = \"0.0.0.0:4420\"",
+            "takes in",
+        ),
     ];
     for (good, bad, says) in cases {
         assert!(GOOD.contains(good), "{good}");

@@ -55,9 +55,8 @@ fn check(ip: IpAddr, interfaces: &[Interface]) -> Result<(), String> {
     }
     let IpAddr::V4(v4) = ip else { return Ok(()) };
     // The kernel has 127.0.0.0/8 on the loopback interface, and names no broadcast address of it.
-    let of_network = interfaces
-        .iter()
-        .any(|interface| interface.broadcast == Some(v4) && interface.ip != ip);
+    let of_network =
+        interfaces.iter().any(|interface| interface.broadcast == Some(v4) && interface.ip != ip);
     if v4.is_broadcast() || of_network || v4 == Ipv4Addr::new(127, 255, 255, 255) {
         return Err(format!("{ip} is a broadcast address, which nobody can connect to: {advice}"));
     }

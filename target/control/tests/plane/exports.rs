@@ -4,7 +4,7 @@ use crate::appliance::{Appliance, at, host, name, new_volume, open_to_all, refus
 use crate::host::{Host, options};
 use webui_model::{
     Address, Control, Declaration, ExportSet, HostAdd, ListenerCreate, Made, NamespaceAdd,
-    NamespaceSource, RefusalKind, SubsystemCreate, Transport, VolumeCreate,
+    NamespaceSource, RefusalKind, Status, SubsystemCreate, Transport, VolumeCreate,
 };
 
 const MIB: u64 = 1 << 20;
@@ -167,11 +167,8 @@ fn a_declaration_says_what_it_lacks() {
     node.make_pool("tank", &["a.img"], 64 * MIB);
     node.make_volume("tank", "v", 8 * MIB);
     assert!(node.declaration().unwrap().lacks.is_empty());
-    let shared = SubsystemCreate {
-        nqn: SHARED.parse().unwrap(),
-        hosts: Vec::new(),
-        allow_any_host: true,
-    };
+    let shared =
+        SubsystemCreate { nqn: SHARED.parse().unwrap(), hosts: Vec::new(), allow_any_host: true };
     node.create_subsystem(shared).unwrap();
     let inside = VolumeCreate {
         subsystem: Some(SHARED.parse().unwrap()),
@@ -179,7 +176,8 @@ fn a_declaration_says_what_it_lacks() {
         ..new_volume("w", 8 * MIB)
     };
     node.create_volume(&name("tank"), inside).unwrap();
-    node.create_snapshot(&at("tank", "v"), webui_model::SnapshotCreate { name: name("s") }).unwrap();
+    node.create_snapshot(&at("tank", "v"), webui_model::SnapshotCreate { name: name("s") })
+        .unwrap();
     node.rename_volume(&at("tank", "v"), webui_model::Rename { name: name("renamed") }).unwrap();
     let printed = node.declaration().unwrap();
     let lacks = |declaration: &Declaration, says: &str| {

@@ -14,9 +14,9 @@ const PIECE: usize = 256 << 10;
 
 pub struct Host {
     pub bdev: Arc<RemoteBdev>,
-    stack: Stack,
-    addr: Addr,
-    memory: Arc<Memory>,
+    pub stack: Stack,
+    pub addr: Addr,
+    pub memory: Arc<Memory>,
 }
 
 pub fn options(address: SocketAddr, nqn: &str, id: u8) -> Options {

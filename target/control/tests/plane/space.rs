@@ -2,8 +2,9 @@
 
 use crate::appliance::{Appliance, at, name};
 use crate::host::Host;
-use bdev::{DmaSlice, Op};
+use bdev::{Addr, Bdev, DmaSlice, Io, IoFlags, Op, Tag};
 use nvme_spec::Status;
+use reactor::thread::clock_ns;
 use webui_model::{Control, DeviceAdd, EventKind, Status as How};
 
 const MIB: u64 = 1 << 20;
@@ -58,4 +59,46 @@ fn a_full_pool_says_so_and_heals() {
     });
     host.end();
     other.end();
+}
+
+/// Submits writes of the first block, and does not wait for them.
+fn submit_writes(host: &mut Host, count: u64) {
+    let data = host.memory.slice(0, 0, host.bdev.geometry().block_bytes as usize);
+    for tag in 0..count {
+        let (reply_to, reply_tag) = (Addr::edge(0), Tag(tag));
+        let (op, flags) = (Op::Write, IoFlags::NONE);
+        let io = Io { op, flags, lba: 0, blocks: 1, data, reply_to, reply_tag };
+        host.stack.submit(host.addr, io, clock_ns());
+    }
+}
+
+/// Writes that the limits hold back for hours, of a host that is cut off or gone.
+#[test]
+fn a_volume_is_deleted_by_force_though_its_limits_hold_writes_back() {
+    let node = Appliance::new();
+    node.make_pool("tank", &["a.img"], 128 * MIB);
+    for volume in ["v", "w"] {
+        node.make_volume("tank", volume, 8 * MIB);
+        let limits = webui_model::Limits { iops: Some(1), ..Default::default() };
+        node.set_limits(&at("tank", volume), limits).unwrap();
+        let nqn = format!("nqn.2026-01.io.forebay:tank:{volume}");
+        let mut host = Host::connect(node.address, &nqn, 1);
+        submit_writes(&mut host, 16);
+        let held_back = |node: &dyn Control| {
+            host.stack.poll(clock_ns());
+            let statistics = node.statistics().unwrap();
+            statistics.volumes.iter().any(|v| v.volume == name(volume) && v.io.throttled >= 10)
+        };
+        node.eventually("writes are held back", held_back);
+        if volume == "w" {
+            host.bdev.disconnect();
+            let gone = |node: &dyn Control| node.controllers().unwrap().is_empty();
+            node.eventually("the host is gone", gone);
+        }
+        assert_eq!(node.delete_volume(&at("tank", volume), true), Ok(()));
+        host.bdev.disconnect();
+        // Its operations do not end well, and it is not asked for them.
+        std::mem::forget(host);
+    }
+    assert!(node.volumes(None).unwrap().is_empty());
 }

@@ -108,9 +108,8 @@ impl Server {
             .enable_time()
             .build()
             .map_err(|e| format!("The threads of the API cannot be started: {e}."))?;
-        let listener = runtime
-            .block_on(tokio::net::TcpListener::bind(config.address))
-            .map_err(|e| {
+        let listener =
+            runtime.block_on(tokio::net::TcpListener::bind(config.address)).map_err(|e| {
                 StartError::Address(format!("The API cannot listen on {}: {e}.", config.address))
             })?;
         let address = listener.local_addr().map_err(|e| format!("{}: {e}.", config.address))?;

@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use webui_api::{Server, StartError};
 use webui_api::security::{AuditLog, Tokens, save_secret};
+use webui_api::{Server, StartError};
 use webui_model::{AuditRecord, Control, Role, Severity};
 
 const SECOND: u64 = 1_000_000_000;
@@ -234,7 +234,10 @@ fn a_start_that_fails_makes_no_token_that_nobody_sees() {
     config.address = rig.address();
     let control = Arc::clone(&rig.appliance);
     let error = Server::start(config, control, rig.world.clone()).err().unwrap();
-    assert!(matches!(&error, StartError::Address(why) if why.contains("cannot listen on 127.0.0.1")), "{error}");
+    assert!(
+        matches!(&error, StartError::Address(why) if why.contains("cannot listen on 127.0.0.1")),
+        "{error}"
+    );
     assert!(!folder.path().join("tokens.json").exists());
 }
 

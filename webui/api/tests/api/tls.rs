@@ -46,7 +46,8 @@ fn files_that_are_no_certificate_are_refused_in_words() {
     let start = || {
         let mut config = config(&folder);
         config.tls = Some(files.clone());
-        let started = Server::start(config, Arc::new(Appliance::new()), Arc::new(Puppet::default()));
+        let started =
+            Server::start(config, Arc::new(Appliance::new()), Arc::new(Puppet::default()));
         started.err().map(|why| why.to_string())
     };
     assert!(start().unwrap().contains("cannot be used for TLS"));
