@@ -1,7 +1,7 @@
 //! Features and the views of Set Features and Get Features.
 
 use crate::{Sqe, layout};
-use zerocopy::little_endian::U32;
+use zerocopy::little_endian::{U16, U32};
 
 /// Feature identifiers (Base Specification, "Feature Identifiers").
 pub mod fid {
@@ -171,6 +171,10 @@ layout! {
         /// 1: the host understands more than 16 LBA formats.
         2 => lbafee: u8,
         /// Reserved.
-        3 => rsvd3: [u8; 509],
+        3 => rsvd3: u8,
+        /// Copy Descriptor Formats Enable: bit n is format n; 2h to 4h can be enabled.
+        4 => cdfe: U16,
+        /// Reserved.
+        6 => rsvd6: [u8; 506],
     }
 }

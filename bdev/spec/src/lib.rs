@@ -8,6 +8,7 @@
 mod layout;
 
 pub mod aen;
+pub mod copy;
 pub mod cqe;
 pub mod dsm;
 pub mod feature;

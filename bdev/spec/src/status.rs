@@ -65,9 +65,11 @@ statuses! {
     CONNECT_INCOMPATIBLE_FORMAT = 1, 0x80, "Connect Incompatible Format";
     CONNECT_BUSY = 1, 0x81, "Connect Controller Busy";
     CONNECT_INVALID_PARAMETERS = 1, 0x82, "Connect Invalid Parameters";
-    CONNECT_RESTART_DISCOVERY = 1, 0x83, "Connect Restart Discovery";
+    CONNECT_RESTART_DISCOVERY = 1, 0x83, "Connect Restart Discovery, or Command Size Limit Exceeded";
     CONNECT_INVALID_HOST = 1, 0x84, "Connect Invalid Host";
-    INVALID_QUEUE_TYPE = 1, 0x85, "Invalid Queue Type";
+    INVALID_QUEUE_TYPE = 1, 0x85, "Invalid Queue Type, or Incompatible Namespace or Format";
+    FAST_COPY_NOT_POSSIBLE = 1, 0x86, "Fast Copy Not Possible";
+    OVERLAPPING_RANGE = 1, 0x87, "Overlapping I/O Range";
     DISCOVERY_RESTART = 1, 0x90, "Discover Restart";
     AUTHENTICATION_REQUIRED = 1, 0x91, "Authentication Required";
     WRITE_FAULT = 2, 0x80, "Write Fault";
@@ -88,6 +90,11 @@ statuses! {
 }
 
 impl Status {
+    /// Command Size Limit Exceeded. Command specific: a Fabrics command means another one by it.
+    pub const COMMAND_SIZE_LIMIT: Status = Status::new(1, 0x83);
+    /// Incompatible Namespace or Format. Command specific: a Fabrics command means another one by it.
+    pub const INCOMPATIBLE_NAMESPACE: Status = Status::new(1, 0x85);
+
     /// A status from its type and code, without DNR.
     pub const fn new(sct: u8, sc: u8) -> Status {
         Status((sct as u16 & 7) << 8 | sc as u16)

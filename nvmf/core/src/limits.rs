@@ -49,6 +49,20 @@ pub const DISCOVERY_KATO_MS: u32 = 120_000;
 /// Blocks that a fused Compare and Write can hold still at once, in bytes.
 pub const COMPARE_AND_WRITE_BYTES: u32 = 128 << 10;
 
+/// Source ranges of one Copy: those that fill a page of 4 KiB.
+pub const COPY_RANGES: u32 = 4096 / 32;
+
+/// Bytes that one Copy moves at most: as much as a host would have under way by Reads and Writes.
+pub const COPY_BYTES: u32 = 16 * MAX_TRANSFER_BYTES;
+
+/// MSSRL: blocks of one source range of a Copy.
+pub fn copy_range_blocks(block_bytes: u32) -> u16 {
+    u16::try_from(COPY_BYTES / block_bytes).unwrap_or(u16::MAX)
+}
+
+/// Bytes that a Copy has in a buffer at once; more where more is written atomically.
+pub const COPY_PIECE_BYTES: u32 = 128 << 10;
+
 /// Time in which a connection has to bring its Connect, in ns.
 pub const CONNECT_NS: u64 = 10_000_000_000;
 

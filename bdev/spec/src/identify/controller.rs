@@ -360,6 +360,8 @@ pub mod bits {
         pub const VERIFY: u16 = 1 << 7;
         /// Copy.
         pub const COPY: u16 = 1 << 8;
+        /// What a Copy writes is atomic as of a single Write.
+        pub const COPY_SINGLE_ATOMICITY: u16 = 1 << 9;
     }
 
     /// Fused operation support.

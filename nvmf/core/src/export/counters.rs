@@ -53,6 +53,8 @@ counters! {
     verifies,
     /// Write Zeroes commands that succeeded.
     write_zeroes,
+    /// Copy commands that succeeded.
+    copies,
     /// Dataset Management commands that succeeded.
     deallocates,
     /// Flush commands that succeeded.

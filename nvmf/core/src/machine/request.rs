@@ -10,11 +10,12 @@
 use crate::export::controller::Location;
 use crate::export::gate::{Lock, Pass};
 use crate::machine::io::command::{Command, Fault, VERIFY_BYTES, Verb};
+use crate::machine::io::copy::piece_bytes;
 use crate::machine::place::NONE;
 use crate::machine::target::Target;
 use crate::machine::transport::{InCapsule, PullTo, ReqId, Response, Transport};
 use crate::machine::wait::BufferQueue;
-use bdev::{DmaBuf, DmaPool, DmaSlice, EdgeCx};
+use bdev::{DmaBuf, DmaPool, DmaSlice, EdgeCx, Geometry};
 use nvme_spec::{Cqe, SglKind, Sqe, Status};
 use zerocopy::little_endian::{U16, U32};
 
@@ -56,6 +57,10 @@ pub(crate) enum Step {
     VerifyRead,
     /// Deallocation of one range.
     Range,
+    /// The read of blocks of a Copy.
+    CopyRead,
+    /// The write of a piece of a Copy.
+    CopyWrite,
     /// The flush of one namespace of all.
     FlushOne,
     /// The read of a fused Compare.
@@ -114,9 +119,13 @@ pub(crate) struct Request {
     pub(crate) space: u32,
     /// Its identifier is entered in the queue pair's table.
     pub(crate) entered: bool,
-    /// How far a command of several steps is: blocks verified, ranges deallocated, or the last
-    /// namespace flushed.
+    /// How far a command of several steps is: blocks verified or copied, ranges deallocated, or the
+    /// last namespace flushed.
     pub(crate) progress: u32,
+    /// Blocks of the piece under way that a Copy has read.
+    pub(crate) filled: u32,
+    /// While a Copy reads another namespace, which `space` is then: its own. [`NONE`] otherwise.
+    pub(crate) home: u32,
     /// The turn that took it in, in ns of the reactor's clock.
     pub(crate) began_ns: u64,
     /// It ends with this status as soon as it can.
@@ -185,6 +194,8 @@ impl Request {
             space: NONE,
             entered: false,
             progress: 0,
+            filled: 0,
+            home: NONE,
             began_ns: 0,
             doomed: None,
             aborter: None,
@@ -211,7 +222,7 @@ impl Request {
         self.qpair = qpair;
         self.space = NONE;
         self.entered = false;
-        self.progress = 0;
+        (self.progress, self.filled) = (0, 0);
         self.began_ns = now_ns;
         self.doomed = None;
         self.aborter = None;
@@ -229,31 +240,26 @@ impl Request {
         self.space = space;
     }
 
-    /// Says what a data command needs before it can execute. `align_bytes` is what the bdev asks
-    /// of data that it reads in place.
+    /// Says what a data command on a namespace of this geometry needs before it can execute.
     ///
     /// # Errors
     /// When less came in the capsule than the command needs.
-    pub(crate) fn plan_io(
-        &mut self,
-        command: Command,
-        block_bytes: u32,
-        align_bytes: u32,
-    ) -> Result<(), Fault> {
+    pub(crate) fn plan_io(&mut self, command: Command, geometry: &Geometry) -> Result<(), Fault> {
         self.job = Job::Io(command);
         if command.verb.takes_data() {
             self.plan_host_data(command.bytes)?;
         }
         match command.verb {
             Verb::Read => self.plan_data_for_host(command.bytes),
-            Verb::Write if !self.in_capsule.is_aligned(align_bytes) => {
+            Verb::Write if !self.in_capsule.is_aligned(geometry.align_bytes) => {
                 self.data_bytes = command.bytes;
             }
             Verb::Compare => self.scratch_bytes = command.bytes,
             Verb::Verify => {
-                let bytes = u64::from(command.blocks) * u64::from(block_bytes);
+                let bytes = u64::from(command.blocks) * u64::from(geometry.block_bytes);
                 self.scratch_bytes = bytes.min(u64::from(VERIFY_BYTES)) as u32;
             }
+            Verb::Copy { .. } => self.scratch_bytes = piece_bytes(geometry),
             Verb::Write | Verb::Ranges { .. } | Verb::WriteZeroes => {}
         }
         Ok(())

@@ -91,7 +91,8 @@ fn a_controller_says_what_it_is() {
     assert!(id.acl >= 3);
     assert_eq!(id.fuses.get(), fuses::COMPARE_AND_WRITE);
     let commands = oncs::COMPARE | oncs::DATASET_MANAGEMENT | oncs::WRITE_ZEROES | oncs::VERIFY;
-    assert_eq!(id.oncs.get(), commands | oncs::SAVE_SELECT);
+    let copies = oncs::COPY | oncs::COPY_SINGLE_ATOMICITY;
+    assert_eq!(id.oncs.get(), commands | copies | oncs::SAVE_SELECT);
     assert_eq!(id.cmic & cmic::ANA, cmic::ANA);
     assert_eq!((id.anagrpmax.get(), id.nanagrpid.get()), (1, 1));
     assert!(id.anatt > 0 && id.anacap != 0);

@@ -44,7 +44,7 @@ fn command_effects_list_what_is_taken() {
         let listed = log.admin[usize::from(opcode)].get() & command_effect::SUPPORTED != 0;
         assert_eq!(listed, taken, "{opcode:02x}h");
     }
-    let writes = [nvm::WRITE, nvm::WRITE_ZEROES, nvm::DATASET_MANAGEMENT];
+    let writes = [nvm::WRITE, nvm::WRITE_ZEROES, nvm::DATASET_MANAGEMENT, nvm::COPY];
     let others = [nvm::FLUSH, nvm::READ, nvm::COMPARE, nvm::VERIFY];
     for opcode in 0..=0xff {
         let expected = match opcode {

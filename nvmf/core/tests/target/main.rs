@@ -2,6 +2,7 @@
 
 mod arrival;
 mod chance;
+mod copy;
 mod early_end;
 mod fabric;
 mod fused;

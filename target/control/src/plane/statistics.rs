@@ -26,6 +26,7 @@ fn io(counts: &IoCounts) -> IoStatistics {
         others: counts.compares
             + counts.verifies
             + counts.write_zeroes
+            + counts.copies
             + counts.deallocates
             + counts.flushes,
         read_bytes: counts.read_bytes,

@@ -5,6 +5,7 @@ use super::reply::{Refusal, Reply};
 use crate::export::controller::{Controller, Features, Location, Notice, supported_events};
 use crate::export::subsystem::SubsystemKind;
 use crate::limits;
+use nvme_spec::copy::format;
 use nvme_spec::feature::{
     GetFeatures, HOST_ID_EXTENDED, HostBehavior, Queues, Select, SetFeatures,
     WRITE_ATOMICITY_DISABLED, WRITE_CACHE_ENABLED, capability, fid,
@@ -266,15 +267,26 @@ fn set_keep_alive(ctrl: &Controller, value: u32) -> Result<Reply, Refusal> {
     Ok(Reply::NONE)
 }
 
+impl Controller {
+    /// Whether the host has enabled Copy with source ranges in other namespaces.
+    pub(crate) fn copies_between_namespaces(&self) -> bool {
+        self.features().behavior.cdfe.get() & format::NAMESPACES != 0
+    }
+}
+
 fn set_behavior(ctrl: &Controller, data_in: &[u8]) -> Result<Reply, Refusal> {
     let bad_data = Refusal::field(Location::DPTR);
     let (behavior, _) = HostBehavior::read_from_prefix(data_in).map_err(|_| bad_data)?;
     if behavior.acre > 1 || behavior.etdas > 1 || behavior.lbafee > 1 {
         return Err(bad_data);
     }
+    // A format can be enabled if it is supported, and needs to be.
+    if behavior.cdfe.get() & !format::NAMESPACES != 0 {
+        return Err(bad_data);
+    }
     // Only what is defined is kept.
-    let HostBehavior { acre, etdas, lbafee, .. } = behavior;
-    ctrl.features().behavior = HostBehavior { acre, etdas, lbafee, ..Default::default() };
+    let HostBehavior { acre, etdas, lbafee, cdfe, .. } = behavior;
+    ctrl.features().behavior = HostBehavior { acre, etdas, lbafee, cdfe, ..Default::default() };
     Ok(Reply::NONE)
 }
 

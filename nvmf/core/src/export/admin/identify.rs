@@ -7,6 +7,7 @@ use crate::export::namespace::Namespace;
 use crate::export::subsystem::SubsystemKind;
 use crate::limits;
 use nvme_spec::Sqe;
+use nvme_spec::copy::format;
 use nvme_spec::identify::bits::{
     anacap, cmic, cntrltype, ctratt, dctype, fuses, lpa, ofcs, oncs, sgls, vwc,
 };
@@ -202,8 +203,11 @@ fn io_controller(ctrl: &Controller) -> IdentifyController {
                 | oncs::DATASET_MANAGEMENT
                 | oncs::WRITE_ZEROES
                 | oncs::SAVE_SELECT
-                | oncs::VERIFY,
+                | oncs::VERIFY
+                | oncs::COPY
+                | oncs::COPY_SINGLE_ATOMICITY,
         ),
+        cdfs: U16::new(format::ONE_NAMESPACE | format::NAMESPACES),
         fuses: U16::new(fuses::COMPARE_AND_WRITE),
         acwu: U16::new((limits::COMPARE_AND_WRITE_BYTES / 4096 - 1) as u16),
         vwc: vwc::FLUSH_ALL_YES | if ctrl.has_write_cache() { vwc::PRESENT } else { 0 },
@@ -243,6 +247,9 @@ fn nvm_namespace(namespace: &Namespace) -> IdentifyNamespace {
         npdg: optimal,
         npda: optimal,
         nows: optimal,
+        mssrl: U16::new(limits::copy_range_blocks(geometry.block_bytes)),
+        mcl: U32::new(limits::COPY_BYTES / geometry.block_bytes),
+        msrc: (limits::COPY_RANGES - 1) as u8,
         anagrpid: U32::new(ANA_GROUP),
         nsattr: u8::from(geometry.read_only),
         nguid: ids.nguid,

@@ -189,7 +189,7 @@ fn command_effects(ctrl: &Controller) -> CommandEffects {
     for opcode in [nvm::FLUSH, nvm::READ, nvm::COMPARE, nvm::VERIFY] {
         log.io[usize::from(opcode)] = U32::new(command_effect::SUPPORTED);
     }
-    for opcode in [nvm::WRITE, nvm::WRITE_ZEROES, nvm::DATASET_MANAGEMENT] {
+    for opcode in [nvm::WRITE, nvm::WRITE_ZEROES, nvm::DATASET_MANAGEMENT, nvm::COPY] {
         log.io[usize::from(opcode)] = U32::new(command_effect::SUPPORTED | command_effect::CONTENT);
     }
     log

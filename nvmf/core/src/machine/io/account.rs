@@ -118,6 +118,7 @@ pub(super) fn count_io(counters: &IoCounters, command: Command, block_bytes: u32
             counters.verifies.add(1);
             counters.read_bytes.add(u64::from(blocks) * u64::from(block_bytes));
         }
+        Verb::Copy { .. } => counters.copies.add(1),
         Verb::Ranges { .. } => counters.deallocates.add(1),
     }
 }

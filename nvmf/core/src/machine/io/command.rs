@@ -1,8 +1,10 @@
 //! What an I/O command asks for, checked once against the namespace it is for.
 
 use crate::export::controller::Location;
+use crate::limits::COPY_RANGES;
 use bdev::limits::MAX_TRANSFER_BYTES;
 use bdev::{Geometry, IoFlags};
+use nvme_spec::copy::Copy;
 use nvme_spec::dsm::DatasetManagement;
 use nvme_spec::opcode::nvm;
 use nvme_spec::{Psdt, SglKind, Sqe, Status};
@@ -35,6 +37,11 @@ pub(crate) enum Verb {
     Compare,
     /// Blocks read and forgotten.
     Verify,
+    /// Blocks written from ranges of blocks, which come as data.
+    Copy {
+        /// Each range names its namespace (format 2h); otherwise it is the command's.
+        with_namespaces: bool,
+    },
     /// Ranges, which come as data.
     Ranges {
         /// They are to be deallocated; otherwise they are hints.
@@ -45,7 +52,7 @@ pub(crate) enum Verb {
 impl Verb {
     /// Whether the host sends data.
     pub(crate) fn takes_data(self) -> bool {
-        matches!(self, Verb::Write | Verb::Compare | Verb::Ranges { .. })
+        matches!(self, Verb::Write | Verb::Compare | Verb::Copy { .. } | Verb::Ranges { .. })
     }
 }
 
@@ -83,6 +90,7 @@ pub(crate) fn parse(sqe: &Sqe, geometry: &Geometry) -> Result<Command, Fault> {
         nvm::DATASET_MANAGEMENT => {
             return parse_ranges(sqe, geometry);
         }
+        nvm::COPY => return parse_copy(sqe, geometry),
         _ => return Err(Fault::at(Status::INVALID_OPCODE, Location::OPCODE)),
     };
     // Protection information needs metadata, which no namespace has.
@@ -128,6 +136,33 @@ fn parse_ranges(sqe: &Sqe, geometry: &Geometry) -> Result<Command, Fault> {
         blocks: 0,
         bytes: dsm.bytes() as u32,
         flags: IoFlags::NONE,
+    })
+}
+
+#[cold]
+fn parse_copy(sqe: &Sqe, geometry: &Geometry) -> Result<Command, Fault> {
+    let copy = Copy::of(sqe);
+    let with_namespaces = match copy.format {
+        0 => false,
+        2 => true,
+        _ => return Err(Fault::at(Status::INVALID_FIELD, Location::dword_bit(12, 8))),
+    };
+    if copy.ranges > COPY_RANGES {
+        return Err(Fault::at(Status::COMMAND_SIZE_LIMIT, Location::NLB));
+    }
+    // As with Dataset Management, there may be more room than there are ranges.
+    if described(sqe, true)? < copy.bytes() {
+        return Err(Fault::at(Status::INVALID_SGL_LENGTH, Location::SGL_LENGTH));
+    }
+    if geometry.read_only {
+        return Err(Fault::at(Status::WRITE_PROTECTED, Location::NONE));
+    }
+    Ok(Command {
+        verb: Verb::Copy { with_namespaces },
+        lba: sqe.slba(),
+        blocks: 0,
+        bytes: copy.bytes(),
+        flags: if sqe.fua() { IoFlags::FUA } else { IoFlags::NONE },
     })
 }
 

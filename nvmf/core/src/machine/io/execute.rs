@@ -79,7 +79,12 @@ impl<T: Transport> Target<T> {
             request.job = Job::Flush;
         } else {
             let command = parse(&request.sqe, &entry.geometry)?;
-            request.plan_io(command, entry.geometry.block_bytes, entry.geometry.align_bytes)?;
+            if command.verb == (Verb::Copy { with_namespaces: true })
+                && !queue.ctrl.copies_between_namespaces()
+            {
+                return Err(Fault::at(Status::INVALID_FIELD, Location::dword_bit(12, 8)));
+            }
+            request.plan_io(command, &entry.geometry)?;
         }
         request.space = space;
         entry.commands += 1;
@@ -90,7 +95,13 @@ impl<T: Transport> Target<T> {
     pub(crate) fn execute(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
         let request = &self.requests[at as usize];
         if let Some(status) = request.doomed {
-            return self.finish(at, Answer::status(status), cx);
+            let answer = Answer::status(status);
+            return match request.job {
+                Job::Io(Command { verb: Verb::Copy { .. }, .. }) if request.progress > 0 => {
+                    self.copy_failed(at, answer, cx)
+                }
+                _ => self.finish(at, answer, cx),
+            };
         }
         match request.job {
             Job::Io(command) => self.execute_io(at, command, cx),
@@ -134,6 +145,7 @@ impl<T: Transport> Target<T> {
                 self.step(at, Step::CompareRead, io, cx)
             }
             Verb::Verify => self.verify_next(at, command, cx),
+            Verb::Copy { .. } => self.copy_next(at, command, cx),
             Verb::Ranges { deallocate } => self.ranges_next(at, deallocate, cx),
         }
     }
@@ -239,6 +251,14 @@ impl<T: Transport> Target<T> {
             (Step::CommitFirst | Step::VerifyRead | Step::Range | Step::FlushOne, _) => {
                 self.execute_on(at, cx)
             }
+            (Step::CopyRead, _) => {
+                self.copy_read_done(at);
+                self.execute_on(at, cx)
+            }
+            (Step::CopyWrite, _) => {
+                self.copy_write_done(at);
+                self.execute_on(at, cx)
+            }
             (Step::PairRead, Job::Io(command)) => self.pair_read(at, command, cx),
             (Step::PairWrite, _) => self.pair_written(at, Answer::status(status), cx),
             (step, job) => unreachable!("{step:?} is no step of {job:?}"),
@@ -250,6 +270,7 @@ impl<T: Transport> Target<T> {
         match step {
             Step::PairRead => self.pair_failed(at, answer, cx),
             Step::PairWrite => self.pair_written(at, answer, cx),
+            Step::CopyRead | Step::CopyWrite => self.copy_failed(at, answer, cx),
             _ => self.finish(at, answer, cx),
         }
     }

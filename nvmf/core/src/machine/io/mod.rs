@@ -3,6 +3,7 @@
 mod account;
 pub(crate) mod arrival;
 pub(crate) mod command;
+pub(crate) mod copy;
 mod dataset;
 pub(crate) mod direct;
 mod execute;
