@@ -76,7 +76,7 @@ impl utoipa::PartialSchema for Capacity {
             .maximum(Some(crate::MAX_BYTES));
         let text = ObjectBuilder::new()
             .schema_type(Type::String)
-            .pattern(Some("^[0-9]{1,6} ?(KiB|MiB|GiB|TiB)?$"));
+            .pattern(Some("^[0-9]{1,6} ?(KiB|MiB|GiB|TiB|PiB)?$"));
         OneOfBuilder::new()
             .item(number)
             .item(text)

@@ -68,5 +68,5 @@ pub use volume::{
     RollBack, Volume, VolumeClone, VolumeCreate, VolumeRef, VolumeSpace,
 };
 
-/// The largest capacity the API takes, in bytes: 1 EiB.
-pub const MAX_BYTES: u64 = 1 << 60;
+/// The largest capacity the API takes, in bytes: 1 PiB, as much as a volume can have.
+pub const MAX_BYTES: u64 = 1 << 50;

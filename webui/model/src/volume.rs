@@ -179,7 +179,7 @@ pub struct VolumeCreate {
     /// Its name.
     pub name: Name,
     /// Capacity in bytes, a multiple of 4096.
-    #[schema(minimum = 4096, maximum = 1_152_921_504_606_846_976_u64, multiple_of = 4096)]
+    #[schema(minimum = 4096, maximum = 1_125_899_906_842_624_u64, multiple_of = 4096)]
     pub bytes: u64,
     /// Bytes in a block: 512 or 4096. Unless given, 4096 where all devices of the pool write so
     /// many atomically, else 512.
@@ -208,7 +208,7 @@ pub struct VolumeCreate {
 pub(crate) fn check_bytes(bytes: u64) -> Result<(), String> {
     if bytes == 0 || !bytes.is_multiple_of(4096) || bytes > crate::MAX_BYTES {
         return Err(format!(
-            "bytes is {bytes}: give a multiple of 4096 between 4096 and {}.",
+            "bytes is {bytes}: give a multiple of 4096 between 4096 and {}, which is 1PiB.",
             crate::MAX_BYTES
         ));
     }
@@ -364,7 +364,7 @@ pub struct Rename {
 #[serde(deny_unknown_fields)]
 pub struct Resize {
     /// The new capacity in bytes, a multiple of 4096.
-    #[schema(minimum = 4096, maximum = 1_152_921_504_606_846_976_u64, multiple_of = 4096)]
+    #[schema(minimum = 4096, maximum = 1_125_899_906_842_624_u64, multiple_of = 4096)]
     pub bytes: u64,
     /// Confirms that what lies behind a smaller capacity is lost.
     #[serde(default)]

@@ -4,26 +4,29 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// A number of bytes, written as `512MiB`, `1.5TiB`, `4GB` or plain bytes. `K`, `M`, `G` and `T`
+/// A number of bytes, written as `512MiB`, `1.5TiB`, `4GB` or plain bytes. `K`, `M`, `G`, `T` and `P`
 /// alone are binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "String")]
 pub struct Size(pub u64);
 
-const UNITS: [(&str, u64); 13] = [
+const UNITS: [(&str, u64); 16] = [
     ("", 1),
     ("k", 1 << 10),
     ("m", 1 << 20),
     ("g", 1 << 30),
     ("t", 1 << 40),
+    ("p", 1 << 50),
     ("kib", 1 << 10),
     ("mib", 1 << 20),
     ("gib", 1 << 30),
     ("tib", 1 << 40),
+    ("pib", 1 << 50),
     ("kb", 1_000),
     ("mb", 1_000_000),
     ("gb", 1_000_000_000),
     ("tb", 1_000_000_000_000),
+    ("pb", 1_000_000_000_000_000),
 ];
 
 impl FromStr for Size {
@@ -53,9 +56,13 @@ impl FromStr for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (unit, factor) in
-            [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
-        {
+        for (unit, factor) in [
+            ("PiB", 1u64 << 50),
+            ("TiB", 1 << 40),
+            ("GiB", 1 << 30),
+            ("MiB", 1 << 20),
+            ("KiB", 1 << 10),
+        ] {
             if self.0 >= factor && self.0.is_multiple_of(factor) {
                 return write!(f, "{}{unit}", self.0 / factor);
             }
@@ -102,6 +109,9 @@ mod tests {
             ("1G", 1 << 30),
             ("1.5GiB", 3 << 29),
             ("2TB", 2_000_000_000_000),
+            ("1PiB", 1 << 50),
+            ("0.5P", 1 << 49),
+            ("3PB", 3_000_000_000_000_000),
         ];
         for (text, bytes) in cases {
             assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
@@ -111,5 +121,6 @@ mod tests {
         }
         assert_eq!(Size(512 << 20).to_string(), "512MiB");
         assert_eq!(Size(4097).to_string(), "4097");
+        assert_eq!(Size(1 << 50).to_string(), "1PiB");
     }
 }
