@@ -2,9 +2,9 @@
 //! the end of a controller. Nothing in the stack is cancelled; what has not started there ends.
 
 use crate::export::controller::EndReason;
+use crate::machine::place::NONE;
 use crate::machine::qpair::{Phase, Role};
 use crate::machine::request::{Answer, State, Step};
-use crate::machine::place::NONE;
 use crate::machine::target::Target;
 use crate::machine::transport::{CloseReason, Transport};
 use bdev::{EdgeCx, Tag};
