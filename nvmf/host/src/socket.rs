@@ -1,5 +1,6 @@
 //! Byte streams that a queue pair runs over.
 
+use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
@@ -28,6 +29,9 @@ pub trait Socket: Send {
     }
 }
 
+/// How long a target may be gone before the connection is broken.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A TCP connection.
 #[derive(Debug)]
 pub struct TcpSocket(TcpStream);
@@ -45,6 +49,11 @@ impl TcpSocket {
     ) -> io::Result<TcpSocket> {
         let stream = TcpStream::connect_timeout(&address, limit)?;
         stream.set_nodelay(true)?;
+        // A target that vanishes is noticed between two keep alives, too.
+        let asking = TcpKeepalive::new().with_time(PATIENCE / 2).with_interval(PATIENCE / 6);
+        let socket = SockRef::from(&stream);
+        socket.set_tcp_keepalive(&asking.with_retries(3))?;
+        socket.set_tcp_user_timeout(Some(PATIENCE))?;
         if let Some(name) = congestion {
             sys::set_congestion_control(stream.as_raw_fd(), name)?;
         }

@@ -8,6 +8,7 @@ use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +24,9 @@ pub(super) struct Peer(pub(super) SocketAddr);
 
 /// How long to wait after accepting failed, for lack of descriptors as a rule.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// How long a client may be gone before its connection is broken.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Connections by address: nobody takes all the places there are.
 #[derive(Default)]
@@ -103,6 +107,15 @@ pub(super) async fn accept(
     }
 }
 
+/// Has the kernel break a connection whose client vanishes: one that follows events may be silent for
+/// ever, and has a place.
+fn notice_vanishing(stream: &TcpStream) -> std::io::Result<()> {
+    let asking = TcpKeepalive::new().with_time(PATIENCE / 2).with_interval(PATIENCE / 6);
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&asking.with_retries(3))?;
+    socket.set_tcp_user_timeout(Some(PATIENCE))
+}
+
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
@@ -112,6 +125,9 @@ async fn connection(
 ) {
     // Answers are whole: to wait for more only delays them.
     let _ = stream.set_nodelay(true);
+    if let Err(error) = notice_vanishing(&stream) {
+        tracing::debug!(%peer, %error, "a client that vanishes is noticed late");
+    }
     match acceptor {
         None => serve(stream, peer, router, stopped).await,
         Some(acceptor) => {
@@ -153,5 +169,25 @@ async fn serve(
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection of the API ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_vanishes_is_noticed() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let (stream, _client) = runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (listener.accept().await.unwrap().0, client)
+        });
+        notice_vanishing(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), PATIENCE / 2);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(PATIENCE));
     }
 }
