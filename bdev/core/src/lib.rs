@@ -5,6 +5,7 @@
 //! by call and gives back a [`Done`] by queue. Channels sit in ranks inside a [`Stack`]; a channel
 //! reaches lower ranks only, so data flows one way and no callback, lock or reference cycle is
 //! needed. Nothing is cancelled; everything completes.
+#![deny(unsafe_code)]
 
 mod channel;
 mod counter;
@@ -15,6 +16,7 @@ mod io;
 pub mod latency;
 pub mod limits;
 mod slab;
+pub mod sleep;
 pub mod spsc;
 mod stack;
 pub mod wake;

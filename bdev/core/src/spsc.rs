@@ -1,5 +1,6 @@
 //! A ring for one producer and one consumer, without locks: how reactors hand messages to each
 //! other. Checked with loom (`cargo test -p bdev --lib --features loom loom`).
+#![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
 

@@ -1,4 +1,5 @@
 //! Mapped regions.
+#![allow(unsafe_code)]
 
 use super::DmaSlice;
 use std::io;

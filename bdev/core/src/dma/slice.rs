@@ -1,4 +1,5 @@
 //! A view of DMA memory.
+#![allow(unsafe_code)]
 
 use std::ptr::NonNull;
 
