@@ -2,18 +2,18 @@
 
 use crate::config::{Config, MsixTable};
 use crate::ioctl::{
-    DeviceInfo, IrqInfo, MOST_VECTORS, MSIX_IRQ, REQUEST_IRQ, RegionInfo, call, drain, eventfd,
-    reset, set_vectors,
+    DeviceInfo, IrqInfo, MOST_VECTORS, MSIX_IRQ, REQUEST_IRQ, RegionInfo, call, reset, set_vectors,
 };
 use crate::iommu::{AddressSpace, Layout, pci_windows, through_group, through_iommufd};
 use crate::sysfs::names;
 use crate::window::Window;
 use crate::{Access, PciAddress, Sysfs};
 use bdev::dma::Region;
+use bdev::sleep::Signal;
 use bdev_nvme::{BUS_PAGE_BYTES, Hardware};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Index of configuration space among the regions of a function.
@@ -30,7 +30,7 @@ pub struct VfioFunction {
     /// Not needed for a doorbell.
     held: Mutex<Held>,
     /// Becomes readable when the kernel wants the function back.
-    request: OwnedFd,
+    request: Signal,
     way: &'static str,
 }
 
@@ -55,7 +55,7 @@ struct Interrupts {
     table: Option<Window>,
     bar: u8,
     offset: usize,
-    fds: Vec<OwnedFd>,
+    signals: Vec<Signal>,
 }
 
 fn region(device: &File, index: u32) -> io::Result<RegionInfo> {
@@ -94,7 +94,7 @@ impl VfioFunction {
             None => Ok(None),
         };
         let interrupts = interrupts.map_err(|error| failed("its interrupts", error))?;
-        let request = eventfd().map_err(|error| failed("its interrupts", error))?;
+        let request = Signal::new().map_err(|error| failed("its interrupts", error))?;
         open.listen(&request);
         let iomem = std::fs::read_to_string(sysfs.path("proc/iomem")).unwrap_or_default();
         let windows = pci_windows(&iomem);
@@ -135,7 +135,7 @@ impl VfioFunction {
             self.blank();
             return Err(failed("its registers", error));
         }
-        drain(&self.request);
+        self.request.clear();
         open.listen(&self.request);
         held.open = Some(open);
         Ok(())
@@ -172,8 +172,8 @@ impl Open {
     }
 
     /// Lets `request` tell that the kernel wants the function back.
-    fn listen(&self, request: &OwnedFd) {
-        if let Err(error) = set_vectors(&self.device, REQUEST_IRQ, &[request.as_raw_fd()]) {
+    fn listen(&self, request: &Signal) {
+        if let Err(error) = set_vectors(&self.device, REQUEST_IRQ, &[request.fd()]) {
             tracing::warn!(%error, "a drive cannot be taken out while it is in use");
         }
     }
@@ -229,10 +229,10 @@ impl Interrupts {
         if count == 0 || table.offset + usize::from(count) * 16 > bytes {
             return Ok(None);
         }
-        let fds = (0..count).map(|_| eventfd()).collect::<io::Result<Vec<OwnedFd>>>()?;
-        let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let signals = (0..count).map(|_| Signal::new()).collect::<io::Result<Vec<Signal>>>()?;
+        let raw: Vec<RawFd> = signals.iter().map(Signal::fd).collect();
         set_vectors(device, MSIX_IRQ, &raw)?;
-        let interrupts = Interrupts { table: own, bar: table.bar, offset: table.offset, fds };
+        let interrupts = Interrupts { table: own, bar: table.bar, offset: table.offset, signals };
         (0..count).for_each(|vector| interrupts.mask(registers, vector, true));
         Ok(Some(interrupts))
     }
@@ -246,7 +246,7 @@ impl Interrupts {
             }
             table.refill(device, offset)?;
         }
-        let raw: Vec<RawFd> = self.fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let raw: Vec<RawFd> = self.signals.iter().map(Signal::fd).collect();
         set_vectors(device, MSIX_IRQ, &raw)?;
         (0..raw.len() as u16).for_each(|vector| self.mask(registers, vector, true));
         Ok(())
@@ -304,21 +304,21 @@ impl Hardware for VfioFunction {
     }
 
     fn vectors(&self) -> u16 {
-        self.interrupts.as_ref().map_or(0, |interrupts| interrupts.fds.len() as u16)
+        self.interrupts.as_ref().map_or(0, |interrupts| interrupts.signals.len() as u16)
     }
 
     fn arm(&self, vector: u16) -> Option<RawFd> {
         let interrupts = self.interrupts.as_ref()?;
-        let fd = interrupts.fds.get(usize::from(vector))?.as_raw_fd();
+        let fd = interrupts.signals.get(usize::from(vector))?.fd();
         interrupts.mask(&self.registers, vector, false);
         Some(fd)
     }
 
     fn disarm(&self, vector: u16) {
         let Some(interrupts) = &self.interrupts else { return };
-        if let Some(fd) = interrupts.fds.get(usize::from(vector)) {
+        if let Some(signal) = interrupts.signals.get(usize::from(vector)) {
             interrupts.mask(&self.registers, vector, true);
-            drain(fd);
+            signal.clear();
         }
     }
 
@@ -344,7 +344,7 @@ impl Hardware for VfioFunction {
     }
 
     fn is_wanted_back(&self) -> bool {
-        drain(&self.request)
+        self.request.clear()
     }
 
     fn let_go(&self) {

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
 const fn io_nr(number: libc::c_ulong) -> libc::c_ulong {
     (b';' as libc::c_ulong) << 8 | number
@@ -152,22 +152,6 @@ pub(crate) fn set_vectors(device: &File, index: u32, fds: &[RawFd]) -> io::Resul
     // SAFETY: the kernel reads `argsz` bytes, which the structure has, within the call.
     check(unsafe { libc::ioctl(device.as_raw_fd(), io_nr(110) as _, std::ptr::from_ref(&set)) })?;
     Ok(())
-}
-
-/// A counter that becomes readable; reading it never waits.
-pub(crate) fn eventfd() -> io::Result<OwnedFd> {
-    // SAFETY: a call that touches no memory.
-    let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-    // SAFETY: a descriptor that the kernel has just made for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Makes a counter unreadable. Whether it was readable.
-pub(crate) fn drain(counter: &OwnedFd) -> bool {
-    let mut count = [0u8; 8];
-    // SAFETY: eight bytes of ours; a counter that was not raised gives none.
-    let got = unsafe { libc::read(counter.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
-    got == 8
 }
 
 /// Reads `data.len()` bytes of a log page from a drive that the kernel's own driver has, through the

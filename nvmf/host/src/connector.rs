@@ -11,8 +11,8 @@ use crate::plan::Shape;
 use crate::qpair::Broken;
 use crate::queue::nanos;
 use crate::queue_pair::Ender;
-use crate::sys::{self, EventFd, Wait};
 use crate::{AnyQueuePair, ControllerInfo, Error, NamespaceInfo, Options, Session};
+use bdev::sleep::{Signal, Sleeper, clock_ns};
 use bdev::{Geometry, Memory, OpenError};
 use nvme_spec::aen::{Event, config};
 use nvme_spec::feature::fid;
@@ -97,7 +97,7 @@ struct State {
 /// What channels, bdev and thread share.
 pub(crate) struct Shared {
     state: Mutex<State>,
-    wake: EventFd,
+    wake: Signal,
 }
 
 impl Shared {
@@ -115,7 +115,7 @@ impl Shared {
 
     pub(crate) fn stop(&self) {
         self.state().stop = true;
-        self.wake.signal();
+        self.wake.raise();
     }
 
     /// A place for a channel's queue.
@@ -137,7 +137,7 @@ impl Shared {
             user,
         });
         drop(state);
-        self.wake.signal();
+        self.wake.raise();
         Ok(PortHandle { shared: self.clone(), mailbox, index })
     }
 }
@@ -163,14 +163,14 @@ impl Lanes<AnyQueuePair> for PortHandle {
         // A newer lane may be on its way already.
         port.wants |= generation >= port.generation;
         drop(state);
-        self.shared.wake.signal();
+        self.shared.wake.raise();
     }
 }
 
 impl Drop for PortHandle {
     fn drop(&mut self) {
         self.shared.state().ports[self.index] = None;
-        self.shared.wake.signal();
+        self.shared.wake.raise();
     }
 }
 
@@ -263,7 +263,7 @@ pub(crate) fn start(options: Options, nsid: u32) -> Result<Started, Error> {
             link: LinkState::Connected,
             geometry: geometry.clone(),
         }),
-        wake: EventFd::new().map_err(local("make an event descriptor"))?,
+        wake: Signal::new().map_err(local("make an event descriptor"))?,
     });
     let (controller, namespace) = (association.controller.clone(), association.namespace.clone());
     let mut keeper = Keeper {
@@ -302,7 +302,7 @@ impl Keeper {
             if let Err(why) = self.tend() {
                 self.tear_down(why.to_string());
             }
-            if self.association.is_none() && sys::clock_ns() >= self.next_attempt_ns {
+            if self.association.is_none() && clock_ns() >= self.next_attempt_ns {
                 self.attempt();
             }
             if let Err(why) = self.serve() {
@@ -319,7 +319,7 @@ impl Keeper {
     fn tend(&mut self) -> Result<(), Error> {
         let Some(association) = &mut self.association else { return Ok(()) };
         let Association { session, controller, namespace } = association;
-        if sys::clock_ns() >= self.next_keep_alive_ns {
+        if clock_ns() >= self.next_keep_alive_ns {
             session.keep_alive()?;
         }
         let events = session.events()?;
@@ -348,7 +348,7 @@ impl Keeper {
         if !events.is_empty() {
             session.request_events(controller);
         }
-        if sys::clock_ns() >= self.next_keep_alive_ns {
+        if clock_ns() >= self.next_keep_alive_ns {
             self.plan_keep_alive();
         }
         Ok(())
@@ -358,7 +358,7 @@ impl Keeper {
         let supported = self.association.as_ref().is_some_and(|a| a.controller.kas > 0);
         let interval = nanos(self.options.keep_alive) / 2;
         self.next_keep_alive_ns = match supported && interval > 0 {
-            true => sys::clock_ns().saturating_add(interval),
+            true => clock_ns().saturating_add(interval),
             false => u64::MAX,
         };
     }
@@ -413,7 +413,7 @@ impl Keeper {
         let delay = reconnect_delay.saturating_mul(1 << self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
         let delay = nanos(delay.min(reconnect_delay_max));
-        self.next_attempt_ns = sys::clock_ns().saturating_add(delay);
+        self.next_attempt_ns = clock_ns().saturating_add(delay);
     }
 
     /// Ends the association: its queues, then the controller.
@@ -432,7 +432,7 @@ impl Keeper {
         }
         // A controller that does not answer cannot be asked to shut down; see above.
         let _ = association.session.shut_down(SHUTDOWN_LIMIT);
-        self.next_attempt_ns = sys::clock_ns();
+        self.next_attempt_ns = clock_ns();
     }
 
     /// Connects a queue for every channel that wants one.
@@ -468,19 +468,18 @@ impl Keeper {
     }
 
     fn sleep(&self) {
-        let now = sys::clock_ns();
-        let wake = (self.shared.wake.fd(), Wait::Readable);
-        match &self.association {
+        let now = clock_ns();
+        let mut sleeper = Sleeper::default();
+        sleeper.until_readable(self.shared.wake.fd());
+        let limit = match &self.association {
             Some(association) => {
-                let limit = self.next_keep_alive_ns.saturating_sub(now);
-                let admin = (association.session.fd(), Wait::Readable);
-                sys::wait(&[wake, admin], Duration::from_nanos(limit));
+                sleeper.until_readable(association.session.fd());
+                self.next_keep_alive_ns.saturating_sub(now)
             }
-            None => {
-                let limit = self.next_attempt_ns.saturating_sub(now);
-                sys::wait(&[wake], Duration::from_nanos(limit));
-            }
-        }
+            None => self.next_attempt_ns.saturating_sub(now),
+        };
+        // An error is an early wake-up.
+        let _ = sleeper.sleep(Some(Duration::from_nanos(limit)));
     }
 }
 

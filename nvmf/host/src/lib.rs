@@ -21,7 +21,6 @@ pub mod queue_pair;
 mod remote;
 pub mod session;
 pub mod socket;
-mod sys;
 
 pub use connector::LinkState;
 pub use discovery::{Discovered, Found, discover};

@@ -3,8 +3,8 @@
 //! For everything off the data path: connecting, the admin queue, tools and tests.
 
 use crate::qpair::{Broken, Ended, MAX_R2T, Payload, Qpair, QueueParams, RdmaQpair, Ring};
-use crate::sys::{self, Wait};
 use crate::{AnyQueuePair, Error, Options, QueuePair, Socket, TcpSocket, Transport};
+use bdev::sleep::{Sleeper, clock_ns};
 use bdev::{DmaSlice, Memory};
 use nvme_spec::{Cqe, Sqe};
 use nvmf_wire::connect::{Connect, ConnectData, Connected, cattr};
@@ -187,12 +187,12 @@ impl Queue {
     /// # Errors
     /// The connection is lost, or there is no answer in time; it is of no use afterwards.
     pub fn wait(&mut self, what: &str, token: Token) -> Result<Ended, Error> {
-        let limit = sys::clock_ns().saturating_add(nanos(self.timeout));
+        let limit = clock_ns().saturating_add(nanos(self.timeout));
         loop {
             if let Some(at) = self.ended.iter().position(|(ended, _)| *ended == token.0) {
                 return Ok(self.ended.swap_remove(at).1);
             }
-            let now = sys::clock_ns();
+            let now = clock_ns();
             if now >= limit {
                 return Err(Error::Timeout { address: self.address, during: what.into() });
             }
@@ -208,7 +208,7 @@ impl Queue {
     /// The connection is lost.
     pub fn service(&mut self, what: &str) -> Result<u32, Error> {
         let Queue { qpair, ended, .. } = self;
-        let work = qpair.poll(sys::clock_ns(), |token, how| ended.push((token, how)));
+        let work = qpair.poll(clock_ns(), |token, how| ended.push((token, how)));
         work.map_err(|why| {
             self.qpair.abandon(&why);
             Error::Broken { address: self.address, during: what.into(), why }
@@ -222,14 +222,16 @@ impl Queue {
     }
 
     fn sleep(&self, limit: Duration) {
-        let wait = match self.qpair.is_blocked() {
-            true => Wait::ReadableOrWritable,
-            false => Wait::Readable,
-        };
         if !self.qpair.may_sleep() {
             return;
         }
-        sys::wait(&[(self.fd(), wait)], limit);
+        let mut sleeper = Sleeper::default();
+        match self.qpair.is_blocked() {
+            true => sleeper.until_ready(self.fd()),
+            false => sleeper.until_readable(self.fd()),
+        };
+        // An error is an early wake-up.
+        let _ = sleeper.sleep(Some(limit));
     }
 
     /// Readable when there is something to take, once [`Queue::may_sleep`].
@@ -312,7 +314,7 @@ fn initialise(socket: &mut TcpSocket, options: &Options) -> Result<IcResp, Error
     let Options { header_digest, data_digest, address, .. } = options;
     let (address, during) = (*address, "ICReq");
     let broken = |why| Error::Broken { address, during: during.into(), why };
-    let limit = sys::clock_ns().saturating_add(nanos(options.connect_timeout));
+    let limit = clock_ns().saturating_add(nanos(options.connect_timeout));
     let mut request = [0; IC_BYTES];
     encode_icreq(&mut request, 0, *header_digest, *data_digest, MAX_R2T);
     let sent = socket.send(&[IoSlice::new(&request)]).map_err(|e| broken(Broken::Network(e)))?;
@@ -333,12 +335,14 @@ fn initialise(socket: &mut TcpSocket, options: &Options) -> Result<IcResp, Error
                     Ok(Some(0)) => return Err(broken(Broken::Ended)),
                     Ok(Some(n)) => have += n,
                     Ok(None) => {
-                        let now = sys::clock_ns();
+                        let now = clock_ns();
                         if now >= limit {
                             return Err(Error::Timeout { address, during: during.into() });
                         }
                         let fd = socket.fd().expect("a TCP socket has a descriptor");
-                        sys::wait(&[(fd, Wait::Readable)], Duration::from_nanos(limit - now));
+                        let limit = Duration::from_nanos(limit - now);
+                        // An error is an early wake-up.
+                        let _ = Sleeper::default().until_readable(fd).sleep(Some(limit));
                     }
                 }
             }

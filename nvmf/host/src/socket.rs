@@ -1,12 +1,10 @@
 //! Byte streams that a queue pair runs over.
 
-use socket2::{SockRef, TcpKeepalive};
+use rustix::net::sockopt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
-
-use crate::sys;
 
 /// A byte stream that never blocks.
 pub trait Socket: Send {
@@ -50,12 +48,13 @@ impl TcpSocket {
         let stream = TcpStream::connect_timeout(&address, limit)?;
         stream.set_nodelay(true)?;
         // A target that vanishes is noticed between two keep alives, too.
-        let asking = TcpKeepalive::new().with_time(PATIENCE / 2).with_interval(PATIENCE / 6);
-        let socket = SockRef::from(&stream);
-        socket.set_tcp_keepalive(&asking.with_retries(3))?;
-        socket.set_tcp_user_timeout(Some(PATIENCE))?;
+        sockopt::set_socket_keepalive(&stream, true)?;
+        sockopt::set_tcp_keepidle(&stream, PATIENCE / 2)?;
+        sockopt::set_tcp_keepintvl(&stream, PATIENCE / 6)?;
+        sockopt::set_tcp_keepcnt(&stream, 3)?;
+        sockopt::set_tcp_user_timeout(&stream, PATIENCE.as_millis() as u32)?;
         if let Some(name) = congestion {
-            sys::set_congestion_control(stream.as_raw_fd(), name)?;
+            sockopt::set_tcp_congestion(&stream, name)?;
         }
         stream.set_nonblocking(true)?;
         Ok(TcpSocket(stream))

@@ -2,11 +2,11 @@
 
 use crate::poller::Arrival;
 use crate::socket::{SocketOptions, TcpSocket};
-use crate::sys::{self, Signal};
+use bdev::sleep::{Signal, Sleeper};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -214,11 +214,14 @@ struct Work {
 
 impl Work {
     fn run(mut self) {
+        let mut sleeper = Sleeper::default();
         while !self.stop.asked.load(Ordering::Relaxed) {
-            let listeners = self.listeners.iter().map(AsFd::as_fd);
-            let fds: Vec<BorrowedFd<'_>> = listeners.chain([self.stop.signal.as_fd()]).collect();
-            let ready = sys::wait_readable(&fds);
-            if let Err(error) = ready.and_then(|()| self.accept_all()) {
+            sleeper.until_readable(self.stop.signal.fd());
+            for listener in &self.listeners {
+                sleeper.until_readable(listener.as_raw_fd());
+            }
+            let ready = sleeper.sleep(None);
+            if let Err(error) = ready.and_then(|_| self.accept_all()) {
                 // Out of memory, or of descriptors with none to give up. The connection waits in
                 // the kernel; trying again at once would only burn the core.
                 tracing::warn!(%error, "a connection cannot be accepted");

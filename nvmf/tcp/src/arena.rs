@@ -2,9 +2,9 @@
 //!
 //! Bytes are received behind what is still in use, taken apart where they lie, and the data of a
 //! capsule stays where it is until its command is answered. A connection at rest holds none of it.
+#![allow(unsafe_code)]
 
 use crate::limits::{ARENA_BYTES, ARENA_LEAST_BYTES, ARENAS};
-use crate::sys;
 use bdev::{DmaBuf, DmaPool, DmaSlice};
 
 struct Arena {
@@ -123,7 +123,7 @@ impl Arenas {
     pub(crate) fn bytes(&self, slice: DmaSlice) -> &[u8] {
         // SAFETY: spare room is written only by a receive, for which the connection borrows self
         // mutably first; held bytes are left alone until the command is answered.
-        unsafe { sys::bytes(slice) }
+        unsafe { slice.as_bytes() }
     }
 }
 

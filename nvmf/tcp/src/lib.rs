@@ -10,6 +10,7 @@
 //! One receive a turn takes what is there, one send a turn all answers. In-capsule data stays
 //! where it was received, the data of an R2T goes straight to where it belongs, and the data of a
 //! read is sent from where it lies.
+#![deny(unsafe_code)]
 
 mod accept;
 mod arena;

@@ -1,11 +1,15 @@
 //! Which connections are ready, and which are new.
 
 use crate::accept::Inbox;
+use crate::limits::EPOLL_EVENTS;
 use crate::socket::{Socket, TcpSocket};
-use crate::sys::Epoll;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::io::Errno;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 /// What a connection waits for.
@@ -74,14 +78,14 @@ pub trait Poller: Send {
 }
 
 const INBOX: u64 = u64::MAX;
-const READ: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP) as u32;
-const WRITE: u32 = libc::EPOLLOUT as u32;
-const GONE: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+const READ: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
+const WRITE: EventFlags = EventFlags::OUT;
+const GONE: EventFlags = EventFlags::ERR.union(EventFlags::HUP);
 
 /// Readiness by epoll, new connections from an [`Inbox`].
 #[derive(Debug)]
 pub struct EpollPoller {
-    epoll: Epoll,
+    epoll: OwnedFd,
     inbox: Arc<Inbox>,
 }
 
@@ -91,10 +95,15 @@ impl EpollPoller {
     /// # Errors
     /// The kernel's, when it is out of descriptors.
     pub fn new(inbox: Arc<Inbox>) -> io::Result<EpollPoller> {
-        let epoll = Epoll::new()?;
-        epoll.add(inbox.as_fd(), libc::EPOLLIN as u32, INBOX)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, inbox.as_fd(), EventData::new_u64(INBOX), EventFlags::IN)?;
         Ok(EpollPoller { epoll, inbox })
     }
+}
+
+/// By which readiness of the connection in `place` is reported.
+fn token(place: u16) -> EventData {
+    EventData::new_u64(place.into())
 }
 
 impl Poller for EpollPoller {
@@ -105,40 +114,43 @@ impl Poller for EpollPoller {
     }
 
     fn add(&mut self, place: u16, socket: &TcpSocket) -> io::Result<()> {
-        self.epoll.add(socket.as_fd(), READ, u64::from(place))
+        Ok(epoll::add(&self.epoll, socket, token(place), READ)?)
     }
 
     fn change(&mut self, place: u16, socket: &TcpSocket, interest: Interest) {
-        let read = if interest.read { READ } else { 0 };
-        let write = if interest.write { WRITE } else { 0 };
-        let changed = self.epoll.change(socket.as_fd(), read | write, u64::from(place));
+        let mut events = EventFlags::empty();
+        events.set(READ, interest.read);
+        events.set(WRITE, interest.write);
+        let changed = epoll::modify(&self.epoll, socket, token(place), events);
         changed.expect("a connection is watched until it is removed");
     }
 
     fn remove(&mut self, _place: u16, socket: &TcpSocket) {
-        let removed = self.epoll.remove(socket.as_fd());
+        let removed = epoll::delete(&self.epoll, socket);
         removed.expect("a connection is watched until it is removed");
     }
 
     fn ready(&mut self, out: &mut Vec<Ready>) {
-        let ready = self.epoll.ready(|events, token| {
+        let mut room = [const { MaybeUninit::<Event>::uninit() }; EPOLL_EVENTS];
+        let at_once = Timespec::default();
+        let events = match epoll::wait(&self.epoll, &mut room, Some(&at_once)) {
+            Ok((events, _)) => events,
+            Err(Errno::INTR) => return,
+            Err(error) => panic!("epoll on an open descriptor failed: {error}"),
+        };
+        for event in events {
+            let (flags, token) = (event.flags, event.data.u64());
             // The inbox is looked at in every turn anyway.
             if token != INBOX {
-                let gone = events & GONE != 0;
-                let read = gone || events & READ != 0;
-                let write = gone || events & WRITE != 0;
+                let gone = flags.intersects(GONE);
+                let read = gone || flags.intersects(READ);
+                let write = gone || flags.intersects(WRITE);
                 out.push(Ready { place: token as u16, read, write });
             }
-        });
-        match ready {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                panic!("epoll on an open descriptor failed: {error}")
-            }
-            _ => {}
         }
     }
 
     fn fd(&self) -> Option<RawFd> {
-        Some(self.epoll.fd())
+        Some(self.epoll.as_raw_fd())
     }
 }

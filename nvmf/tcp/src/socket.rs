@@ -3,9 +3,12 @@
 use crate::accept::Admission;
 use crate::sys;
 use bdev::DmaSlice;
+use rustix::io::ioctl_fionread;
+use rustix::net::sockopt;
 use std::io::{self, ErrorKind};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 /// What became of a call that does not block.
 #[derive(Debug)]
@@ -35,15 +38,16 @@ pub trait Socket: Send {
     fn finish(&mut self);
 }
 
-/// Silence after which the kernel asks a peer whether it is there, in s.
-const KEEP_ALIVE_IDLE_S: i32 = 15;
-/// Time between two such questions, in s.
-const KEEP_ALIVE_INTERVAL_S: i32 = 5;
+/// Silence after which the kernel asks a peer whether it is there.
+const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(15);
+/// Time between two such questions.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// Questions without an answer after which a connection is broken.
-const KEEP_ALIVE_PROBES: i32 = 3;
+const KEEP_ALIVE_PROBES: u32 = 3;
 /// Time that what was sent may go without an acknowledgement before a connection is broken, in ms:
 /// as long as silence may last.
-const USER_TIMEOUT_MS: i32 = 1000 * (KEEP_ALIVE_IDLE_S + KEEP_ALIVE_PROBES * KEEP_ALIVE_INTERVAL_S);
+const USER_TIMEOUT_MS: u32 =
+    KEEP_ALIVE_IDLE.as_millis() as u32 + KEEP_ALIVE_PROBES * KEEP_ALIVE_INTERVAL.as_millis() as u32;
 
 /// How sockets are set up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,27 +67,21 @@ impl SocketOptions {
     /// # Errors
     /// The kernel's: an unknown congestion control, or one that needs a privilege.
     pub fn apply(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        let fd = socket.as_raw_fd();
         // A host that vanishes is noticed without NVMe's Keep Alive, too, which it may turn off.
-        for (level, name, value) in [
-            (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
-            (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEP_ALIVE_IDLE_S),
-            (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, KEEP_ALIVE_INTERVAL_S),
-            (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, KEEP_ALIVE_PROBES),
-            (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, USER_TIMEOUT_MS),
-        ] {
-            sys::set_option(fd, level, name, &value.to_ne_bytes())?;
-        }
+        sockopt::set_socket_keepalive(socket, true)?;
+        sockopt::set_tcp_keepidle(socket, KEEP_ALIVE_IDLE)?;
+        sockopt::set_tcp_keepintvl(socket, KEEP_ALIVE_INTERVAL)?;
+        sockopt::set_tcp_keepcnt(socket, KEEP_ALIVE_PROBES)?;
+        sockopt::set_tcp_user_timeout(socket, USER_TIMEOUT_MS)?;
         if let Some(name) = &self.congestion {
-            sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_CONGESTION, name.as_bytes())?;
+            sockopt::set_tcp_congestion(socket, name)?;
         }
-        for (name, bytes) in
-            [(libc::SO_SNDBUF, self.send_buffer_bytes), (libc::SO_RCVBUF, self.recv_buffer_bytes)]
-        {
-            if let Some(bytes) = bytes {
-                let value = i32::try_from(bytes).unwrap_or(i32::MAX);
-                sys::set_option(fd, libc::SOL_SOCKET, name, &value.to_ne_bytes())?;
-            }
+        let most = |bytes: u32| bytes.min(i32::MAX as u32) as usize;
+        if let Some(bytes) = self.send_buffer_bytes {
+            sockopt::set_socket_send_buffer_size(socket, most(bytes))?;
+        }
+        if let Some(bytes) = self.recv_buffer_bytes {
+            sockopt::set_socket_recv_buffer_size(socket, most(bytes))?;
         }
         Ok(())
     }
@@ -94,7 +92,7 @@ impl SocketOptions {
 /// # Errors
 /// The kernel's.
 pub fn congestion(socket: BorrowedFd<'_>) -> io::Result<String> {
-    sys::congestion(socket.as_raw_fd())
+    Ok(sockopt::tcp_congestion(socket)?)
 }
 
 /// A connection over TCP.
@@ -140,7 +138,7 @@ impl Socket for TcpSocket {
 
     fn waiting(&self) -> usize {
         // Where the kernel cannot tell, nothing is counted on.
-        sys::waiting(self.stream.as_raw_fd()).unwrap_or(0)
+        ioctl_fionread(&self.stream).map_or(0, |bytes| bytes as usize)
     }
 
     fn send(&mut self, from: &[DmaSlice]) -> Moved {

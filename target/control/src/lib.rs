@@ -1,4 +1,5 @@
 //! Configuration, life cycle of bdevs, subsystems and listeners; messages to reactors.
+#![forbid(unsafe_code)]
 
 mod bdevs;
 pub mod config;

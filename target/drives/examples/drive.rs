@@ -11,6 +11,7 @@
 //! ```
 
 use bdev::dma::PoolPlan;
+use bdev::sleep::Sleeper;
 use bdev::{Addr, Bdev, DmaBuf, DmaPool, DmaSlice, Done, Io, IoFlags, Memory, Op, Stack, Tag};
 use bdev_nvme::{Controller, Hardware, Health, Options, Request};
 use drives::{Access, Consent, Host, PciAddress};
@@ -153,10 +154,9 @@ impl Bench {
             return;
         }
         let Some(fd) = self.stack.wake_fds().next() else { return };
-        let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        let limit_ms = (due_ns / 1_000_000).clamp(1, 1000) as i32;
-        // SAFETY: one pollfd that is ours.
-        self.woken += u64::from(unsafe { libc::poll(&mut poll, 1, limit_ms) } == 1);
+        let limit = Duration::from_nanos(due_ns.clamp(1_000_000, 1_000_000_000));
+        let woken = Sleeper::default().until_readable(fd).sleep(Some(limit));
+        self.woken += u64::from(woken.is_ok_and(|ready| ready));
     }
 
     fn one(&mut self, op: Op, lba: u64, blocks: u32, data: DmaSlice, sleeps: bool) -> Status {

@@ -1,7 +1,7 @@
 //! How other threads reach a reactor.
 
-use crate::sys::EventFd;
 use crate::{Reactor, ReactorStats};
+use bdev::sleep::Signal;
 use bdev::wake::WakeFlag;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ pub(crate) struct Shared {
     has_tasks: AtomicBool,
     stopping: AtomicBool,
     flag: WakeFlag,
-    event: EventFd,
+    signal: Signal,
     stats: ReactorStats,
 }
 
@@ -38,7 +38,7 @@ impl Handle {
             has_tasks: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             flag: WakeFlag::new(),
-            event: EventFd::new()?,
+            signal: Signal::new()?,
             stats: ReactorStats::default(),
         })))
     }
@@ -81,7 +81,7 @@ impl Handle {
     /// Makes sure that the reactor looks for work: after something was put where it looks.
     pub fn wake(&self) {
         if self.0.flag.must_wake() {
-            self.0.event.signal();
+            self.0.signal.raise();
         }
     }
 
@@ -115,7 +115,7 @@ impl Handle {
         &self.0.flag
     }
 
-    pub(crate) fn event(&self) -> &EventFd {
-        &self.0.event
+    pub(crate) fn signal(&self) -> &Signal {
+        &self.0.signal
     }
 }

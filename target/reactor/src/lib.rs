@@ -4,12 +4,13 @@
 //! it; [`thread`] gives it a core, a clock and a way to sleep, and the simulator gives it others.
 //! Other threads reach a reactor through its [`Handle`]; other reactors reach a bdev that lives on
 //! it through a [`hop`].
+#![forbid(unsafe_code)]
 
+mod cores;
 pub mod handle;
 pub mod hop;
 mod reactor;
 mod stats;
-mod sys;
 pub mod thread;
 
 pub use handle::{Handle, Task};

@@ -110,7 +110,7 @@ impl Reactor {
     /// The descriptors that wake this reactor when it sleeps.
     pub fn wake_fds(&self, into: &mut Vec<RawFd>) {
         into.clear();
-        into.push(self.handle.event().fd());
+        into.push(self.handle.signal().fd());
         into.extend(self.edges.iter().flatten().filter_map(|edge| edge.wake_fd()));
         into.extend(self.stack.wake_fds());
     }

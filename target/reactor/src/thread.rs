@@ -1,10 +1,14 @@
 //! A thread for a reactor: pinned, with the real clock, and with a way to sleep.
 
-use crate::sys;
 use crate::{Handle, Reactor};
+use bdev::sleep::Sleeper;
 use std::io;
 use std::os::fd::RawFd;
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use crate::cores::{allowed_cores, pin};
+pub use bdev::sleep::clock_ns;
 
 /// What a reactor does when there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,24 +28,6 @@ impl Poll {
     pub const ADAPTIVE: Poll = Poll::Adaptive { spin_ns: 50_000 };
 }
 
-/// The monotonic clock that reactors run by, in ns.
-pub fn clock_ns() -> u64 {
-    sys::monotonic_ns()
-}
-
-/// Binds the calling thread to one core, as [`spawn`] does with the thread of a reactor.
-///
-/// # Errors
-/// The kernel's, `EINVAL` where the process may not use the core.
-pub fn pin(core: usize) -> io::Result<()> {
-    sys::pin(core)
-}
-
-/// The cores this process may use.
-pub fn allowed_cores() -> Vec<usize> {
-    sys::allowed_cores()
-}
-
 /// Starts a thread that builds a reactor on its own core and runs it until [`Handle::stop`].
 /// `core`: where to pin it, if anywhere.
 ///
@@ -57,7 +43,7 @@ pub fn spawn(
     let thread = std::thread::Builder::new().name(format!("reactor-{}", handle.number())).spawn(
         move || {
             let _guard = AbortOnPanic;
-            let pinned = core.map_or(Ok(()), sys::pin);
+            let pinned = core.map_or(Ok(()), pin);
             let ok = pinned.is_ok();
             let _ = pinned_tx.send(pinned);
             if ok {
@@ -85,18 +71,18 @@ impl Drop for AbortOnPanic {
 pub fn run(reactor: &mut Reactor, poll: Poll) {
     let handle = reactor.handle().clone();
     let mut bed = Bed::default();
-    let mut before = sys::monotonic_ns();
+    let mut before = clock_ns();
     let mut last_work = before;
     while !handle.is_stopping() {
         let busy = reactor.turn(before) > 0;
-        let now = sys::monotonic_ns();
+        let now = clock_ns();
         handle.stats().turn(busy, now - before);
         before = now;
         match poll {
             _ if busy => last_work = now,
             Poll::Adaptive { spin_ns } if now - last_work >= spin_ns => {
                 let busy = bed.sleep(reactor, &handle, now);
-                before = sys::monotonic_ns();
+                before = clock_ns();
                 if busy {
                     last_work = before;
                 }
@@ -112,7 +98,7 @@ pub fn run(reactor: &mut Reactor, poll: Poll) {
 #[derive(Default)]
 struct Bed {
     fds: Vec<RawFd>,
-    polls: Vec<libc::pollfd>,
+    sleeper: Sleeper,
 }
 
 impl Bed {
@@ -125,14 +111,15 @@ impl Bed {
         let timeout = reactor.next_deadline_ns().map(|at| at.saturating_sub(now_ns));
         if !busy && timeout != Some(0) && !handle.is_stopping() {
             reactor.wake_fds(&mut self.fds);
-            let poll = |fd: &RawFd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 };
-            self.polls.clear();
-            self.polls.extend(self.fds.iter().map(poll));
+            for fd in &self.fds {
+                self.sleeper.until_readable(*fd);
+            }
             handle.stats().slept();
-            sys::wait_readable(&mut self.polls, timeout);
+            // An error only means an early turn.
+            let _ = self.sleeper.sleep(timeout.map(Duration::from_nanos));
         }
         handle.flag().awake();
-        handle.event().clear();
+        handle.signal().clear();
         busy
     }
 }

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::fake::{BLOCK, Knobs, Server, Storage};
-use crate::{Host, Pattern, Session, discover, sys};
+use crate::{Host, Pattern, Session, discover};
+use bdev::sleep::clock_ns;
 use bdev::{Addr, DmaSlice, Done, Io, IoFlags, Memory, Op, Stack, Tag};
 use nvme_spec::Status;
 use nvme_spec::aen::Event;
@@ -33,19 +34,19 @@ impl Rig {
     fn new(bdev: Arc<dyn Bdev>) -> Rig {
         let memory = Arc::new(Memory::map(1, 16 << 20).unwrap());
         let mut stack = Stack::new(0, memory.clone());
-        let addr = stack.open(&bdev, sys::clock_ns()).unwrap();
+        let addr = stack.open(&bdev, clock_ns()).unwrap();
         Rig { stack, addr, memory, done: Vec::new() }
     }
 
     fn submit(&mut self, op: Op, lba: u64, data: DmaSlice, blocks: u32, tag: u64) {
         let (reply_to, reply_tag) = (Addr::edge(0), Tag(tag));
         let io = Io { op, flags: IoFlags::NONE, lba, blocks, data, reply_to, reply_tag };
-        self.stack.submit(self.addr, io, sys::clock_ns());
+        self.stack.submit(self.addr, io, clock_ns());
     }
 
     fn settle(&mut self) -> Vec<Done> {
         while self.stack.outstanding(self.addr) > 0 || self.stack.has_dones() {
-            let now = sys::clock_ns();
+            let now = clock_ns();
             if self.stack.poll(now) + self.stack.deliver(now, &mut self.done) == 0 {
                 std::thread::sleep(Duration::from_micros(50));
             }
@@ -79,7 +80,7 @@ impl Rig {
             piece.copy_in(0, &data);
             self.submit(Op::Write, (n * blocks) as u64, *piece, blocks as u32, n as u64);
         }
-        self.stack.poll(sys::clock_ns());
+        self.stack.poll(clock_ns());
         meanwhile();
         for op in [Op::Write, Op::Read] {
             if op == Op::Read {

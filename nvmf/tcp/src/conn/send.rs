@@ -1,4 +1,5 @@
 //! Answers, gathered and sent.
+#![allow(unsafe_code)]
 
 use super::{Conn, Out, Shared};
 use crate::limits::{
@@ -80,7 +81,7 @@ impl Outgoing {
         let start = self.used;
         let room = self.headers.slice().sub(start, MAX_PDU_HEADERS_BYTES);
         // SAFETY: the memory is this send's own, and the kernel reads it only within the call.
-        let bytes = write(unsafe { sys::bytes_mut(room) });
+        let bytes = write(unsafe { room.as_bytes_mut() });
         match self.pieces.last_mut() {
             Some(last) if self.joins => {
                 let len = last.len() + bytes;

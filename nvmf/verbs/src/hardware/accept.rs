@@ -2,13 +2,14 @@
 
 use super::cm::{CmEvent, CmId, EventChannel};
 use super::devices::Hardware;
-use super::sys::{Flag, wait_readable};
 use crate::private_data::{Ask, Queues};
+use bdev::sleep::{Signal, Sleeper};
 use nvmf_wire::rdma::Reject;
 use rdma_mummy_sys::rdma_cm_event_type as kind;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -44,7 +45,7 @@ pub struct Inbox {
     /// Before the channel: identifiers are destroyed first.
     queue: Mutex<VecDeque<Request>>,
     load: Arc<AtomicU32>,
-    pub(super) flag: Flag,
+    pub(super) signal: Signal,
     pub(super) channel: EventChannel,
 }
 
@@ -58,7 +59,7 @@ impl Inbox {
             waiting: AtomicBool::new(false),
             queue: Mutex::new(VecDeque::new()),
             load: Arc::new(AtomicU32::new(0)),
-            flag: Flag::new()?,
+            signal: Signal::new()?,
             channel: EventChannel::new()?,
         }))
     }
@@ -67,7 +68,7 @@ impl Inbox {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.push_back(request);
         self.waiting.store(true, Ordering::Release);
-        self.flag.raise();
+        self.signal.raise();
     }
 
     /// The connection that has waited longest.
@@ -79,7 +80,7 @@ impl Inbox {
         let request = queue.pop_front();
         if queue.is_empty() {
             self.waiting.store(false, Ordering::Release);
-            self.flag.lower();
+            self.signal.clear();
         }
         request
     }
@@ -87,7 +88,7 @@ impl Inbox {
 
 struct Stop {
     asked: AtomicBool,
-    flag: Flag,
+    signal: Signal,
 }
 
 /// A thread that listens on an address and hands each connection to the reactor that has the
@@ -115,7 +116,7 @@ impl Acceptor {
         assert!(!inboxes.is_empty(), "nobody to hand connections to");
         let channel = EventChannel::new()?;
         let listener = CmId::listen(&channel, address)?;
-        let stop = Arc::new(Stop { asked: AtomicBool::new(false), flag: Flag::new()? });
+        let stop = Arc::new(Stop { asked: AtomicBool::new(false), signal: Signal::new()? });
         let work = Work {
             _listener: listener,
             channel,
@@ -134,7 +135,7 @@ impl Acceptor {
 impl Drop for Acceptor {
     fn drop(&mut self) {
         self.stop.asked.store(true, Ordering::Relaxed);
-        self.stop.flag.raise();
+        self.stop.signal.raise();
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the acceptor ends without a panic");
         }
@@ -155,13 +156,17 @@ struct Work {
 
 impl Work {
     fn run(mut self) {
+        let mut sleeper = Sleeper::default();
         while !self.stop.asked.load(Ordering::Relaxed) {
             while let Some(event) = self.channel.next() {
                 if event.kind == kind::RDMA_CM_EVENT_CONNECT_REQUEST {
                     self.asked(&event);
                 }
             }
-            wait_readable([self.channel.fd(), self.stop.flag.fd()]);
+            sleeper.until_readable(self.channel.fd().as_raw_fd());
+            sleeper.until_readable(self.stop.signal.fd());
+            // An error is an early wake-up.
+            let _ = sleeper.sleep(None);
         }
     }
 

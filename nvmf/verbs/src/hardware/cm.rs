@@ -1,10 +1,11 @@
 //! The connection manager: identifiers of connections, and what happens to them.
 
-use super::sys::{check, check_ptr, set_nonblocking};
+use super::sys::{check, check_ptr};
 use rdma_mummy_sys as v;
+use rustix::io::ioctl_fionbio;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 use v::rdma_cm_event_type as kind;
 
@@ -43,13 +44,13 @@ impl EventChannel {
     pub(super) fn new() -> io::Result<EventChannel> {
         // SAFETY: makes a new channel.
         let channel = EventChannel(check_ptr(unsafe { v::rdma_create_event_channel() })?);
-        set_nonblocking(channel.fd())?;
+        ioctl_fionbio(channel.fd(), true)?;
         Ok(channel)
     }
 
-    pub(super) fn fd(&self) -> RawFd {
-        // SAFETY: an open channel.
-        unsafe { (*self.0).fd }
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: an open channel, which closes its descriptor when it is destroyed.
+        unsafe { BorrowedFd::borrow_raw((*self.0).fd) }
     }
 
     /// The next event, if one is there.

@@ -2,11 +2,12 @@
 //! while.
 
 use super::devices::{Device, failed};
-use super::sys::{check_ptr, set_nonblocking};
+use super::sys::check_ptr;
 use crate::limits::{BATCH, QUIET_TURNS};
 use crate::nic::{NicError, Outcome};
 use rdma_mummy_sys as v;
-use std::os::fd::RawFd;
+use rustix::io::ioctl_fionbio;
+use std::os::fd::BorrowedFd;
 
 /// Whether the next completion makes the descriptor readable.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,8 +50,8 @@ impl Completions {
             .map_err(|error| failed("no completion channel", error))?;
         let cq = std::ptr::null_mut();
         let mut completions = Completions { channel, cq, notice: Notice::Off, quiet_turns: 0 };
-        set_nonblocking(completions.fd())
-            .map_err(|error| failed("no completion channel", error))?;
+        ioctl_fionbio(completions.fd(), true)
+            .map_err(|error| failed("no completion channel", error.into()))?;
         let entries = entries.min(device.max_completions) as libc::c_int;
         // SAFETY: the context and the channel are open; the vector is one that the device has.
         completions.cq = check_ptr(unsafe {
@@ -67,9 +68,9 @@ impl Completions {
     }
 
     /// Readable after a completion that was asked to be announced.
-    pub(super) fn fd(&self) -> RawFd {
-        // SAFETY: an open channel.
-        unsafe { (*self.channel).fd }
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: an open channel, which closes its descriptor when it is destroyed.
+        unsafe { BorrowedFd::borrow_raw((*self.channel).fd) }
     }
 
     pub(super) fn is_armed(&self) -> bool {

@@ -2,14 +2,16 @@
 
 use super::cm::{CmEvent, CmId, EventChannel};
 use super::devices::{Device, List};
-use super::sys::{check, wait_readable_for};
+use super::sys::check;
 use super::verbs_link::VerbsLink;
 use crate::initiator::{ConnectError, Dialer, Landing, Link, Wish};
 use crate::limits::{RETRIES, TARGET_RNR_RETRIES};
+use bdev::sleep::Sleeper;
 use bdev::{DmaSlice, Memory};
 use rdma_mummy_sys as v;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use v::rdma_cm_event_type as kind;
@@ -193,7 +195,9 @@ fn wait_for(
                 if left.is_zero() {
                     return Err(ConnectError::Timeout);
                 }
-                wait_readable_for(channel.fd(), left);
+                // An error is an early wake-up.
+                let _ =
+                    Sleeper::default().until_readable(channel.fd().as_raw_fd()).sleep(Some(left));
             }
         }
     }

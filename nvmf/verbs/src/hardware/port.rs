@@ -7,7 +7,7 @@ use super::sys::{check_code, check_ptr};
 use crate::limits::BATCH;
 use crate::nic::{NicError, Receive};
 use rdma_mummy_sys as v;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 
 pub(super) struct Port {
     pub srq: *mut v::ibv_srq,
@@ -44,7 +44,7 @@ impl Port {
     }
 
     /// Readable after a completion that was asked to be announced.
-    pub(super) fn fd(&self) -> RawFd {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.completions.fd()
     }
 

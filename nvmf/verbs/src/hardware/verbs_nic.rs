@@ -76,7 +76,7 @@ impl VerbsNic {
         capacity: Capacity,
     ) -> io::Result<VerbsNic> {
         let watch = Watch::new()?;
-        watch.add(inbox.flag.fd())?;
+        watch.add(&inbox.signal)?;
         watch.add(inbox.channel.fd())?;
         Ok(VerbsNic {
             conns: (0..capacity.qpairs).map(|_| None).collect(),

@@ -328,8 +328,7 @@ fn every_block() -> u64 {
 
 /// Where state lives unless told: the system's place for root, the user's for others.
 pub fn default_data_dir() -> PathBuf {
-    // SAFETY: geteuid only returns a number.
-    let root = unsafe { libc::geteuid() } == 0;
+    let root = rustix::process::geteuid().is_root();
     match std::env::var_os("HOME") {
         Some(home) if !root => Path::new(&home).join(".local/share/forebay"),
         _ => PathBuf::from("/var/lib/forebay"),
