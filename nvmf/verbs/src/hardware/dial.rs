@@ -1,18 +1,19 @@
 //! The initiator's side: connections that we ask for.
 
 use super::cm::{CmEvent, CmId, EventChannel};
-use super::devices::{Device, List};
+use super::devices::Device;
+use super::registered::Devices;
 use super::sys::check;
 use super::verbs_link::VerbsLink;
 use crate::initiator::{ConnectError, Dialer, Landing, Link, Wish};
 use crate::limits::{RETRIES, TARGET_RNR_RETRIES};
+use bdev::Memory;
 use bdev::sleep::Sleeper;
-use bdev::{DmaSlice, Memory};
 use rdma_mummy_sys as v;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use v::rdma_cm_event_type as kind;
 use zerocopy::IntoBytes;
@@ -32,98 +33,13 @@ const LEAST_LIMIT: Duration = Duration::from_secs(12);
 #[derive(Clone)]
 pub struct Initiator(Arc<Devices>);
 
-/// Devices, and the memory registered with them.
-pub(super) struct Devices {
-    /// Before the list that their contexts are of.
-    devices: Vec<Device>,
-    _list: List,
-    registered: Mutex<Vec<Weak<Registered>>>,
-}
-
-// SAFETY: contexts, protection domains and memory regions may be used by any thread at once (the
-// verbs library locks where it has to).
-unsafe impl Send for Devices {}
-// SAFETY: as above.
-unsafe impl Sync for Devices {}
-
-/// Memory that a controller may read and write, on one device.
-pub(super) struct Registered {
-    /// By number of the region.
-    regions: Vec<*mut v::ibv_mr>,
-    port: usize,
-    memory: Arc<Memory>,
-    devices: Arc<Devices>,
-}
-
-// SAFETY: as for the devices.
-unsafe impl Send for Registered {}
-// SAFETY: as above.
-unsafe impl Sync for Registered {}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        for mr in &self.regions {
-            // SAFETY: made by `Devices::register`; queue pairs that use it hold this.
-            unsafe { v::ibv_dereg_mr(*mr) };
-        }
-    }
-}
-
-impl Registered {
-    /// The device's key and the controller's key for `slice`.
-    pub(super) fn keys(&self, slice: DmaSlice) -> (u32, u32) {
-        let mr = self.regions[usize::from(slice.region())];
-        // SAFETY: registered, and so until this is dropped.
-        unsafe { ((*mr).lkey, (*mr).rkey) }
-    }
-
-    pub(super) fn device(&self) -> &Device {
-        &self.devices.devices[self.port]
-    }
-
-    /// Other memory, on the same device.
-    pub(super) fn beside(&self, memory: &Arc<Memory>) -> Result<Arc<Registered>, String> {
-        self.devices.register(self.port, memory)
-    }
-}
-
-impl Devices {
-    /// Registers memory, once for all connections that use it at a time.
-    fn register(
-        self: &Arc<Self>,
-        port: usize,
-        memory: &Arc<Memory>,
-    ) -> Result<Arc<Registered>, String> {
-        let mut all = self.registered.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|one| one.strong_count() > 0);
-        let known = all.iter().filter_map(Weak::upgrade);
-        let same = |one: &Arc<Registered>| one.port == port && Arc::ptr_eq(&one.memory, memory);
-        if let Some(known) = known.into_iter().find(same) {
-            return Ok(known);
-        }
-        let (memory, devices) = (memory.clone(), self.clone());
-        let mut made = Registered { regions: Vec::new(), port, memory, devices };
-        let access = v::ibv_access_flags::IBV_ACCESS_LOCAL_WRITE
-            | v::ibv_access_flags::IBV_ACCESS_REMOTE_READ
-            | v::ibv_access_flags::IBV_ACCESS_REMOTE_WRITE;
-        for region in made.memory.regions() {
-            made.regions.push(self.devices[port].register(region, access)?);
-        }
-        let made = Arc::new(made);
-        all.push(Arc::downgrade(&made));
-        Ok(made)
-    }
-}
-
 impl Initiator {
     /// Looks for devices.
     ///
     /// # Errors
     /// Why there is no RDMA, as the end of the sentence "RDMA is off: ".
     pub fn open() -> Result<Initiator, String> {
-        let (devices, list) = List::devices(Device::open)?;
-        let registered = Mutex::new(Vec::new());
-        Ok(Initiator(Arc::new(Devices { devices, _list: list, registered })))
+        Ok(Initiator(Devices::open()?))
     }
 }
 
@@ -146,7 +62,7 @@ impl Dialer for Initiator {
         wait_for(&channel, kind::RDMA_CM_EVENT_ROUTE_RESOLVED, until)?;
         // SAFETY: the identifier is ours, and has been given its device.
         let ctx = unsafe { (*id.raw()).verbs };
-        let port = self.0.devices.iter().position(|device| device.ctx == ctx);
+        let port = self.0.find(ctx);
         let port = port.ok_or_else(|| {
             ConnectError::Failed("the RDMA device that leads there cannot be used".into())
         })?;
@@ -155,7 +71,7 @@ impl Dialer for Initiator {
             .map_err(|error| ConnectError::Failed(error.0))?;
         link.receive(landings).map_err(|error| ConnectError::Failed(error.0))?;
         let private = wish.private_data();
-        let mut param = conn_param(&self.0.devices[port], private.as_bytes());
+        let mut param = conn_param(self.0.device(port), private.as_bytes());
         // SAFETY: the link holds the identifier; the parameters and their private data are copied.
         check(unsafe { v::rdma_connect(raw, &mut param) })
             .map_err(|error| local("connect", &error))?;

@@ -7,6 +7,7 @@ mod completions;
 mod devices;
 mod dial;
 mod port;
+mod registered;
 mod sys;
 mod verbs_link;
 mod verbs_nic;

@@ -3,7 +3,7 @@
 use super::cm::{CmId, EventChannel};
 use super::completions::{Completions, outcome_of};
 use super::devices::failed;
-use super::dial::Registered;
+use super::registered::Registered;
 use super::sys::{Watch, check, check_code};
 use crate::initiator::{Cutter, Ending, Landing, Link, Lost, Send};
 use crate::limits::{BATCH, BATCHES, MANAGER_TURNS, SQE_BYTES};
