@@ -3,6 +3,7 @@
 //!
 //! A volume lives on one reactor, which has its map and orders its operations ([`VolumeBdev`]). One
 //! thread for each pool keeps the metadata and does what operators ask for ([`Pool`]).
+#![deny(unsafe_code)]
 
 mod behind;
 mod channel;

@@ -1,4 +1,5 @@
 //! Rules of the tree, checked: who may use whom, where cargo builds, how large a file may get.
+#![forbid(unsafe_code)]
 
 pub mod modules;
 

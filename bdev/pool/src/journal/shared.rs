@@ -1,4 +1,5 @@
 //! Journals as mapped files, in a folder of shared memory.
+#![allow(unsafe_code)]
 
 use super::{Identities, JournalMemory, Journals, MOST_LINES, PoolJournals, line_at};
 use memmap2::{MmapOptions, MmapRaw};
