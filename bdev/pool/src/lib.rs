@@ -22,6 +22,7 @@ mod slots;
 mod state;
 mod store;
 mod superblock;
+mod update;
 mod volume;
 mod volume_bdev;
 

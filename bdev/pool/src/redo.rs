@@ -2,8 +2,8 @@
 //! log").
 
 use crate::entry::{NotARow, Row};
-use crate::store::{RowKey, Update};
 use crate::superblock::Superblock;
+use crate::update::{RowKey, Update};
 use bdev_redb::{RECORD_BYTES, RedoLog, Region};
 use std::collections::BTreeMap;
 use std::io;

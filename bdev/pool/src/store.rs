@@ -4,6 +4,7 @@ use crate::entry::{EXTENTS_PER_ROW, NotARow, Row, Slot};
 use crate::record::{DeviceRecord, NodeRecord, NodeState, VolumeRecord};
 use crate::redo::RowLog;
 use crate::superblock::{EXTENT_BYTES, Superblock};
+pub use crate::update::{RowKey, Update};
 use bdev_redb::{Backend, Medium, Region};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
@@ -27,9 +28,6 @@ const REDONE: u32 = 1;
 /// What redb keeps in memory of the store, in bytes: the branches of the map of a large pool. The
 /// map itself is in memory elsewhere.
 const CACHE_BYTES: usize = 32 << 20;
-
-/// A node, and which row of its map.
-pub type RowKey = (u64, u32);
 
 /// Why the store cannot be used.
 #[derive(Debug)]
@@ -63,21 +61,6 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
     fn from(error: E) -> StoreError {
         StoreError::Store(error.into())
     }
-}
-
-/// One change; `None` takes the record away.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Update {
-    /// The pool is open for the so-manieth time.
-    Session(u64),
-    /// Of a device.
-    Device(u32, Option<DeviceRecord>),
-    /// Of a volume.
-    Volume(u64, Option<VolumeRecord>),
-    /// Of a node.
-    Node(u64, Option<NodeRecord>),
-    /// Of a row of the map. An empty one is taken away.
-    Row(RowKey, Box<Row>),
 }
 
 /// Everything that is stored.

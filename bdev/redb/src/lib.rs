@@ -9,6 +9,6 @@ mod medium;
 mod region;
 
 pub use label::Label;
-pub use log::{LOG_BYTES, RECORD_BYTES, RedoLog};
+pub use log::{RECORD_BYTES, RedoLog};
 pub use medium::{BLOCK_BYTES, FileMedium, Medium};
-pub use region::{Backend, Region, store_bytes};
+pub use region::{Backend, LOG_BYTES, Region, store_bytes};

@@ -3,13 +3,10 @@
 
 use crate::label::{Label, OWNER_BYTES};
 use crate::medium::BLOCK_BYTES;
-use crate::region::Region;
+use crate::region::{LOG_BYTES, Region};
 use crc_fast::{CrcAlgorithm, checksum};
 use std::io;
 use std::sync::Arc;
-
-/// Length of the log, at the end of the region, in bytes.
-pub const LOG_BYTES: u64 = 1 << 20;
 
 /// A larger record belongs to the database at once: there its contents are written once.
 pub const RECORD_BYTES: usize = 64 << 10;

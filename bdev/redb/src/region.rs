@@ -1,12 +1,14 @@
 //! The region of a device as redb's storage.
 
 use crate::label::Label;
-use crate::log::LOG_BYTES;
 use crate::medium::{BLOCK_BYTES, Medium};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Length of the log, at the end of the region, in bytes.
+pub const LOG_BYTES: u64 = 1 << 20;
 
 /// Zeros are written in pieces of this many bytes.
 const ZEROS_BYTES: usize = 1 << 20;
