@@ -174,6 +174,8 @@ impl Declaration {
         let places = self.listeners.iter().map(|l| format!("{} {}", l.transport, l.address));
         unique(places, "listeners are at")?;
         for pool in &self.pools {
+            let wrong = |why| format!("Pool {}: {why}", pool.name);
+            crate::pool::check_devices(&pool.devices).map_err(wrong)?;
             unique(
                 pool.volumes.iter().map(|v| v.name.to_string()),
                 "volumes of a pool are called",

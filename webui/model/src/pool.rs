@@ -106,11 +106,16 @@ impl PoolCreate {
     /// # Errors
     /// What is wrong, as a sentence.
     pub fn check(&self) -> Result<(), String> {
-        if self.devices.is_empty() {
-            return Err("A pool needs at least one device: name it in devices.".into());
-        }
-        crate::name::once(&self.devices, "devices")
+        check_devices(&self.devices)
     }
+}
+
+/// Checks that there are devices for a pool, each named once.
+pub(crate) fn check_devices(devices: &[DeviceRef]) -> Result<(), String> {
+    if devices.is_empty() {
+        return Err("A pool needs at least one device: name it in devices.".into());
+    }
+    crate::name::once(devices, "devices")
 }
 
 /// Bring in a pool that is on devices already.

@@ -55,6 +55,17 @@ fn a_host_that_is_named_by_a_uuid_has_one() {
 }
 
 #[test]
+fn declared_pools_have_devices_each_once() {
+    let of = |devices: &str| {
+        let text = format!(r#"{{"pool": [{{"name": "tank", "devices": {devices}}}]}}"#);
+        serde_json::from_str::<Declaration>(&text).unwrap().check()
+    };
+    assert_eq!(of(r#"["d0", "d1"]"#), Ok(()));
+    assert!(of("[]").unwrap_err().starts_with("Pool tank: A pool needs at least one device"));
+    assert!(of(r#"["d0", "d0"]"#).unwrap_err().contains("names d0 twice"));
+}
+
+#[test]
 fn addresses_are_checked() {
     for good in ["10.0.0.1:4420", "[fd00::1]:4420", "[::]:1"] {
         assert_eq!(good.parse::<Address>().unwrap().to_string(), good);
