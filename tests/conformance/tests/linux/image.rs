@@ -13,7 +13,8 @@ use servers::Servers;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 #[test]
 fn two_builds_are_the_same_and_small() {
@@ -53,6 +54,13 @@ fn expect(said: &str, lines: &[&[&str]]) -> Result<(), String> {
     }
 }
 
+/// Says what has been seen, with the second of the test.
+fn holds(what: &str) {
+    static STARTED: OnceLock<Instant> = OnceLock::new();
+    let seconds = STARTED.get_or_init(Instant::now).elapsed().as_secs_f64();
+    println!("{seconds:>6.1}  ok    {what}");
+}
+
 /// An update is tried, and kept because it works; one that does not work is left; one that is not
 /// signed is not even written.
 fn updates(_: &Lab, folder: &Path) -> Result<(), String> {
@@ -64,6 +72,7 @@ fn updates(_: &Lab, folder: &Path) -> Result<(), String> {
     let update = second.join("forebay.efi");
     let (bad, forged) = (broken(&builder, folder)?, forged(folder)?);
     let silent = hanging(&builder, folder)?;
+    holds("four images are built");
     let machine = Machine::new(folder, &first.join("forebay.img"))?;
     let path = |path: &Path| path.display().to_string();
     let mut board = machine.switch_on()?;
@@ -74,14 +83,14 @@ fn updates(_: &Lab, folder: &Path) -> Result<(), String> {
     }
     let status = machine.operate(&["appliance", "status"])?;
     expect(&status, &[&["a ", "Forebay 0.1.0", "good", "runs"], &["b ", "empty"]])?;
-    println!("  ok    an image with a wrong signature is refused");
+    holds("an image with a wrong signature is refused");
 
     machine.operate(&["appliance", "update", &path(&update), "--restart"])?;
     board.shown("Forebay 0.2.0, slot b", 1, PATIENCE)?;
     board.shown("This image works and is kept.", 1, PATIENCE)?;
     let status = machine.operate(&["appliance", "status"])?;
     expect(&status, &[&["a ", "0.1.0", "good"], &["b ", "Forebay 0.2.0", "good", "runs"]])?;
-    println!("  ok    an update is tried and kept");
+    holds("an update is tried and kept");
 
     let older = path(&older(&builder, folder)?);
     match machine.operate(&["appliance", "update", &older]) {
@@ -93,7 +102,7 @@ fn updates(_: &Lab, folder: &Path) -> Result<(), String> {
     machine.operate(&["appliance", "update", &older, "--allow-older"])?;
     let status = machine.operate(&["appliance", "status"])?;
     expect(&status, &[&["a ", "0.1.0", "on trial"], &["b ", "0.2.0", "good", "runs"]])?;
-    println!("  ok    an older image is refused, unless it is meant");
+    holds("an older image is refused, unless it is meant");
 
     machine.operate(&["appliance", "update", &path(&bad), "--restart"])?;
     board.shown("Kernel panic", 1, PATIENCE)?;
@@ -101,7 +110,7 @@ fn updates(_: &Lab, folder: &Path) -> Result<(), String> {
     board.shown("Forebay is ready", 3, PATIENCE)?;
     let status = machine.operate(&["appliance", "status"])?;
     expect(&status, &[&["a ", "9.9.9", "failed"], &["b ", "Forebay 0.2.0", "good", "runs"]])?;
-    println!("  ok    an update whose kernel panics is left");
+    holds("an update whose kernel panics is left");
 
     machine.operate(&["appliance", "update", &path(&silent), "--restart"])?;
     board.shown("Forebay 9.9.8, slot a", 1, PATIENCE)?;
@@ -110,7 +119,7 @@ fn updates(_: &Lab, folder: &Path) -> Result<(), String> {
     board.shown("Forebay is ready", 4, PATIENCE)?;
     let status = machine.operate(&["appliance", "status"])?;
     expect(&status, &[&["a ", "9.9.8", "failed"], &["b ", "Forebay 0.2.0", "good", "runs"]])?;
-    println!("  ok    an update whose target never answers is left after its time");
+    holds("an update whose target never answers is left after its time");
     machine.operate(&["appliance", "power-off", "--yes"])?;
     board.off(PATIENCE)
 }
@@ -135,17 +144,17 @@ fn life(lab: &Lab, folder: &Path) -> Result<(), String> {
     let machine = Machine::new(folder, &folder.join("forebay.img"))?.with_link();
     let mut board = machine.switch_on()?;
     machine.log_in(&mut board)?;
-    println!("  ok    boots, shows address, certificate and token");
+    holds("boots, shows address, certificate and token");
     machine.operate(&["pool", "create", "tank", "/dev/vdb", "--yes"])?;
     machine.operate(&["volume", "create", "tank/vol", "64MiB", "--allow-any-host"])?;
     machine.io("write", LENGTH)?;
     machine.io("verify", LENGTH)?;
-    println!("  ok    serves NVMe over TCP: {LENGTH} written and verified");
+    holds(&format!("serves NVMe over TCP: {LENGTH} written and verified"));
     let over_rdma = format!("{ON_LINK}:4420");
     machine.operate(&["listener", "create", &over_rdma, "--transport", "rdma"])?;
     machine.stock_host(lab)?;
     machine.io("verify", LENGTH)?;
-    println!("  ok    serves a stock host over TCP and over RDMA, which verified what it wrote");
+    holds("serves a stock host over TCP and over RDMA, which verified what it wrote");
     board.pull_plug()?;
 
     let mut board = machine.switch_on()?;
@@ -154,7 +163,7 @@ fn life(lab: &Lab, folder: &Path) -> Result<(), String> {
     machine.io("verify", LENGTH)?;
     let listeners = machine.operate(&["listener", "list"])?;
     expect(&listeners, &[&["rdma", &over_rdma, "ok"]])?;
-    println!("  ok    after a power cut everything is there again");
+    holds("after a power cut everything is there again");
     println!(
         "  note: {:.1} s from the kernel's start to the first I/O, {:.1} s in the firmware before \
          (emulation)",
@@ -167,7 +176,7 @@ fn life(lab: &Lab, folder: &Path) -> Result<(), String> {
     board.press_power()?;
     board.shown("Stopping.", 1, PATIENCE)?;
     board.off(PATIENCE)?;
-    println!("  ok    the power button ends it");
+    holds("the power button ends it");
     let console = board.console();
     let calm = ["Kernel panic", "BUG:", "Call Trace", "stays mounted", "the target ended"];
     match calm.iter().find(|&&word| console.contains(word)) {
@@ -199,7 +208,7 @@ fn crashes(_: &Lab, folder: &Path) -> Result<(), String> {
     board.shown("the target ended: status 1", 2, PATIENCE)?;
     servers.heard("the clock was ", "ms wrong and is set by 10.0.2.2", PATIENCE)?;
     servers.heard(" box forebay ", "the target ended: status 1", PATIENCE)?;
-    println!("  ok    its log comes to a server, with the time that another one gave it");
+    holds("its log comes to a server, with the time that another one gave it");
 
     board.press_nmi()?;
     let panic = board.shown("Kernel panic", 1, PATIENCE)?;
@@ -212,9 +221,9 @@ fn crashes(_: &Lab, folder: &Path) -> Result<(), String> {
     board.off(PATIENCE)?;
     let partition = machine.configuration()?;
     noted(&partition, "target", &["The target ended: status 1", "no_such_key", "Linux version"])?;
-    println!("  ok    a target that ends is noted and started again");
+    holds("a target that ends is noted and started again");
     noted(&partition, "kernel", &["NMI", "Kernel panic", "the target ended: status 1"])?;
-    println!("  ok    a kernel that crashes and hangs is reset and noted");
+    holds("a kernel that crashes and hangs is reset and noted");
     Ok(())
 }
 
@@ -238,6 +247,7 @@ fn noted(partition: &Path, what: &str, words: &[&str]) -> Result<(), String> {
 fn tell(story: fn(&Lab, &Path) -> Result<(), String>) {
     let Some(lab) = Lab::required_or_skip() else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
+    holds("begins");
     if let Err(why) = story(&lab, folder.path()) {
         let serial = fs::read(folder.path().join("serial")).unwrap_or_default();
         let serial = String::from_utf8_lossy(&serial);
