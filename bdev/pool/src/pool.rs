@@ -9,7 +9,7 @@ use crate::keeper::{
     new_superblock,
 };
 use crate::limits::Limits;
-use crate::session::{self, Strangers};
+use crate::session::{self, Strangers, store_error};
 use crate::state::View;
 use crate::store::{Contents, Store, StoreError, Update};
 use crate::superblock::{EXTENT_BYTES, Superblock, SuperblockError};
@@ -88,10 +88,6 @@ pub fn probe(medium: &dyn bdev_redb::Medium) -> Found {
     }
 }
 
-pub(crate) fn store_error(error: &StoreError) -> PoolError {
-    PoolError::new(Kind::Device, format!("{error}."))
-}
-
 impl Pool {
     /// Makes a pool on `devices`. Those that hold something are overwritten with `force` only.
     /// `uuid` gives a new number each time.
@@ -129,7 +125,7 @@ impl Pool {
             })?;
             first.push(Update::Device(u32::from(*number), Some(member.record())));
         }
-        let journals = session::claim(&host, (pool, name))?;
+        let journals = session::claim(host.journals.as_deref(), (pool, name))?;
         if let Some(journals) = &journals {
             session::take_over(&**journals, &members).map_err(session::unusable)?;
         }
@@ -163,7 +159,7 @@ impl Pool {
     fn open(devices: Vec<NewMember>, host: Host, strangers: Strangers) -> Result<Pool, PoolError> {
         let (uuid, name, found) = read_superblocks(devices)?;
         // Before anything is written: whoever has the pool open may be writing.
-        let journals = session::claim(&host, (uuid, &name))?;
+        let journals = session::claim(host.journals.as_deref(), (uuid, &name))?;
         let with = found.iter().max_by_key(|member| member.superblock.metadata_generation);
         let with = with.expect("there is one at least");
         let store = Store::open(with.medium.clone(), with.superblock.clone());

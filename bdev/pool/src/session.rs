@@ -2,11 +2,10 @@
 //! (`FORMAT.md`, "The journal").
 
 use crate::error::{Kind, PoolError};
-use crate::journal::{Identities, PoolJournals, replay, speaks};
+use crate::journal::{Identities, Journals, PoolJournals, replay, speaks};
 use crate::keeper::Member;
-use crate::pool::{Host, store_error};
 use crate::record::DeviceRecord;
-use crate::store::{Contents, Store, Update};
+use crate::store::{Contents, Store, StoreError, Update};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -21,6 +20,11 @@ pub(crate) enum Strangers {
     Taken,
 }
 
+/// What keeps a pool from being opened, where its store is what keeps it.
+pub(crate) fn store_error(error: &StoreError) -> PoolError {
+    PoolError::new(Kind::Device, format!("{error}."))
+}
+
 /// What keeps a pool from being opened, where journals are what keeps it.
 pub(crate) fn unusable(error: io::Error) -> PoolError {
     let why = format!("What the process before left in memory cannot be used: {error}.");
@@ -29,10 +33,10 @@ pub(crate) fn unusable(error: io::Error) -> PoolError {
 
 /// Takes the pool for this process, and for one [`crate::Pool`] of it.
 pub(crate) fn claim(
-    host: &Host,
+    journals: Option<&dyn Journals>,
     (pool, name): (Uuid, &str),
 ) -> Result<Option<Arc<dyn PoolJournals>>, PoolError> {
-    let Some(journals) = &host.journals else { return Ok(None) };
+    let Some(journals) = journals else { return Ok(None) };
     journals.claim(pool).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => PoolError::new(
             Kind::InUse,

@@ -110,7 +110,7 @@ fn a_circle_is_counted_once_and_a_front_door_is_none() {
 const CIRCLES: [(&str, usize); 13] = [
     ("bdev", 2),
     ("bdev-nvme", 2),
-    ("bdev-pool", 5),
+    ("bdev-pool", 4),
     ("bdev-uring", 1),
     ("bench", 1),
     ("control", 3),
