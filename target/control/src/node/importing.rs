@@ -115,7 +115,7 @@ impl Node {
         let opened = match devices[..] {
             [] => Err(Refusal::not_found("None of its devices is there.")),
             _ => {
-                let force = wish == Wish::Asked { force: true };
+                let force = wish == Wish::Asked { force: true } || self.had(seen, &devices, uuid);
                 let parts = self.take_parts(&devices, &name)?;
                 let opened = OpenPool::import(&parts, force, &self.handles());
                 self.keep_pool(opened, &parts)
@@ -190,6 +190,20 @@ impl Node {
             }
         }
         Ok(chosen)
+    }
+
+    /// Whether the pool was here on these very devices: then somebody has decided for them before,
+    /// whatever a process that was killed knew of others.
+    fn had(&self, seen: &[Seen], devices: &[String], pool: Uuid) -> bool {
+        let Some(known) = self.state().pools.iter().find(|known| known.uuid == pool) else {
+            return false;
+        };
+        let is_known = |seen: &Seen| {
+            let place = seen.place_in(pool);
+            let identity = place.and_then(|place| known.identities.get(&place));
+            identity.is_some() && identity == seen.identity.as_ref()
+        };
+        seen.iter().filter(|seen| devices.contains(&seen.name)).all(is_known)
     }
 
     /// Which of the devices that say that they are `place` of the pool is: the one that was it when

@@ -2,6 +2,7 @@
 
 mod appliance;
 mod bad_peers;
+mod copies;
 mod cut_short;
 mod descriptors;
 #[path = "../../../control/tests/plane/host.rs"]
