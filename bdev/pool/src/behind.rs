@@ -1,9 +1,10 @@
 //! The nodes behind a volume's live one, and which of them say something of an extent: a read of a
 //! volume with a hundred snapshots looks at those few alone.
 
-use crate::entry::Entry;
-use crate::volume::NodeMap;
-use std::cell::Cell;
+use crate::entry::{EXTENTS_PER_ROW, Entry};
+use crate::sparse::Sparse;
+use crate::volume::{LEAF_ROWS, Leaf, NodeMap, leaf_of};
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
 /// So many nodes are looked at one after the other.
@@ -21,16 +22,34 @@ pub(crate) struct Behind {
     index: Option<Index>,
 }
 
-/// Which nodes say something, learnt extent by extent as they are looked at.
+/// Which nodes say something, learnt extent by extent as they are looked at. As large as what they
+/// say, not as what they say it of.
 #[derive(Debug)]
 struct Index {
-    /// A record for each extent: what is known, then a bit for each node. No memory is touched
-    /// before something is known.
-    records: Vec<Cell<u64>>,
+    leaves: Sparse<Box<IndexLeaf>>,
     /// Words of bits in a record.
     words: usize,
     /// Records of another age know nothing: places or what is in them changed.
     age: u64,
+}
+
+/// The rows of a leaf that some node has or had.
+#[derive(Debug)]
+struct IndexLeaf {
+    /// A bit for each.
+    rows: [u64; LEAF_ROWS / 64],
+    /// A record for each extent of a row that was looked at: what is known, then a bit for each
+    /// node.
+    pages: [OnceCell<Box<[Cell<u64>]>>; LEAF_ROWS],
+}
+
+impl IndexLeaf {
+    fn new() -> Box<IndexLeaf> {
+        Box::new(IndexLeaf {
+            rows: [0; LEAF_ROWS / 64],
+            pages: [const { OnceCell::new() }; LEAF_ROWS],
+        })
+    }
 }
 
 impl Behind {
@@ -38,7 +57,7 @@ impl Behind {
     pub(crate) fn new(mut chain: Vec<(u64, Arc<NodeMap>)>) -> Behind {
         chain.reverse();
         let mut behind = Behind { nodes: chain, index: None };
-        behind.make_room();
+        behind.make_room(None);
         behind
     }
 
@@ -50,20 +69,23 @@ impl Behind {
     /// Its parent is another one, and what was that is behind it.
     pub(crate) fn push(&mut self, node: u64, map: Arc<NodeMap>) {
         self.nodes.push((node, map));
-        self.make_room();
+        self.make_room(Some((self.nodes.len() - 1, None)));
     }
 
     /// A node says something else from now on, or is gone.
     pub(crate) fn replace(&mut self, node: u64, map: Option<Arc<NodeMap>>) {
         let Some(at) = self.nodes.iter().position(|(other, _)| *other == node) else { return };
-        match map {
-            Some(map) => self.nodes[at].1 = map,
-            None => drop(self.nodes.remove(at)),
-        }
+        let changed = match map {
+            Some(map) => Some((at, Some(std::mem::replace(&mut self.nodes[at].1, map)))),
+            None => {
+                self.nodes.remove(at);
+                None
+            }
+        };
         if let Some(index) = &mut self.index {
             index.age += 1;
         }
-        self.make_room();
+        self.make_room(changed);
     }
 
     /// What all of them say.
@@ -81,30 +103,54 @@ impl Behind {
         Entries { nodes: &self.nodes, extent, record, words, bits: 0 }
     }
 
-    /// Has the index room for each node, and each extent that one of them speaks of.
-    fn make_room(&mut self) {
+    /// Has the index room for each node, and each row that one of them has. `changed`: a node that
+    /// is new at its place, and what was there before it.
+    fn make_room(&mut self, changed: Option<(usize, Option<Arc<NodeMap>>)>) {
         let words = self.nodes.len().div_ceil(64);
-        let extents = self.maps().map(NodeMap::end).max().unwrap_or(0) as usize;
-        let has_room = |index: &Index| index.words >= words && index.extents() >= extents;
         if self.nodes.len() <= FEW {
             self.index = None;
-        } else if !self.index.as_ref().is_some_and(has_room) {
-            let records = vec![0; extents * (words + 1)].into_iter().map(Cell::new).collect();
-            self.index = Some(Index { records, words, age: 1 });
+            return;
+        }
+        match (&mut self.index, changed) {
+            (Some(index), changed) if index.words >= words => {
+                if let Some((at, before)) = changed {
+                    index.speak_of(&self.nodes[at].1, before.as_deref());
+                }
+            }
+            _ => {
+                let mut index = Index { leaves: Sparse::default(), words, age: 1 };
+                self.nodes.iter().for_each(|(_, map)| index.speak_of(map, None));
+                self.index = Some(index);
+            }
         }
     }
 }
 
 impl Index {
-    fn extents(&self) -> usize {
-        self.records.len() / (self.words + 1)
+    /// The rows of a map, but for those that `before` had: what both share was seen with it.
+    fn speak_of(&mut self, map: &NodeMap, before: Option<&NodeMap>) {
+        let is_new = |number: u32, leaf: &Arc<Leaf>| {
+            let old = before.and_then(|before| before.leaf(number));
+            old.is_none_or(|old| !Arc::ptr_eq(old, leaf))
+        };
+        for (number, leaf) in map.leaves().filter(|(number, leaf)| is_new(*number, leaf)) {
+            let index = self.leaves.get_or_insert_with(number, IndexLeaf::new);
+            for at in (0..LEAF_ROWS).filter(|at| leaf[*at].is_some()) {
+                index.rows[at / 64] |= 1 << (at % 64);
+            }
+        }
     }
 
     /// The record of `extent`, complete; empty if no node speaks of it.
     fn record(&self, extent: u64, nodes: &[(u64, Arc<NodeMap>)]) -> &[Cell<u64>] {
+        let (chunk, inside) = (extent / EXTENTS_PER_ROW as u64, extent as usize % EXTENTS_PER_ROW);
+        let Ok((leaf, at)) = u32::try_from(chunk).map(leaf_of) else { return &[] };
+        let leaf = self.leaves.get(leaf).filter(|leaf| leaf.rows[at / 64] & 1 << (at % 64) != 0);
+        let Some(leaf) = leaf else { return &[] };
         let stride = self.words + 1;
-        let from = extent as usize * stride;
-        let Some(record) = self.records.get(from..from + stride) else { return &[] };
+        let page =
+            leaf.pages[at].get_or_init(|| vec![Cell::new(0); EXTENTS_PER_ROW * stride].into());
+        let record = &page[inside * stride..(inside + 1) * stride];
         let (age, known) = (record[0].get() >> KNOWN_BITS, record[0].get() % (1 << KNOWN_BITS));
         let known = if age == self.age { known as usize } else { 0 };
         if known == nodes.len() {
@@ -212,6 +258,26 @@ mod tests {
         (6..70).for_each(|node| behind.replace(node, None));
         behind.push(70, map(1 << 4));
         assert_eq!(behind.entries(EXTENTS[4]).next(), Some(map(1 << 4).get(EXTENTS[4])));
+    }
+
+    /// A volume of 1 PiB with a write at its end: 70 snapshots of that take no more than of any
+    /// other.
+    #[test]
+    fn it_is_as_large_as_what_is_said() {
+        let last = (1 << 30) - 1;
+        let slot = Slot { device: 0, number: 7 };
+        let mut behind = Behind::default();
+        for node in 0..70 {
+            let mut map = NodeMap::default();
+            map.set(last, Entry::Whole(slot));
+            behind.push(node, Arc::new(map));
+            assert_eq!(behind.entries(last).next(), Some(Entry::Whole(slot)));
+            assert_eq!(behind.entries(1 << 29).find(|entry| *entry != Entry::Nothing), None);
+        }
+        let index = behind.index.as_ref().unwrap();
+        let leaves: Vec<_> = index.leaves.from(0).collect();
+        assert_eq!(leaves.len(), 1);
+        assert_eq!(leaves[0].1.pages.iter().filter_map(OnceCell::get).count(), 1);
     }
 
     proptest! {

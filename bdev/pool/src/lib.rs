@@ -19,6 +19,7 @@ mod record;
 mod redo;
 mod session;
 mod slots;
+mod sparse;
 mod state;
 mod store;
 mod superblock;

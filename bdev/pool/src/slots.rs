@@ -2,6 +2,10 @@
 //! free.
 
 use crate::entry::Slot;
+use crate::sparse::Sparse;
+
+/// Words in a page: 4 GiB of a device.
+const PAGE_WORDS: u64 = 64;
 
 /// The slots of all devices of a pool.
 #[derive(Debug, Default)]
@@ -15,30 +19,51 @@ pub struct Slots {
 #[derive(Debug)]
 struct DeviceSlots {
     number: u16,
-    /// A bit for each slot: taken.
-    taken: Vec<u64>,
+    /// A bit for each slot: taken. Pages of which none is taken are not there: a device can be
+    /// much larger than what is on it.
+    taken: Sparse<Box<[u64; PAGE_WORDS as usize]>>,
     slots: u64,
     free: u64,
     /// The word that is looked at next.
-    hint: usize,
+    hint: u64,
     /// Slots are taken here.
     open: bool,
 }
 
 impl DeviceSlots {
+    fn page(word: u64) -> (u32, usize) {
+        let page = u32::try_from(word / PAGE_WORDS).expect("a device has less than 2^64 bytes");
+        (page, (word % PAGE_WORDS) as usize)
+    }
+
+    /// 64 bits; what the last word has beyond the device is never free.
+    fn word(&self, word: u64) -> u64 {
+        let (page, at) = DeviceSlots::page(word);
+        let taken = self.taken.get(page).map_or(0, |page| page[at]);
+        match self.slots - word * 64 {
+            left @ 1..64 => taken | u64::MAX << left,
+            _ => taken,
+        }
+    }
+
+    fn word_mut(&mut self, word: u64) -> &mut u64 {
+        let (page, at) = DeviceSlots::page(word);
+        &mut self.taken.get_or_insert_with(page, || Box::new([0; PAGE_WORDS as usize]))[at]
+    }
+
     fn take(&mut self) -> Option<Slot> {
         if self.free == 0 || !self.open {
             return None;
         }
-        let words = self.taken.len();
+        let words = self.slots.div_ceil(64);
         let at = (0..words)
             .map(|step| (self.hint + step) % words)
-            .find(|at| self.taken[*at] != u64::MAX)?;
-        let bit = self.taken[at].trailing_ones();
-        self.taken[at] |= 1 << bit;
+            .find(|at| self.word(*at) != u64::MAX)?;
+        let bit = self.word(at).trailing_ones();
+        *self.word_mut(at) |= 1 << bit;
         self.free -= 1;
         self.hint = at;
-        Some(Slot { device: self.number, number: at as u64 * 64 + u64::from(bit) })
+        Some(Slot { device: self.number, number: at * 64 + u64::from(bit) })
     }
 }
 
@@ -49,14 +74,8 @@ impl Slots {
     /// If it is there already.
     pub fn add_device(&mut self, number: u16, slots: u64) {
         assert!(self.device(number).is_none(), "a device is added once");
-        let mut taken = vec![0; slots.div_ceil(64) as usize];
-        if let Some(last) = taken.last_mut()
-            && !slots.is_multiple_of(64)
-        {
-            // What the last word has beyond the device is never free.
-            *last = u64::MAX << (slots % 64);
-        }
-        let device = DeviceSlots { number, taken, slots, free: slots, hint: 0, open: true };
+        let (taken, hint) = (Sparse::default(), 0);
+        let device = DeviceSlots { number, taken, slots, free: slots, hint, open: true };
         self.devices.push(device);
     }
 
@@ -67,20 +86,8 @@ impl Slots {
     pub fn grow_device(&mut self, number: u16, slots: u64) {
         let device = self.device(number).expect("a device that is there grows");
         let more = slots.checked_sub(device.slots).expect("it grows");
-        let (old, free) = (device.slots, device.free);
-        let mut taken = std::mem::take(&mut device.taken);
-        if let Some(last) = taken.last_mut()
-            && !old.is_multiple_of(64)
-        {
-            *last &= !(u64::MAX << (old % 64));
-        }
-        taken.resize(slots.div_ceil(64) as usize, 0);
-        if let Some(last) = taken.last_mut()
-            && !slots.is_multiple_of(64)
-        {
-            *last |= u64::MAX << (slots % 64);
-        }
-        (device.taken, device.slots, device.free) = (taken, slots, free + more);
+        device.slots = slots;
+        device.free += more;
     }
 
     /// A device is gone: no slot of it is taken.
@@ -145,11 +152,11 @@ impl Slots {
         else {
             return false;
         };
-        let (word, bit) = ((slot.number / 64) as usize, 1 << (slot.number % 64));
-        if device.taken[word] & bit != 0 {
+        let (word, bit) = (slot.number / 64, 1 << (slot.number % 64));
+        if device.word(word) & bit != 0 {
             return false;
         }
-        device.taken[word] |= bit;
+        *device.word_mut(word) |= bit;
         device.free -= 1;
         true
     }
@@ -160,9 +167,9 @@ impl Slots {
     /// If it was not taken.
     pub fn give(&mut self, slot: Slot) {
         let device = self.device(slot.device).expect("a slot of a device that is there");
-        let (word, bit) = ((slot.number / 64) as usize, 1 << (slot.number % 64));
-        assert!(slot.number < device.slots && device.taken[word] & bit != 0, "given back once");
-        device.taken[word] &= !bit;
+        let (word, bit) = (slot.number / 64, 1 << (slot.number % 64));
+        assert!(slot.number < device.slots && device.word(word) & bit != 0, "given back once");
+        *device.word_mut(word) &= !bit;
         device.free += 1;
     }
 }

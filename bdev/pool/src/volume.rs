@@ -5,22 +5,28 @@ use crate::behind::Behind;
 use crate::entry::{Blocks, EXTENTS_PER_ROW, Entry, Rest, Row, Slot};
 use crate::journal::Journal;
 use crate::merge::Merge;
+use crate::sparse::Sparse;
 use crate::store::Update;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// Rows in a leaf of a [`NodeMap`]: 32 GiB of a volume.
-const LEAF_ROWS: usize = 512;
+pub(crate) const LEAF_ROWS: usize = 512;
 
-type Leaf = [Option<Arc<Row>>; LEAF_ROWS];
+pub(crate) type Leaf = [Option<Arc<Row>>; LEAF_ROWS];
 
 /// What one node says: rows by chunk, in a tree of two levels. A copy shares all that neither
 /// changes.
 #[derive(Clone, Debug, Default)]
 pub struct NodeMap {
-    leaves: Vec<Option<Arc<Leaf>>>,
+    leaves: Sparse<Arc<Leaf>>,
     slots: u64,
+}
+
+/// The leaf that a row is in, and its place there.
+pub(crate) fn leaf_of(chunk: u32) -> (u32, usize) {
+    (chunk / LEAF_ROWS as u32, chunk as usize % LEAF_ROWS)
 }
 
 impl NodeMap {
@@ -35,17 +41,14 @@ impl NodeMap {
     }
 
     fn row_at(&self, chunk: u32) -> Option<&Row> {
-        let leaf = self.leaves.get(chunk as usize / LEAF_ROWS)?.as_ref()?;
-        leaf[chunk as usize % LEAF_ROWS].as_deref()
+        let (leaf, at) = leaf_of(chunk);
+        self.leaves.get(leaf)?[at].as_deref()
     }
 
     fn row_mut(&mut self, chunk: u32) -> &mut Row {
-        let leaf = chunk as usize / LEAF_ROWS;
-        if self.leaves.len() <= leaf {
-            self.leaves.resize(leaf + 1, None);
-        }
-        let leaf = self.leaves[leaf].get_or_insert_with(|| Arc::new([const { None }; LEAF_ROWS]));
-        let row = &mut Arc::make_mut(leaf)[chunk as usize % LEAF_ROWS];
+        let (leaf, at) = leaf_of(chunk);
+        let leaf = self.leaves.get_or_insert_with(leaf, || Arc::new([const { None }; LEAF_ROWS]));
+        let row = &mut Arc::make_mut(leaf)[at];
         Arc::make_mut(row.get_or_insert_default())
     }
 
@@ -64,9 +67,14 @@ impl NodeMap {
         self.slots = self.slots + u64::from(entry.slot().is_some()) - u64::from(before);
     }
 
-    /// Behind the last extent that it may say something of.
-    pub(crate) fn end(&self) -> u64 {
-        (self.leaves.len() * LEAF_ROWS * EXTENTS_PER_ROW) as u64
+    /// Its leaves, by number.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = (u32, &Arc<Leaf>)> + '_ {
+        self.leaves.from(0)
+    }
+
+    /// A leaf of it.
+    pub(crate) fn leaf(&self, number: u32) -> Option<&Arc<Leaf>> {
+        self.leaves.get(number)
     }
 
     /// How many slots it names.
@@ -103,12 +111,11 @@ impl NodeMap {
         self.rows_from(0)
     }
 
-    fn rows_from(&self, chunk: usize) -> impl Iterator<Item = (u32, &Row)> + '_ {
-        let leaves = self.leaves.iter().enumerate().skip(chunk / LEAF_ROWS);
-        let leaves = leaves.filter_map(|(at, leaf)| Some((at, leaf.as_ref()?)));
-        let rows = leaves.flat_map(|(at, leaf)| (at * LEAF_ROWS..).zip(leaf.iter()));
+    fn rows_from(&self, chunk: u32) -> impl Iterator<Item = (u32, &Row)> + '_ {
+        let leaves = self.leaves.from(leaf_of(chunk).0);
+        let rows = leaves.flat_map(|(at, leaf)| (at * LEAF_ROWS as u32..).zip(leaf.iter()));
         let rows = rows.filter_map(|(at, row)| Some((at, row.as_deref()?)));
-        rows.filter(move |(at, _)| *at >= chunk).map(|(at, row)| (at as u32, row))
+        rows.filter(move |(at, _)| *at >= chunk)
     }
 
     /// What it says, by extent, in their order.
@@ -119,7 +126,7 @@ impl NodeMap {
     /// What it says from `extent` on.
     pub fn entries_from(&self, extent: u64) -> impl Iterator<Item = (u64, Entry)> + '_ {
         let (from, _) = place(extent);
-        let rows = self.rows_from(from as usize);
+        let rows = self.rows_from(from);
         let entries = rows.flat_map(|(chunk, row)| {
             let first = u64::from(chunk) * EXTENTS_PER_ROW as u64;
             (first..).zip(row.entries())
@@ -133,7 +140,7 @@ impl NodeMap {
         if self.row_at(chunk).is_some() {
             return Some(extent);
         }
-        let next = self.rows_from(chunk as usize + 1).next();
+        let next = self.rows_from(chunk + 1).next();
         next.map(|(chunk, _)| u64::from(chunk) * EXTENTS_PER_ROW as u64)
     }
 }

@@ -45,12 +45,14 @@ impl Region {
     /// # Errors
     /// The kernel's, when there is no memory.
     pub fn map(bytes: usize) -> io::Result<Region> {
-        let bytes = bytes.max(1).next_multiple_of(HUGE_BYTES);
+        let too_large = || io::Error::new(io::ErrorKind::OutOfMemory, "no machine has so much");
+        let bytes = bytes.max(1).checked_next_multiple_of(HUGE_BYTES).ok_or_else(too_large)?;
         let huge = libc::MAP_HUGETLB | libc::MAP_HUGE_2MB | libc::MAP_POPULATE;
         if let Ok(ptr) = map_anonymous(bytes, huge) {
             return Ok(Region { ptr, bytes, backing: Backing::Huge2M });
         }
-        let whole = map_anonymous(bytes + HUGE_BYTES, libc::MAP_NORESERVE)?;
+        let mapped = bytes.checked_add(HUGE_BYTES).ok_or_else(too_large)?;
+        let whole = map_anonymous(mapped, libc::MAP_NORESERVE)?;
         let ptr = trim(whole, bytes);
         // SAFETY: the range is our own mapping; advice and touching change no contents.
         unsafe {
@@ -155,5 +157,19 @@ impl Memory {
         // SAFETY: inside the mapping, as just checked; slices live no longer than the Memory that
         // each holder of slices holds.
         unsafe { DmaSlice::from_raw(from.ptr.add(offset), bytes, region) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_machine_has_is_refused() {
+        for bytes in [usize::MAX, usize::MAX - HUGE_BYTES] {
+            let error = Region::map(bytes).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::OutOfMemory, "{error}");
+        }
+        assert_eq!(Region::map(1).unwrap().len(), HUGE_BYTES);
     }
 }

@@ -13,3 +13,4 @@ mod operator;
 mod pools;
 mod sentences;
 mod signals;
+mod sizes;
