@@ -89,6 +89,11 @@ impl VolumeState {
         }
     }
 
+    /// A write was refused for want of a slot.
+    pub(crate) fn found_full(&self) {
+        self.send(Request::Full);
+    }
+
     /// More slots; none if there are none.
     pub(crate) fn granted(&mut self, slots: Vec<Slot>) {
         self.asked = false;

@@ -96,6 +96,7 @@ impl VolumeChannel {
             match io.op != Op::Read && self.needs_slot(at, bytes) {
                 true => {
                     Traffic::add(&self.view.traffic.found_full, 1);
+                    self.state().found_full();
                     self.refuse(io, Status::CAPACITY_EXCEEDED, cx);
                 }
                 false => self.waiting.push_back(io),

@@ -152,6 +152,7 @@ impl VolumeChannel {
         let zeroes = self.sweeps[0].zeroes && !self.sweeps[0].writing;
         if zeroes && left.start < end && self.needs_slot(left.start, end - left.start) {
             Traffic::add(&self.view.traffic.found_full, 1);
+            self.state().found_full();
             self.sweeps[0].status = Status::CAPACITY_EXCEEDED;
         }
     }

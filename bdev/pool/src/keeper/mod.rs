@@ -37,6 +37,8 @@ pub(crate) enum Request {
     Slots { view: ViewId, wanted: usize },
     /// A volume's map has changed, and gives up `gone` slots.
     Commit { view: ViewId, updates: Vec<Update>, gone: u64 },
+    /// A write was refused for want of a slot.
+    Full,
     /// Nothing is under way on these any more.
     Free(Vec<Slot>),
     /// An operator's wish.
@@ -127,7 +129,7 @@ pub(crate) struct Keeper {
     pub failed: Option<String>,
     /// Volumes that may have slots in stock.
     stocked: BTreeSet<ViewId>,
-    /// A volume was refused a slot, and none was handed out since.
+    /// A write found no space, and no slot was handed out since.
     pub full: bool,
     /// Numbers of volumes and nodes.
     next: u64,
@@ -255,6 +257,7 @@ impl Keeper {
         match request {
             Request::Slots { view, wanted } => self.grant(view, wanted),
             Request::Commit { view, updates, gone } => self.batch.push((view, updates, gone)),
+            Request::Full => self.found_full(),
             Request::Free(slots) => slots.into_iter().for_each(|slot| self.slots.give(slot)),
             Request::Call(call) => call(self),
             Request::End => self.ended = true,

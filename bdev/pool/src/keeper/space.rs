@@ -120,19 +120,22 @@ impl Keeper {
         let share = (available / SHARE).clamp(available.min(1), wanted as u64);
         let count = share.max(kept_for_it.min(wanted as u64)).min(self.slots.free());
         let slots: Vec<Slot> = (0..count).map_while(|_| self.slots.take()).collect();
-        if slots.is_empty() != self.full {
-            self.full = slots.is_empty();
-            match self.full {
-                true => tracing::warn!("the pool is full: writes that need space fail"),
-                false => tracing::info!("the pool has space again"),
-            }
-        }
         if !slots.is_empty() {
             self.stocked.insert(view);
+            if std::mem::take(&mut self.full) {
+                tracing::info!("the pool has space again");
+            }
         }
         let kept = self.views.get_mut(&view).expect("as its record");
         kept.held += slots.len() as u64;
         kept.view.post(Mail::Granted(slots));
+    }
+
+    /// A write found no space: a volume that only wants more for later has none refused.
+    pub(super) fn found_full(&mut self) {
+        if !std::mem::replace(&mut self.full, true) {
+            tracing::warn!("the pool is full: writes that need space fail");
+        }
     }
 
     /// Takes back what volumes have in stock, all or all but one.

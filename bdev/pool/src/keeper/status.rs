@@ -84,7 +84,7 @@ pub struct PoolStatus {
     pub jobs: Vec<Progress>,
     /// Why what goes on by itself has stopped.
     pub stopped: Option<String>,
-    /// Writes that need space fail.
+    /// A write that needed space failed, and there was none since.
     pub full: bool,
     /// Nothing becomes durable any more, and why.
     pub failed: Option<String>,
