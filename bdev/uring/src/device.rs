@@ -85,6 +85,39 @@ pub(crate) enum Kind {
     Block,
 }
 
+/// What is wrong with a file or device of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The kernel could not write what it had taken, said so once, and forgot it.
+    Lost,
+    /// It is shorter than when it was opened or looked at last, in bytes.
+    Shorter {
+        /// What it had.
+        had: u64,
+        /// What it has.
+        has: u64,
+    },
+    /// Its file has no name any more: it ends with the process.
+    Deleted,
+    /// It does not even tell its size.
+    Gone,
+}
+
+impl Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Fault::Lost => f.write_str("the kernel lost writes that it had taken"),
+            Fault::Shorter { had, has } => {
+                write!(f, "it had {had} bytes and has {has}: its end was cut off")
+            }
+            Fault::Deleted => {
+                f.write_str("its file was deleted: it is gone when this process ends")
+            }
+            Fault::Gone => f.write_str("it is gone"),
+        }
+    }
+}
+
 /// A file or kernel block device, for this process alone.
 pub struct UringBdev {
     device: Arc<Device>,
@@ -208,6 +241,33 @@ impl UringBdev {
         let blocks = size / u64::from(self.device.block_bytes);
         self.device.blocks.store(blocks, Ordering::Release);
         Ok(blocks)
+    }
+
+    /// What is wrong with it beyond single operations, if anything.
+    pub fn fault(&self) -> Option<Fault> {
+        if self.device.learned.sync_failed.load(Ordering::Relaxed) {
+            return Some(Fault::Lost);
+        }
+        let had = self.geometry().bytes();
+        match bytes_of(&self.device.file, self.device.kind) {
+            Ok(has) if has < had => return Some(Fault::Shorter { had, has }),
+            Ok(_) => {}
+            Err(_) => return Some(Fault::Gone),
+        }
+        let is_deleted = self.device.kind == Kind::File
+            && self.device.file.metadata().is_ok_and(|meta| meta.nlink() == 0);
+        is_deleted.then_some(Fault::Deleted)
+    }
+
+    /// Whoever wrote what the kernel lost has been told: Flush may succeed again. Whether anything
+    /// was lost.
+    pub fn forget_lost(&self) -> bool {
+        self.device.learned.sync_failed.swap(false, Ordering::Relaxed)
+    }
+
+    /// Bytes that are left in the file system of a file.
+    pub fn left_bytes(&self) -> Option<u64> {
+        (self.device.kind == Kind::File).then(|| sys::left_bytes(&self.device.file)).flatten()
     }
 
     fn note_unregistered(&self, refused: Option<io::Error>) {

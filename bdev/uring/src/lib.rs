@@ -23,5 +23,5 @@ mod ring;
 #[allow(unsafe_code)]
 mod sys;
 
-pub use device::UringBdev;
+pub use device::{Fault, UringBdev};
 pub use options::Options;

@@ -116,6 +116,16 @@ pub(crate) fn is_on_tmpfs(file: &File) -> bool {
     }
 }
 
+/// Bytes that are left in the file system that a file is on; none where it does not tell.
+pub(crate) fn left_bytes(file: &File) -> Option<u64> {
+    // SAFETY: a zeroed statvfs is a valid one, and the kernel fills it.
+    unsafe {
+        let mut told: libc::statvfs = std::mem::zeroed();
+        let is_told = libc::fstatvfs(file.as_raw_fd(), &mut told) == 0;
+        is_told.then(|| told.f_bavail.saturating_mul(told.f_frsize))
+    }
+}
+
 /// A page of the alignment that any direct I/O accepts.
 #[repr(align(4096))]
 struct Page([u8; 4096]);

@@ -3,7 +3,7 @@
 use crate::config::{BdevConfig, BdevKind, ErrorRule, ListenerTransport};
 use bdev::{Bdev, Op};
 use bdev_mem::{Delay, DelaysNs, ErrorInjector, Meter, Null, OpSet, Ram, Rule, Times};
-use bdev_uring::UringBdev;
+use bdev_uring::{Fault, UringBdev};
 use drives::{Access, Consent, Drive, DriveBdev, DrivePlace, Drives, Wanted};
 use nvme_spec::Status;
 use nvmf_host::{Host, RemoteBdev};
@@ -213,6 +213,28 @@ impl Bdevs {
             Special::Drive(bdev) => Some((name.as_str(), bdev.drive().failure()?)),
             _ => None,
         })
+    }
+
+    fn file(&self, name: &str) -> Option<&Arc<UringBdev>> {
+        match &self.by_name.get(name)?.special {
+            Special::File(file) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// What is wrong with a file or device of the kernel, if anything.
+    pub(crate) fn fault(&self, name: &str) -> Option<Fault> {
+        self.file(name)?.fault()
+    }
+
+    /// Whether the kernel lost writes to a file or device; from now on that is past.
+    pub(crate) fn forget_lost(&self, name: &str) -> bool {
+        self.file(name).is_some_and(|file| file.forget_lost())
+    }
+
+    /// Bytes that are left in the file system that a file is on.
+    pub(crate) fn left_bytes(&self, name: &str) -> Option<u64> {
+        self.file(name)?.left_bytes()
     }
 
     /// Looks after the NVMe drives, which nobody else does while they are idle.

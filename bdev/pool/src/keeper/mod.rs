@@ -315,7 +315,7 @@ impl Keeper {
         done.map_err(|error| {
             let why = format!(
                 "The pool's metadata could not be written: {error}. Nothing more becomes durable \
-                 until the pool is imported again."
+                 until its devices work: then it is opened again. It can be exported by force."
             );
             tracing::error!("{why}");
             self.failed = Some(why.clone());

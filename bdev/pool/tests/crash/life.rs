@@ -472,10 +472,10 @@ fn a_device_that_fails_is_said_and_nothing_is_told_durable() {
     assert_eq!(machine.one(a, Op::Flush, (0, 0, 4096), &[]).status, Status::INTERNAL_ERROR);
     machine.disks[0].fails.store(false, Ordering::Relaxed);
     let why = status(&machine).failed.unwrap();
-    assert!(why.contains("worn out") && why.contains("imported again"), "{why}");
+    assert!(why.contains("worn out") && why.contains("exported by force"), "{why}");
     assert_eq!(machine.one(a, Op::Flush, (0, 0, 4096), &[]).status, Status::INTERNAL_ERROR);
     assert_eq!(write(&machine, a, 2, 1, 3), Status::INTERNAL_ERROR);
     assert_eq!(read(&machine, a, 0, 2), [1, 2], "what was written is read");
     let new = new_volume(&mut machine, "b", MIB);
-    refused(machine.pool.create_volume(new), Kind::Device, "imported again");
+    refused(machine.pool.create_volume(new), Kind::Device, "exported by force");
 }

@@ -7,7 +7,7 @@ use crate::state::KnownPool;
 use bdev_pool::PoolStatus;
 use std::sync::Arc;
 use uuid::Uuid;
-use webui_model::{DeviceRef, PoolCreate, Refusal};
+use webui_model::{DeviceRef, PoolCreate, Refusal, RefusalKind};
 
 /// How a device's user is called that is a pool.
 fn user(pool: &str) -> String {
@@ -160,6 +160,11 @@ impl Node {
         if let Some(pool) = self.pools.remove(name) {
             match pool.close() {
                 Ok(devices) => devices.iter().for_each(|device| self.bdevs.release(device)),
+                // What is not durable by now will not be, here: its journals have it.
+                Err(left) if force && left.1.kind == RefusalKind::Device => {
+                    let devices = left.0.let_go();
+                    devices.iter().for_each(|device| self.bdevs.release(device));
+                }
                 Err(left) => {
                     let (pool, refusal) = *left;
                     self.pools.insert(name.to_owned(), pool);

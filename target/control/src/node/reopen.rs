@@ -1,24 +1,33 @@
-//! Pools whose metadata could not be written while a drive was out: opened again when it is back.
+//! Pools whose metadata could not be written: opened again when their devices work.
 
 use super::Node;
 use crate::pool::OpenPool;
 use bdev_nvme::Health;
+use bdev_uring::Fault;
+use drives::Drive;
+use std::sync::Arc;
 use webui_model::RefusalKind;
 
+/// What a file system has to have left for the files of a failed pool, in bytes: with less it would
+/// fail again at once.
+const ROOM_BYTES: u64 = 4 << 20;
+
 impl Node {
-    /// Opens pools again that wait for nothing but that. Returns their names.
+    /// Opens pools again that failed, as soon as their devices work: what was answered is in their
+    /// journals. Returns their names. With `look` those that failed are looked for, which writes to
+    /// their devices; else only what was closed before is opened.
     ///
-    /// A drive that was out had no power, and what its cache held is lost: journals would speak of
-    /// blocks that were never written, so they do not count. Hosts see its namespaces go away and
-    /// come back: that what they had not flushed may be lost they are told by errors.
-    pub(crate) fn reopen_pools(&mut self) -> Vec<String> {
+    /// A drive that was out had no power, and what its cache held is lost; so may be what a flush
+    /// failed for. Journals would speak of blocks that were never written, so they do not count.
+    /// Hosts see its namespaces go away and come back: that what they had not flushed may be lost
+    /// they are told by errors.
+    pub(crate) fn reopen_pools(&mut self, look: bool) -> Vec<String> {
         let mut reopened = Vec::new();
         for name in self.pools.keys().cloned().collect::<Vec<_>>() {
-            if self.can_reopen(&name) {
-                tracing::warn!(pool = name, "its drives work again: it is opened again");
-                if self.close_failed(&name) {
-                    self.waiting.insert(name);
-                }
+            let came_back = self.returns_of(&self.pools[&name]) > self.pools[&name].returns;
+            if (look || came_back) && self.can_reopen(&name) {
+                tracing::warn!(pool = name, "its devices work again: it is opened again");
+                self.begin_again(&name);
             }
         }
         for name in self.waiting.clone() {
@@ -41,13 +50,36 @@ impl Node {
         drives.map(|drive| drive.returns()).sum()
     }
 
-    /// Whether a pool failed, a drive of it came back since it was opened, and all of them work.
+    /// Whether a pool failed, and all of its devices work.
     fn can_reopen(&self, name: &str) -> bool {
         let pool = &self.pools[name];
-        let mut drives = pool.devices().filter_map(|device| self.bdevs.drive(device));
-        self.returns_of(pool) > pool.returns
-            && drives.all(|drive| drive.health() == Health::Ready)
-            && pool.status().is_ok_and(|status| status.failed.is_some())
+        self.has_failed(name) && pool.devices().all(|device| self.works(pool, device))
+    }
+
+    /// Whether nothing of a pool becomes durable any more.
+    pub(crate) fn has_failed(&self, name: &str) -> bool {
+        let failed = |pool: &OpenPool| pool.status().is_ok_and(|status| status.failed.is_some());
+        self.pools.get(name).is_some_and(failed)
+    }
+
+    /// Whether a device of a failed pool works.
+    fn works(&self, pool: &OpenPool, device: &str) -> bool {
+        // What was open on a drive that was out is not what it is used by from now on.
+        let came_back = self.returns_of(pool) > pool.returns;
+        let is_ready = |drive: &Arc<Drive>| drive.health() == Health::Ready;
+        let has_room = |left: u64| left >= ROOM_BYTES;
+        let is_whole = |fault: Fault| matches!(fault, Fault::Lost | Fault::Deleted);
+        self.bdevs.drive(device).is_none_or(is_ready)
+            && self.bdevs.left_bytes(device).is_none_or(has_room)
+            && self.bdevs.fault(device).is_none_or(is_whole)
+            && (came_back || pool.takes_writes(device))
+    }
+
+    /// Closes a failed pool, and has it opened again when it can be.
+    pub(crate) fn begin_again(&mut self, name: &str) {
+        if self.close_failed(name) {
+            self.waiting.insert(name.to_owned());
+        }
     }
 
     /// Takes a failed pool's namespaces from the hosts, and lets go of it: that it cannot write is
@@ -60,7 +92,12 @@ impl Node {
                 tracing::error!(why, "a namespace does not go away");
             }
         }
-        if let Err(error) = self.pools[name].pool.discard_journals() {
+        let pool = &self.pools[name];
+        let devices: Vec<String> = pool.devices().map(str::to_owned).collect();
+        let lost = devices.iter().filter(|device| self.bdevs.forget_lost(device)).count() > 0;
+        if (lost || pool.has_lost() || self.returns_of(pool) > pool.returns)
+            && let Err(error) = pool.pool.discard_journals()
+        {
             tracing::error!(pool = name, %error, "its journals cannot be removed");
             return false;
         }

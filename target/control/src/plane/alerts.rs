@@ -13,6 +13,9 @@ pub(super) struct Alerts {
     raised: BTreeMap<String, Alert>,
 }
 
+/// A data directory with fewer bytes left is full: a state file does not fit.
+const LEAST_BYTES: u64 = 1 << 20;
+
 /// A pool that has less than this share of its space free is nearly full.
 const NEARLY: u64 = 10;
 
@@ -86,6 +89,18 @@ pub(super) fn all(node: &Node, statuses: &Statuses, now_ms: u64) -> Vec<Alert> {
             "Put it back, or replace it: one that is back at its place goes on by itself.",
         );
     }
+    for (name, _, _) in node.bdevs.iter() {
+        if let Some(fault) = node.bdevs.fault(name) {
+            found.add(
+                "device-damaged",
+                Severity::Critical,
+                (ObjectKind::Device, name),
+                format!("Device {name}: {fault}."),
+                "Bring back what it was, or drain what uses it while it can be read.",
+            );
+        }
+    }
+    of_data_directory(&mut found, node);
     for (name, why) in &troubles.pools {
         found.add(
             "pool-missing",
@@ -114,6 +129,21 @@ pub(super) fn all(node: &Node, statuses: &Statuses, now_ms: u64) -> Vec<Alert> {
         );
     }
     found.alerts
+}
+
+/// A data directory without room for a state file.
+fn of_data_directory(found: &mut Found, node: &Node) {
+    let folder = &node.config.data_dir;
+    let left = rustix::fs::statvfs(folder).map(|told| told.f_bavail.saturating_mul(told.f_frsize));
+    if left.is_ok_and(|left| left < LEAST_BYTES) {
+        found.add(
+            "data-directory-full",
+            Severity::Critical,
+            (ObjectKind::Appliance, "data directory"),
+            format!("The data directory {} is full: nothing can be changed.", folder.display()),
+            "Free some space there: what is served goes on meanwhile.",
+        );
+    }
 }
 
 /// Less than this share of the descriptors left is too little.
@@ -146,7 +176,8 @@ fn of_pools(found: &mut Found, statuses: &Statuses) {
         let object = (ObjectKind::Pool, name.as_str());
         let space = &status.space;
         if let Some(why) = &status.failed {
-            let advice = "Stop what uses the pool, see to its devices, and import it again.";
+            let advice =
+                "See to its devices: it is opened again when they work. Or export it by force.";
             found.add("pool-failed", Severity::Critical, object, why.clone(), advice);
         }
         if let Some(why) = &status.stopped {

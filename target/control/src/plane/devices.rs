@@ -123,6 +123,9 @@ impl View<'_> {
                 return (Status::Degraded, "its controller is being reset".to_owned());
             }
         }
+        if let Some(fault) = self.node.bdevs.fault(device) {
+            return (Status::Failed, fault.to_string());
+        }
         if let Some(member) = pool {
             let draining = self.statuses.get(member.pool.as_str()).is_some_and(|status| {
                 let here = status.devices.iter().find(|d| u32::from(d.number) == member.number);

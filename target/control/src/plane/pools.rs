@@ -219,6 +219,11 @@ impl ControlPlane {
                 && node.pools.contains_key(pool.as_str())
             {
                 node.is_on(pool.as_str(), &request.devices)?;
+                if node.has_failed(pool.as_str()) {
+                    node.begin_again(pool.as_str());
+                    node.reopen_pools(false);
+                    return View::of(node)?.pool(pool.as_str()).map(Made::New);
+                }
                 return View::of(node)?.pool(pool.as_str()).map(Made::Existing);
             }
             let pool = node.import(request.name.as_ref(), &request.devices, request.force)?;

@@ -54,12 +54,13 @@ impl ControlPlane {
         let now_ms = now_ms();
         seen.connected.looks += 1;
         node.bdevs.look_after_drives();
-        for pool in node.reopen_pools() {
+        let is_due = seen.connected.looks.is_multiple_of(RETRY);
+        for pool in node.reopen_pools(is_due) {
             let object = Object::new(ObjectKind::Pool, &pool);
-            let message = format!("Pool {pool} is open again: a drive of it has come back.");
+            let message = format!("Pool {pool} is open again: its devices work.");
             self.publish(EventKind::Changed, Severity::Info, object, message);
         }
-        if seen.connected.looks.is_multiple_of(RETRY) && node.retry() {
+        if is_due && node.retry() {
             let object = Object::new(ObjectKind::Appliance, "");
             let message = "Something that was missing is there again.";
             self.publish(EventKind::Changed, Severity::Info, object, message);

@@ -1,11 +1,12 @@
 //! A device as the thread of a pool uses it: reads, writes and flushes that block, through the
 //! channel that one reactor has of the bdev. The device is opened once for volumes and metadata.
 
-use bdev::{Addr, Bdev, DmaBuf, DmaSlice, Done, Edge, EdgeCx, Io, IoFlags, Op, Tag};
+use bdev::{Addr, Bdev, DmaBuf, DmaSlice, Done, Edge, EdgeCx, Io, IoFlags, Memory, Op, Tag};
 use bdev_pool::{BLOCK_BYTES, Medium};
 use nvme_spec::Status;
 use reactor::{Handle, Reactor};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -53,6 +54,8 @@ impl Edge for Courier {
 
 /// What is open on the reactor.
 struct Port {
+    /// What the stages are of: it stays mapped while they are used, whatever ends first.
+    _memory: Arc<Memory>,
     channel: Addr,
     edge: Addr,
     stages: Vec<DmaBuf>,
@@ -65,6 +68,8 @@ pub(crate) struct BdevMedium {
     reactor: Handle,
     /// One call at a time. `None`: it is closed.
     port: Mutex<Option<Port>>,
+    /// A flush failed: what was written before may be lost.
+    lost: AtomicBool,
 }
 
 impl std::fmt::Debug for BdevMedium {
@@ -91,7 +96,8 @@ impl BdevMedium {
                     let (report, ended) = self::channel();
                     let courier = Courier { ended: 0, failed: None, report };
                     let edge = reactor.add_edge(Box::new(courier));
-                    Ok(Port { channel, edge, stages, ended })
+                    let _memory = reactor.pool.memory().clone();
+                    Ok(Port { _memory, channel, edge, stages, ended })
                 }
                 Err(error) => {
                     stages.into_iter().for_each(|stage| reactor.pool.give(stage));
@@ -100,7 +106,7 @@ impl BdevMedium {
             }
         });
         let port = opened.unwrap_or_else(|| Err("the reactor has ended".to_owned()))?;
-        Ok(BdevMedium { bdev, reactor, port: Mutex::new(Some(port)) })
+        Ok(BdevMedium { bdev, reactor, port: Mutex::new(Some(port)), lost: AtomicBool::new(false) })
     }
 
     /// Closes the channel and gives the memory back. Calls fail from now on.
@@ -111,6 +117,11 @@ impl BdevMedium {
             reactor.stack.close(channel);
             stages.into_iter().for_each(|stage| reactor.pool.give(stage));
         });
+    }
+
+    /// Whether a flush failed.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Port>> {
@@ -222,7 +233,9 @@ impl Medium for BdevMedium {
     fn flush(&self) -> io::Result<()> {
         self.with(|port| {
             let flush = Step { op: Op::Flush, lba: 0, blocks: 0, data: DmaSlice::EMPTY };
-            self.carry(port, vec![flush])
+            let flushed = self.carry(port, vec![flush]);
+            self.lost.fetch_or(flushed.is_err(), Ordering::Relaxed);
+            flushed
         })
     }
 }

@@ -9,8 +9,8 @@ use reach::{Lease, Reach};
 use crate::state::Source;
 use bdev::Bdev;
 use bdev_pool::{
-    Host, Journals, Kind, NewMember, Pool, PoolError, PoolStatus, SharedJournals, Traffic,
-    VolumeBdev,
+    BLOCK_BYTES, Host, Journals, Kind, Medium, NewMember, Pool, PoolError, PoolStatus,
+    SharedJournals, Traffic, VolumeBdev,
 };
 use reactor::Handle;
 use std::collections::BTreeMap;
@@ -188,6 +188,18 @@ impl OpenPool {
     /// The devices that it was opened on and added since.
     pub(crate) fn devices(&self) -> impl Iterator<Item = &str> {
         self.media.keys().map(String::as_str)
+    }
+
+    /// Whether a device of it takes writes: zeros to where the superblock's sectors have zeros
+    /// behind them (`FORMAT.md`, "A device").
+    pub(crate) fn takes_writes(&self, device: &str) -> bool {
+        let at = 2 * BLOCK_BYTES as u64;
+        self.media[device].write(&[(at, &[0; BLOCK_BYTES])]).is_ok()
+    }
+
+    /// Whether a device may have lost what it had answered.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.media.values().any(|medium| medium.has_lost())
     }
 
     /// A device was added.

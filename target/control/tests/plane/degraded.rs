@@ -76,7 +76,8 @@ fn with_a_bad_device(times: Option<u64>) -> (Arc<ControlPlane>, tempfile::TempDi
     config.bdevs = vec![ram("below"), bad, ram("good")];
     let plane = ControlPlane::start(Node::start(config).unwrap()).unwrap();
     let devices = vec!["bad".parse().unwrap()];
-    let tank = PoolCreate { name: name("tank"), devices, force: false };
+    // By force: what cannot be read is not looked at.
+    let tank = PoolCreate { name: name("tank"), devices, force: true };
     plane.create_pool(tank).unwrap();
     let volume = plane.create_volume(&name("tank"), new_volume("v", 16 * MIB)).unwrap();
     let nqn = volume.into_inner().export.unwrap().subsystem;
@@ -163,4 +164,70 @@ fn a_damaged_state_file_gets_a_sentence_and_the_pools_are_not_lost() {
     let import = webui_model::PoolImport { devices, ..Default::default() };
     node.import_pool(import).unwrap();
     assert_eq!(node.volumes(None).unwrap().len(), 1);
+}
+
+/// A pool with a volume on a device whose redo log cannot be written, some times. Returns a host that
+/// has the volume open, and has had 8 MiB answered that are in no transaction.
+fn with_a_bad_log(times: Option<u64>) -> (Arc<ControlPlane>, tempfile::TempDir, Host) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), ([127, 0, 0, 1], 0).into());
+    let size = Size(128 * MIB);
+    let below = BdevConfig { name: "below".into(), kind: BdevKind::Ram { size, block: 4096 } };
+    let (lba, blocks) = (16 * MIB / 4096, MIB / 4096);
+    let ops = vec!["write".into()];
+    let rule = ErrorRule { ops, lba, blocks, status: [2, 0x80], count: times };
+    // Nor what is written to see whether it works, as long as it does not.
+    let probe = ErrorRule { lba: 2, blocks: 1, ..rule.clone() };
+    let rules = if times.is_none() { vec![rule, probe] } else { vec![rule] };
+    let kind = BdevKind::Error { base: "below".into(), rules };
+    config.bdevs = vec![below, BdevConfig { name: "bad".into(), kind }];
+    let plane = ControlPlane::start(Node::start(config).unwrap()).unwrap();
+    let devices = vec!["bad".parse().unwrap()];
+    plane.create_pool(PoolCreate { name: name("tank"), devices, force: false }).unwrap();
+    let volume = plane.create_volume(&name("tank"), new_volume("v", 16 * MIB)).unwrap();
+    let nqn = volume.into_inner().export.unwrap().subsystem;
+    let address = plane.listeners().unwrap()[0].address.0;
+    let mut host = Host::connect(address, nqn.as_str(), 1);
+    assert!(host.fill(1, 0, 8 * MIB).1.is_success());
+    let flushed = host.one(bdev::Op::Flush, 0, 0, bdev::DmaSlice::EMPTY);
+    assert!(!flushed.is_success(), "{flushed}");
+    (plane, dir, host)
+}
+
+#[test]
+fn a_pool_that_failed_is_open_again_when_its_device_works() {
+    let (plane, _dir, host) = with_a_bad_log(Some(1));
+    host.end();
+    let until = std::time::Instant::now() + crate::appliance::PATIENCE;
+    while plane.pool(&name("tank")).unwrap().status != Status::Ok {
+        assert!(std::time::Instant::now() < until, "{:?}", plane.pool(&name("tank")));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let volume = plane.volume(&at("tank", "v")).unwrap();
+    let nqn = volume.export.unwrap().subsystem;
+    let mut host = Host::connect(plane.listeners().unwrap()[0].address.0, nqn.as_str(), 1);
+    // What was answered before it failed was in its journal.
+    host.verify(1, 0, 8 * MIB);
+    host.write(2, 8 * MIB, 8 * MIB);
+    host.end();
+    plane.stop().unwrap();
+}
+
+#[test]
+fn a_failed_pool_can_be_exported_by_force() {
+    let (plane, _dir, host) = with_a_bad_log(None);
+    host.end();
+    while !plane.controllers().unwrap().is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let alerts = plane.alerts().unwrap();
+    let pool = plane.pool(&name("tank")).unwrap();
+    assert!(pool.reason.contains("exported by force"), "{pool:?} {alerts:?}");
+    let why = refused(plane.export_pool(&name("tank"), false), RefusalKind::Device);
+    assert!(why.contains("exported by force"), "{why}");
+    plane.export_pool(&name("tank"), true).unwrap();
+    assert!(plane.pools().unwrap().is_empty());
+    let device = plane.device(&name("bad")).unwrap();
+    assert!(device.reason.contains("not in use"), "{device:?}");
+    plane.stop().unwrap();
 }

@@ -12,5 +12,6 @@ mod life;
 mod operator;
 mod pools;
 mod sentences;
+mod short_of;
 mod signals;
 mod sizes;
