@@ -43,6 +43,6 @@ pub use record::{DeviceRecord, DeviceState, NodeRecord, NodeState, VolumeRecord}
 pub use slots::Slots;
 pub use state::Traffic;
 pub use store::{Contents, RowKey, Store, StoreError, Update};
-pub use superblock::{EXTENT_BYTES, Superblock, SuperblockError};
+pub use superblock::{EXTENT_BYTES, Superblock, SuperblockError, give_up};
 pub use volume::{Dirty, NodeMap, Source, Target, Volume};
 pub use volume_bdev::VolumeBdev;

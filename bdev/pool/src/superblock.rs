@@ -16,6 +16,10 @@ const NAME_BYTES: usize = 64;
 /// What is looked at before a device counts as empty, in bytes.
 const HEAD_BYTES: usize = 1 << 20;
 const COPIES: u64 = 2;
+/// A device begins with it that a pool has given up.
+const GIVEN_UP: [u8; 8] = *b"FBGIVEN1";
+/// Places, as far from each other, that are looked at before a device is taken.
+const LOOKS: u64 = 64;
 
 /// The layout on the device (`FORMAT.md`, "Superblock").
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -225,12 +229,64 @@ impl Label for Superblock {
     }
 }
 
-/// Whether the first MiB of a device, or all of a smaller one, is zeros.
+/// Whether the first MiB of a device, or all of a smaller one, is zeros, but for the mark of a pool
+/// that has given it up.
 fn is_empty(medium: &dyn Medium) -> Result<bool, SuperblockError> {
     let bytes = HEAD_BYTES.min(medium.bytes() as usize);
     let mut head = vec![0; bytes - bytes % BLOCK_BYTES];
     medium.read(0, &mut head).map_err(SuperblockError::Device)?;
-    Ok(head.chunks_exact(BLOCK_BYTES).all(|block| *block == [0; BLOCK_BYTES]))
+    let behind = if head.starts_with(&given_up()) { BLOCK_BYTES } else { 0 };
+    Ok(head[behind..].iter().all(|byte| *byte == 0))
+}
+
+/// The first block of a device that a pool has given up.
+fn given_up() -> Vec<u8> {
+    let mut block = vec![0; BLOCK_BYTES];
+    block[..8].copy_from_slice(&GIVEN_UP);
+    let crc = crc(&block);
+    block[BLOCK_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+    block
+}
+
+/// Says durably, in place of both superblocks, that what is on a device is nobody's any more.
+///
+/// # Errors
+/// The device's.
+pub fn give_up(medium: &dyn Medium) -> io::Result<()> {
+    let mut blocks = given_up();
+    blocks.resize(COPIES as usize * BLOCK_BYTES, 0);
+    medium.write(&[(0, &blocks)])?;
+    medium.flush()
+}
+
+/// Whether a device whose first MiB is empty holds something elsewhere, as far as a look at some
+/// places tells: its end, where RAID, DRBD and partition tables have marks, and places between. Not
+/// where a pool has given it up.
+///
+/// # Errors
+/// The device's.
+pub(crate) fn holds_data(medium: &dyn Medium) -> io::Result<bool> {
+    let bytes = medium.bytes();
+    let mut block = vec![0; BLOCK_BYTES];
+    medium.read(0, &mut block)?;
+    if block == given_up() {
+        return Ok(false);
+    }
+    let mut end = vec![0; HEAD_BYTES.min(bytes as usize)];
+    medium.read(bytes - end.len() as u64, &mut end)?;
+    if end.iter().any(|byte| *byte != 0) {
+        return Ok(true);
+    }
+    let doubled = (0..64).map(|shift| (HEAD_BYTES as u64) << shift);
+    let even = (1..LOOKS).map(|part| bytes / LOOKS * part);
+    let doubled = doubled.take_while(|at| *at > 0 && *at < bytes);
+    for at in doubled.chain(even).map(|at| at - at % BLOCK_BYTES as u64) {
+        medium.read(at, &mut block)?;
+        if block.iter().any(|byte| *byte != 0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// CRC32C of all but the last field.

@@ -7,7 +7,7 @@ use crate::journal::Source;
 use crate::record::{DeviceRecord, DeviceState};
 use crate::session;
 use crate::store::Update;
-use crate::superblock::{EXTENT_BYTES, Superblock, SuperblockError};
+use crate::superblock::{EXTENT_BYTES, Superblock, SuperblockError, holds_data};
 use bdev::Bdev;
 use bdev_redb::{Label, Medium};
 use std::sync::Arc;
@@ -77,7 +77,15 @@ pub(crate) fn may_take(member: &NewMember, force: bool) -> Result<(), PoolError>
         return Err(PoolError::new(Kind::Invalid, why));
     }
     let what = match Superblock::read(&*member.medium) {
-        Err(SuperblockError::Empty) => return Ok(()),
+        Err(SuperblockError::Empty) if force => return Ok(()),
+        Err(SuperblockError::Empty) => match holds_data(&*member.medium) {
+            Ok(false) => return Ok(()),
+            Ok(true) => "is empty at its beginning, and holds data behind that".to_owned(),
+            Err(error) => {
+                let why = format!("Device {} cannot be read: {error}.", member.name);
+                return Err(PoolError::new(Kind::Device, why));
+            }
+        },
         Err(SuperblockError::Device(error)) => {
             let why = format!("Device {} cannot be read: {error}.", member.name);
             return Err(PoolError::new(Kind::Device, why));

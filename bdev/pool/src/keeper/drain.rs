@@ -7,7 +7,7 @@ use crate::merge::Copy;
 use crate::record::{DeviceRecord, DeviceState};
 use crate::state::{Scope, ViewId};
 use crate::store::{Store, Update};
-use crate::superblock::EXTENT_BYTES;
+use crate::superblock::{EXTENT_BYTES, give_up};
 use crate::volume::NodeMap;
 use bdev_redb::{BLOCK_BYTES, Label, store_bytes};
 use std::sync::Arc;
@@ -229,9 +229,7 @@ impl Keeper {
         self.devices.remove(device);
         self.reactors.remove_child(&self.devices_bdev, &member.bdev);
         self.next_drain();
-        let zeros = vec![0; 2 * BLOCK_BYTES];
-        let wiped = member.medium.write(&[(0, &zeros)]).and_then(|()| member.medium.flush());
-        wiped.map_err(|error| {
+        give_up(&*member.medium).map_err(|error| {
             let why = format!(
                 "Device {} is no part of the pool any more, but its superblock could not be \
                  wiped: {error}.",

@@ -441,6 +441,17 @@ fn devices_that_are_not_ours_are_left_alone() {
     let small = Rack::add(&rack, (17 * MIB, 512));
     refused(create(&[&small], false), Kind::Invalid, "18 MiB or more");
     assert_eq!(probe(&*foreign), Found::Foreign, "nothing was written");
+    // Data behind an empty beginning; what DRBD and RAID leave at the end.
+    for at in [2 * MIB, 20 * MIB, 39 * MIB, 40 * MIB - 4096] {
+        let used = Rack::add(&rack, (40 * MIB, 512));
+        used.write(&[(at, &[7; 4096])]).unwrap();
+        refused(create(&[&used], false), Kind::Refused, "holds data behind that");
+        create(&[&used], true).unwrap().close().unwrap();
+        assert!(matches!(probe(&*used), Found::Pool(..)));
+        bdev_pool::give_up(&*used).unwrap();
+        assert_eq!(probe(&*used), Found::Empty);
+        create(&[&used], false).unwrap();
+    }
     let fresh = Rack::add(&rack, (40 * MIB, 512));
     refused(create(&[&fresh, &foreign], false), Kind::Refused, "--force");
     assert_eq!(probe(&*fresh), Found::Empty, "nothing was written");

@@ -288,9 +288,7 @@ impl Node {
 
 /// Makes a device that nobody uses empty: the superblocks of a pool are gone.
 fn wipe(part: &Part) -> Result<(), Refusal> {
-    use bdev_pool::{BLOCK_BYTES, Medium};
-    let zeros = [0; 2 * BLOCK_BYTES];
-    let wiped = part.medium.write(&[(0, &zeros)]).and_then(|()| part.medium.flush());
+    let wiped = bdev_pool::give_up(&*part.medium);
     wiped.map_err(|error| {
         Refusal::device(format!("Device {} cannot be written: {error}.", part.name))
     })
