@@ -74,8 +74,8 @@ pub fn drain(c: &Connection, pool: &Name, place: &MemberPlace, wait: bool) -> Re
         wait::for_job(c, job.id)?;
         return c.show(&[&"jobs", &job.id], |_: &Job| {
             crate::out::line!(
-                "Device {number} is drained: `forebay pool remove-device {pool} {number}` takes it \
-                 out."
+                "Device {number} is drained, and no part of pool {pool} any more: `forebay device \
+                 detach` lets go of it."
             );
         });
     }
