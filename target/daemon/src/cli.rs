@@ -2,9 +2,10 @@
 
 use crate::client;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use control::config::{ApiAddress, PollMode, Size};
+use control::config::{ApiAddress, PollMode};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use webui_model::Size;
 
 /// The storage appliance in front of the GPUs: an NVMe over Fabrics target in user space.
 #[derive(Parser)]

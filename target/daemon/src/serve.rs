@@ -5,7 +5,7 @@ use crate::client::access::{ADDRESS_FILE, CERTIFICATE_FILE, TOKEN_FILE};
 use crate::log;
 use crate::signals::{Asked, Caught};
 use control::config::{
-    ApiAddress, BdevConfig, BdevKind, Config, DEFAULT_NQN, ListenerConfig, NamespaceConfig, Size,
+    ApiAddress, BdevConfig, BdevKind, Config, DEFAULT_NQN, ListenerConfig, NamespaceConfig,
     SubsystemConfig, default_data_dir,
 };
 use control::{ControlPlane, ControlSocket, Node};
@@ -17,6 +17,7 @@ use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use webui_api::security::save_secret;
 use webui_api::{Machine, Server, ServerConfig, StartError, TlsFiles};
+use webui_model::Size;
 
 /// Runs the target until SIGTERM or SIGINT.
 pub fn serve(args: &ServeArgs) -> Result<(), String> {
@@ -386,7 +387,7 @@ mod tests {
         assert_eq!(config.listeners.len(), 1);
         let wrong =
             ServeArgs { file: vec!["a.img=big".into()], block: 512, ..ServeArgs::default() };
-        assert!(configuration(&wrong).unwrap_err().contains("is not a size"));
+        assert!(configuration(&wrong).unwrap_err().contains("is no size"));
     }
 
     #[test]

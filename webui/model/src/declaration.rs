@@ -1,8 +1,8 @@
 //! The state of an appliance as a document: `forebay apply` makes it so, `forebay export` prints it.
 
 use crate::{
-    Capacity, DeviceAttach, DeviceRef, HostNqn, Limits, ListenerCreate, Name, NamespaceAdd, Nqn,
-    Object, VolumeCreate,
+    DeviceAttach, DeviceRef, HostNqn, Limits, ListenerCreate, Name, NamespaceAdd, Nqn, Object,
+    Size, VolumeCreate,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -49,7 +49,7 @@ pub struct DeclaredVolume {
     /// Its name.
     pub name: Name,
     /// Capacity. A volume that is there grows to it; it shrinks only with `may_shrink`.
-    pub bytes: Capacity,
+    pub bytes: Size,
     /// Confirms that what lies behind a smaller capacity is lost.
     #[serde(default, skip_serializing_if = "is_false")]
     pub may_shrink: bool,

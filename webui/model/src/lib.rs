@@ -9,7 +9,6 @@
 
 mod appliance;
 mod audit_record;
-mod capacity;
 mod control;
 mod declaration;
 mod device;
@@ -23,6 +22,7 @@ mod metrics;
 mod name;
 mod pool;
 mod refusal;
+mod size;
 mod snapshot;
 mod statistics;
 mod status;
@@ -32,7 +32,6 @@ mod volume;
 
 pub use appliance::{Appliance, Ready, Slot, SlotState, Slots, UpdateInstall, UpdatePiece};
 pub use audit_record::AuditRecord;
-pub use capacity::Capacity;
 pub use control::{Control, Made};
 pub use declaration::{
     Applied, Change, ChangeAction, Declaration, DeclaredPool, DeclaredSubsystem, DeclaredVolume,
@@ -53,6 +52,7 @@ pub use pool::{
     DeviceAdd, ImportablePool, MemberState, Pool, PoolCreate, PoolDevice, PoolImport, Space,
 };
 pub use refusal::{ErrorBody, Refusal, RefusalKind};
+pub use size::Size;
 pub use snapshot::{GroupSnapshotCreate, Snapshot, SnapshotCreate, SnapshotRef};
 pub use statistics::{
     DeviceStatistics, HostStatistics, IoStatistics, LatencyHistogram, PoolStatistics,

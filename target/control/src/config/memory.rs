@@ -1,7 +1,7 @@
 //! DMA memory of the reactors: what they get unless told, and what the machine has.
 
-use super::Size;
 use std::path::Path;
+use webui_model::Size;
 
 /// The most that a reactor gets unless told.
 const MOST_BYTES: u64 = 128 << 20;

@@ -3,16 +3,15 @@
 mod api;
 mod check;
 pub(crate) mod memory;
-mod size;
 
 pub use api::{API_PORT, Api, ApiAddress};
 pub use check::{ConfigError, check_nqn};
-pub use size::Size;
 
 use drives::DrivePlace;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use webui_model::Size;
 
 /// Everything `forebay serve` is told.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]

@@ -2,11 +2,11 @@
 
 use super::Node;
 use crate::bdevs::Terms;
-use crate::config::{BdevConfig, BdevKind, Size};
+use crate::config::{BdevConfig, BdevKind};
 use crate::state::{DevicePlace, KnownDevice, KnownDrive};
 use drives::DrivePlace;
 use std::path::{Path, PathBuf};
-use webui_model::{DeviceAttach, DeviceRef, Refusal};
+use webui_model::{DeviceAttach, DeviceRef, Refusal, Size};
 
 impl DevicePlace {
     /// What is opened there. A file that is gone is not made again: what was in it would be taken

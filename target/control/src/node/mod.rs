@@ -22,7 +22,7 @@ pub(crate) use restore::Troubles;
 pub(crate) use subsystems::hosts;
 
 use crate::bdevs::Bdevs;
-use crate::config::{Config, Size, memory};
+use crate::config::{Config, memory};
 use crate::pool::OpenPool;
 use crate::state::{DirectoryLock, State, StateFile};
 use crate::{descriptors, drain, exports};
@@ -37,7 +37,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use webui_model::Refusal;
+use webui_model::{Refusal, Size};
 
 /// How long hosts' connections may take to end on the way down.
 const CLOSE: Duration = Duration::from_secs(10);

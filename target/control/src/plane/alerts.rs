@@ -1,11 +1,10 @@
 //! Alerts: what somebody should do something about.
 
 use super::Statuses;
-use super::words;
 use crate::descriptors;
 use crate::node::Node;
 use std::collections::BTreeMap;
-use webui_model::{Alert, Object, ObjectKind, Severity};
+use webui_model::{Alert, Object, ObjectKind, Severity, Size};
 
 /// Alerts whose cause is there, by their names.
 #[derive(Default)]
@@ -194,8 +193,8 @@ fn of_pools(found: &mut Found, statuses: &Statuses) {
         } else if space.free < space.total / NEARLY {
             let message = format!(
                 "Pool {name} is nearly full: {} of {} are free.",
-                words::bytes(space.free),
-                words::bytes(space.total)
+                Size(space.free).rounded(),
+                Size(space.total).rounded()
             );
             let advice = "Add a device, or delete what nobody needs.";
             found.add("pool-nearly-full", Severity::Warning, object, message, advice);

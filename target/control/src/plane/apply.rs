@@ -6,10 +6,10 @@ use crate::config::BdevKind;
 use crate::state::DevicePlace;
 use bdev_pool::Found;
 use webui_model::{
-    Applied, Capacity, Change, ChangeAction, Control, Declaration, DeclaredPool, DeclaredSubsystem,
+    Applied, Change, ChangeAction, Control, Declaration, DeclaredPool, DeclaredSubsystem,
     DeclaredVolume, DeviceAdd, DeviceAttach, DeviceRef, Listener, ListenerCreate, Made,
     NamespaceAdd, NamespaceSource, Nqn, Object, ObjectKind, Pool, PoolCreate, PoolImport, Refusal,
-    RefusalKind, Resize, Subsystem, SubsystemCreate, Volume, VolumeRef,
+    RefusalKind, Resize, Size, Subsystem, SubsystemCreate, Volume, VolumeRef,
 };
 
 /// A declaration on its way.
@@ -201,7 +201,7 @@ impl Run<'_> {
                 there.block_bytes
             )));
         }
-        let Capacity(bytes) = declared.bytes;
+        let Size(bytes) = declared.bytes;
         if bytes < there.bytes && !declared.may_shrink {
             return Err(Refusal::refused(format!(
                 "Volume {at} has {} bytes and would lose what lies behind {bytes}: say may_shrink \
@@ -452,7 +452,7 @@ fn declared_volume(volume: &Volume) -> DeclaredVolume {
     let named = volume.export.as_ref().filter(|export| !export.own);
     DeclaredVolume {
         name: volume.name.clone(),
-        bytes: Capacity(volume.bytes),
+        bytes: Size(volume.bytes),
         may_shrink: false,
         block_bytes: Some(volume.block_bytes),
         thick: volume.thick,

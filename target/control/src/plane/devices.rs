@@ -1,7 +1,7 @@
 //! Devices.
 
+use super::ControlPlane;
 use super::view::{View, name};
-use super::{ControlPlane, words};
 use crate::config::BdevKind;
 use crate::node::Node;
 use crate::state::{DevicePlace, KnownDevice};
@@ -9,7 +9,7 @@ use bdev_nvme::Health;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use webui_model::{
-    Device, DeviceAttach, DeviceKind, EventKind, Made, Name, ObjectKind, PoolMember, Refusal,
+    Device, DeviceAttach, DeviceKind, EventKind, Made, Name, ObjectKind, PoolMember, Refusal, Size,
     Status,
 };
 
@@ -160,7 +160,7 @@ fn differences(request: &DeviceAttach, there: &Device) -> Vec<String> {
         && let Some(bytes) = request.bytes
         && there.bytes != bytes - bytes % 4096
     {
-        found.push(format!("it has {}", words::bytes(there.bytes)));
+        found.push(format!("it has {}", Size(there.bytes).rounded()));
     }
     found
 }
@@ -221,7 +221,7 @@ impl ControlPlane {
             node.look_again(device.as_str())?;
             View::of(node)?.device(device.as_str())
         })?;
-        let message = format!("Device {} has {}.", device.name, words::bytes(device.bytes));
+        let message = format!("Device {} has {}.", device.name, Size(device.bytes).rounded());
         self.done(EventKind::Changed, (ObjectKind::Device, &device.name), message);
         Ok(device)
     }

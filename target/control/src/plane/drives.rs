@@ -1,11 +1,11 @@
 //! NVMe drives of the machine, and what destroys everything on them.
 
-use super::{ControlPlane, locked, words};
+use super::{ControlPlane, locked};
 use drives::{Erase, PciAddress};
 use nvme_spec::maintenance::{Sanitize, SecureErase};
 use webui_model::{
     Drive, DriveAddress, DriveFormat, DriveHealth, DriveSanitize, Job, JobKind, Name, Object,
-    ObjectKind, Refusal, SanitizeAction, Severity,
+    ObjectKind, Refusal, SanitizeAction, Severity, Size,
 };
 
 impl ControlPlane {
@@ -91,7 +91,7 @@ impl ControlPlane {
             }
             let begun = node.bdevs.drives().erase(address, what, force);
             let (number, bytes) = begun.map_err(Refusal::refused)?;
-            let reason = format!("the drive does it by itself, to {}", words::bytes(bytes));
+            let reason = format!("the drive does it by itself, to {}", Size(bytes).rounded());
             let address = address.to_string();
             Ok(locked(&self.seen).jobs.erase(kind, number, &address, bytes, reason))
         })?;

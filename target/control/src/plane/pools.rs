@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use webui_model::{
     DeviceAdd, EventKind, ImportablePool, Job, Made, MemberState, Name, ObjectKind, Pool,
-    PoolCreate, PoolDevice, PoolImport, Refusal, Space, Status,
+    PoolCreate, PoolDevice, PoolImport, Refusal, Size, Space, Status,
 };
 
 /// How long taking out an empty device may take.
@@ -43,7 +43,7 @@ fn how(status: &PoolStatus) -> (Status, String) {
         let share = (job.done * 100).checked_div(job.total).unwrap_or(100);
         return (Status::Busy, format!("{}, {share}% done", job.what));
     }
-    let (free, total) = (words::bytes(status.space.free), words::bytes(status.space.total));
+    let (free, total) = (Size(status.space.free).rounded(), Size(status.space.total).rounded());
     let devices = words::count(status.devices.len(), "device");
     (Status::Ok, format!("{devices}, {free} of {total} free"))
 }
@@ -114,7 +114,7 @@ impl View<'_> {
 
     fn pool_member(&self, member: &DeviceStatus) -> Result<PoolDevice, Refusal> {
         let draining = member.state == DeviceState::Draining;
-        let used = words::bytes(member.used);
+        let used = Size(member.used).rounded();
         Ok(PoolDevice {
             number: member.number.into(),
             device: Some(name(&member.name)?),
@@ -127,7 +127,7 @@ impl View<'_> {
             status: if draining { Status::Busy } else { Status::Ok },
             reason: match draining {
                 true => format!("{used} are left to move to the other devices"),
-                false => format!("{used} of {} used", words::bytes(member.bytes)),
+                false => format!("{used} of {} used", Size(member.bytes).rounded()),
             },
         })
     }
@@ -303,7 +303,7 @@ impl ControlPlane {
             node.with_pool(pool.as_str(), |pool| pool.grow_device(&device))?;
             View::of(node)?.pool_device(pool.as_str(), number)
         })?;
-        let message = format!("Device {number} has {}.", words::bytes(device.total_bytes));
+        let message = format!("Device {number} has {}.", Size(device.total_bytes).rounded());
         self.done(EventKind::Changed, (ObjectKind::Pool, pool), message);
         Ok(device)
     }
@@ -344,7 +344,7 @@ impl ControlPlane {
             if device.used > 0 {
                 return Err(Refusal::in_use(format!(
                     "Device {number} of pool {pool} holds {}: drain it first.",
-                    words::bytes(device.used)
+                    Size(device.used).rounded()
                 )));
             }
             node.with_pool(pool.as_str(), |pool| pool.drain_device(&device.name))?;

@@ -8,7 +8,7 @@ use bdev_pool::{EXTENT_BYTES, NewVolume, VolumeStatus};
 use uuid::Uuid;
 use webui_model::{
     EventKind, Limits, Made, Name, Nqn, ObjectKind, PromoteOutcome, Refusal, Rename, Resize,
-    RollBack, SnapshotRef, Status, Volume, VolumeClone, VolumeCreate, VolumeRef, VolumeSpace,
+    RollBack, Size, SnapshotRef, Status, Volume, VolumeClone, VolumeCreate, VolumeRef, VolumeSpace,
 };
 
 fn to_limits(limits: Limits) -> bdev_pool::Limits {
@@ -171,7 +171,7 @@ impl ControlPlane {
 
     fn told_of_new(&self, made: &Made<Volume>, volume: &VolumeRef) {
         if let Made::New(made) = made {
-            let message = format!("Volume {volume} of {} is made.", words::bytes(made.bytes));
+            let message = format!("Volume {volume} of {} is made.", Size(made.bytes).rounded());
             self.done(EventKind::Created, (ObjectKind::Volume, volume), message);
         }
     }
@@ -261,7 +261,7 @@ impl ControlPlane {
             node.tell_size(&source)?;
             View::of(node)?.volume(volume)
         })?;
-        let message = format!("Volume {volume} has {} now.", words::bytes(shown.bytes));
+        let message = format!("Volume {volume} has {} now.", Size(shown.bytes).rounded());
         self.done(EventKind::Changed, (ObjectKind::Volume, volume), message);
         Ok(shown)
     }

@@ -1,6 +1,6 @@
 //! An appliance in this process, and what is asked of it.
 
-use control::config::{ApiAddress, Config, ListenerConfig, Size};
+use control::config::{ApiAddress, Config, ListenerConfig};
 use control::{ControlPlane, Node};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use webui_model::{
-    Control, DeviceRef, ExportSet, HostNqn, Limits, Name, Pool, PoolCreate, Refusal, SnapshotRef,
-    Volume, VolumeCreate, VolumeRef,
+    Control, DeviceRef, ExportSet, HostNqn, Limits, Name, Pool, PoolCreate, Refusal, Size,
+    SnapshotRef, Volume, VolumeCreate, VolumeRef,
 };
 
 /// How long anything may take on a machine that is busy with other tests.

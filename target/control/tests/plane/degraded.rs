@@ -2,11 +2,11 @@
 
 use crate::appliance::{Appliance, at, config, name, new_volume, refused};
 use crate::host::Host;
-use control::config::{BdevConfig, BdevKind, ErrorRule, Size};
+use control::config::{BdevConfig, BdevKind, ErrorRule};
 use control::{ControlPlane, Node};
 use std::sync::Arc;
 use webui_model::{
-    Control, DeviceAdd, JobStatus, Limits, MemberState, PoolCreate, RefusalKind, Status,
+    Control, DeviceAdd, JobStatus, Limits, MemberState, PoolCreate, RefusalKind, Size, Status,
 };
 
 const MIB: u64 = 1 << 20;

@@ -2,12 +2,12 @@
 
 use crate::appliance::{PATIENCE, at, config, name, new_volume};
 use crate::host::Host;
-use control::config::{BdevConfig, BdevKind, Config, Size};
+use control::config::{BdevConfig, BdevKind, Config};
 use control::{ControlPlane, Node};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use webui_model::{Control, IoStatistics, PoolCreate, Statistics};
+use webui_model::{Control, IoStatistics, PoolCreate, Size, Statistics};
 
 const MIB: u64 = 1 << 20;
 

@@ -9,8 +9,7 @@ use super::show;
 use crate::drives::DrivesAction;
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
-use control::config::Size;
-use webui_model::{Device, DeviceAttach, DeviceRef, Name};
+use webui_model::{Device, DeviceAttach, DeviceRef, Name, Size};
 
 /// What to do with devices.
 #[derive(Args)]

@@ -2,9 +2,8 @@
 
 use super::show;
 use clap::Args;
-use control::config::Size;
 use std::str::FromStr;
-use webui_model::Limits;
+use webui_model::{Limits, Size};
 
 /// A limit, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,13 +1,12 @@
 //! Values as people read them.
 
-use indicatif::BinaryBytes;
 use serde::Serialize;
 use std::time::{Duration, UNIX_EPOCH};
-use webui_model::{HostNqn, Status};
+use webui_model::{HostNqn, Size, Status};
 
 /// A number of bytes with a unit of 1024.
 pub fn bytes(bytes: u64) -> String {
-    BinaryBytes(bytes).to_string()
+    Size(bytes).rounded().to_string()
 }
 
 /// A moment in UTC.

@@ -10,11 +10,10 @@ use super::place::{SnapshotPlace, VolumePlace};
 use super::{connect_info, path, show, wait};
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
-use control::config::Size;
 use ureq::http::Method;
 use webui_model::{
-    Name, ObjectKind, PromoteOutcome, RefusalKind, Rename, Resize, RollBack, SnapshotRef, Volume,
-    VolumeCreate, VolumeRef,
+    Name, ObjectKind, PromoteOutcome, RefusalKind, Rename, Resize, RollBack, Size, SnapshotRef,
+    Volume, VolumeCreate, VolumeRef,
 };
 
 /// What to do with volumes.

@@ -26,7 +26,7 @@ fn nobody_there_is_a_sentence_that_says_what_to_do() {
 fn the_command_line_is_checked_before_anybody_is_asked() {
     for (args, says) in [
         (&["volume", "create", "tank/a b", "1GiB"][..], "is no name"),
-        (&["volume", "create", "a", "much"], "is not a size"),
+        (&["volume", "create", "a", "much"], "is no size"),
         (&["volume", "create", "a", "1GiB", "--host", "x"], "is no NQN"),
         (&["snapshot", "create", "tank/a"], "is no snapshot"),
         (&["listener", "create", "nowhere"], "is no address"),

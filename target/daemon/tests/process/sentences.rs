@@ -13,7 +13,7 @@ fn serve(flags: &[&str]) -> String {
 fn what_is_wrong_is_said() {
     let cases: [(&[&str], &str); 13] = [
         (&["--config", "no/such.toml"], "no/such.toml cannot be read"),
-        (&["--ram", "lots"], "is not a size"),
+        (&["--ram", "lots"], "is no size"),
         (&["--ram", "1000"], "less than one block"),
         (&["--ram", "10GiB", "--block", "1000"], "use 512 or 4096"),
         (&["--ram", "900TiB"], "bdev \"ram0\""),

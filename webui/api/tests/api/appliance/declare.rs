@@ -232,7 +232,7 @@ fn declared_volume(volume: Volume) -> DeclaredVolume {
     let own = volume.export.as_ref().is_some_and(|export| export.own);
     DeclaredVolume {
         name: volume.name,
-        bytes: Capacity(volume.bytes),
+        bytes: Size(volume.bytes),
         may_shrink: false,
         block_bytes: Some(volume.block_bytes),
         thick: volume.thick,
