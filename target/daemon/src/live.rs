@@ -1,7 +1,7 @@
 //! `forebay stats`: the counters of a running target, over its control socket.
 
-use crate::cli::StatsArgs;
-use crate::table::Table;
+use crate::arguments::StatsArgs;
+use cli::print::Table;
 use control::{Report, Request, ask};
 
 /// `forebay stats`.
@@ -12,13 +12,13 @@ pub fn stats(args: &StatsArgs) -> Result<(), String> {
         return Ok(());
     }
     let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-    crate::out::line!("{text}");
+    cli::line!("{text}");
     Ok(())
 }
 
 /// The report as tables.
 fn print(report: &Report) {
-    crate::out::line!(
+    cli::line!(
         "forebay {}, process {}, up {:.0} s, {} on {}",
         report.version,
         report.pid,
@@ -27,7 +27,7 @@ fn print(report: &Report) {
         report.listeners.join(", ")
     );
     let c = &report.connections;
-    crate::out::line!("connections: {} open of {}, {} turned away\n", c.open, c.limit, c.refused);
+    cli::line!("connections: {} open of {}, {} turned away\n", c.open, c.limit, c.refused);
     print_reactors(report);
     print_namespaces(report);
     print_queues(report);

@@ -2,23 +2,17 @@
 #![forbid(unsafe_code)]
 
 mod appliance;
-mod cli;
-mod client;
-mod drives;
-mod failure;
+mod arguments;
 mod live;
 mod log;
-mod out;
-mod remote;
 mod serve;
 mod signals;
-mod table;
 
+use arguments::{Cli, Command, ShellArg};
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command, ShellArg};
-use failure::Failure;
 use std::io::Write;
 use std::process::ExitCode;
+use webui_client::Failure;
 
 fn main() -> ExitCode {
     if init::is_first_process() {
@@ -30,38 +24,16 @@ fn main() -> ExitCode {
     }
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => cli::print::report(&failure),
     }
 }
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => Ok(serve::serve(&args)?),
-        Command::Status(args) => client::status::run(args),
-        Command::Pool(args) => client::pool::run(args),
-        Command::Volume(args) => client::volume::run(*args),
-        Command::Snapshot(args) => client::snapshot::run(args),
-        Command::Device(args) => client::device::run(args),
-        Command::Subsystem(args) => client::subsystem::run(args),
-        Command::Namespace(args) => client::namespace::run(args),
-        Command::Host(args) => client::host::run(args),
-        Command::Controllers(args) => client::controllers::run(args),
-        Command::Listener(args) => client::listener::run(args),
-        Command::ConnectInfo(args) => client::connect_info::run(args),
-        Command::Top(args) => client::top::run(args),
-        Command::Jobs(args) => client::job::run(args),
-        Command::Events(args) => client::events::run(args),
-        Command::Alerts(args) => client::alerts::run(args),
-        Command::Apply(args) => client::apply::apply(args),
-        Command::Export(args) => client::apply::export(args),
-        Command::Appliance(args) => client::appliance::run(args),
-        Command::Token(args) => client::token::run(args),
-        Command::Audit(args) => client::audit::run(args),
+        Command::Ask(command) => command.run(),
         Command::Completion { shell } => complete(shell),
         Command::Stats(args) => Ok(live::stats(&args)?),
-        Command::Discover(args) => Ok(remote::discover::discover(&args)?),
-        Command::Identify(args) => Ok(remote::identify::identify(&args)?),
-        Command::Io(args) => Ok(remote::io::io(&args)?),
     }
 }
 

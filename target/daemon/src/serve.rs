@@ -1,12 +1,11 @@
 //! `forebay serve`.
 
-use crate::cli::ServeArgs;
-use crate::client::access::{ADDRESS_FILE, CERTIFICATE_FILE, TOKEN_FILE};
+use crate::arguments::ServeArgs;
 use crate::log;
 use crate::signals::{Asked, Caught};
 use control::config::{
     ApiAddress, BdevConfig, BdevKind, Config, DEFAULT_NQN, ListenerConfig, NamespaceConfig,
-    SubsystemConfig, default_data_dir,
+    SubsystemConfig,
 };
 use control::{ControlPlane, ControlSocket, Node};
 use std::io::IsTerminal;
@@ -18,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 use webui_api::security::save_secret;
 use webui_api::{Machine, Server, ServerConfig, StartError, TlsFiles};
 use webui_model::Size;
+use webui_model::data_dir::{self, ADDRESS_FILE, CERTIFICATE_FILE, TOKEN_FILE};
 
 /// Runs the target until SIGTERM or SIGINT.
 pub fn serve(args: &ServeArgs) -> Result<(), String> {
@@ -47,7 +47,7 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
         greeting.push_str(&lines);
         api
     });
-    crate::out::line!("{greeting}");
+    cli::line!("{greeting}");
     let signal = loop {
         match signals.wait() {
             Asked::Stop(signal) => break signal,
@@ -185,7 +185,7 @@ fn make_data_dir(path: &Path) -> Result<(), String> {
 /// The configuration from a file, from flags, or the embedded default; flags that say where and how
 /// to run win over the file.
 fn configuration(args: &ServeArgs) -> Result<Config, String> {
-    let data_dir = args.data_dir.clone().unwrap_or_else(default_data_dir);
+    let data_dir = args.data_dir.clone().unwrap_or_else(data_dir::default);
     let mut config = match &args.config {
         Some(path) => Config::from_file(path).map_err(|error| error.0)?,
         None if has_devices(args) => from_flags(args, data_dir.clone())?,

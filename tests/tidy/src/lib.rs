@@ -79,6 +79,7 @@ pub fn forbidden(from: &str, to: &str) -> Option<&'static str> {
         _ if from == "bdev/spec" => Some("nvme-spec depends on no project crate"),
         _ if from == "webui/model" => Some("webui-model depends on no project crate"),
         _ if from == "bdev/redb" => Some("bdev-redb depends on no project crate"),
+        _ if from == "webui/client" && to != "webui/model" => Some("webui-client sees webui-model"),
         _ if from == "replication/core" => Some("replica depends on no project crate"),
         ("bdev", "bdev") | ("target", _) => None,
         ("bdev", _) => Some("bdev sees only bdev"),

@@ -1,5 +1,6 @@
 //! The nouns of the API: its objects and requests, why something is refused, the log of events, the
-//! statistics as Prometheus reads them, and [`Control`], the appliance behind it. The server, the
+//! statistics as Prometheus reads them, [`Control`], the appliance behind it, and where one of
+//! the same machine says how it is reached ([`data_dir`]). The server, the
 //! command line and the appliance itself speak them; this crate knows no other one of the project.
 //!
 //! Every object has a `status` for programs and a `reason` in a person's words. Capacities are in
@@ -10,6 +11,7 @@
 mod appliance;
 mod audit_record;
 mod control;
+pub mod data_dir;
 mod declaration;
 mod device;
 mod drive;

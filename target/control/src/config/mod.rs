@@ -11,14 +11,14 @@ use drives::DrivePlace;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use webui_model::Size;
+use webui_model::{Size, data_dir};
 
 /// Everything `forebay serve` is told.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where the control socket and the default namespace live.
-    #[serde(default = "default_data_dir")]
+    #[serde(default = "data_dir::default")]
     pub data_dir: PathBuf,
     /// The control socket; `control.sock` in the data directory unless given.
     #[serde(default)]
@@ -323,15 +323,6 @@ fn default_nsid() -> u32 {
 
 fn every_block() -> u64 {
     u64::MAX
-}
-
-/// Where state lives unless told: the system's place for root, the user's for others.
-pub fn default_data_dir() -> PathBuf {
-    let root = rustix::process::geteuid().is_root();
-    match std::env::var_os("HOME") {
-        Some(home) if !root => Path::new(&home).join(".local/share/forebay"),
-        _ => PathBuf::from("/var/lib/forebay"),
-    }
 }
 
 /// The NQN of the subsystem of the embedded default.

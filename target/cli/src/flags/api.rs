@@ -1,0 +1,41 @@
+//! Which appliance a command asks, and how its answers are printed.
+
+use crate::connection::Connection;
+use clap::Args;
+use std::path::PathBuf;
+use webui_client::{Access, Failure};
+
+/// Which appliance to ask, and how to print what it says.
+#[derive(Args)]
+#[command(next_help_heading = "Whom to ask")]
+pub struct Api {
+    /// The API of the appliance; that of this machine unless given.
+    #[arg(long, value_name = "URL", env = "FOREBAY_API", global = true)]
+    pub api: Option<String>,
+    /// A file with the token to show, which FOREBAY_TOKEN may hold as well.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub token_file: Option<PathBuf>,
+    /// The certificate to trust, in PEM.
+    #[arg(long, value_name = "FILE", env = "FOREBAY_CA", global = true)]
+    pub ca: Option<PathBuf>,
+    /// The data directory of an appliance on this machine.
+    #[arg(long, value_name = "DIR", env = "FOREBAY_DATA_DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// Print what the API answers, for programs.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl Api {
+    /// Finds the appliance and the token.
+    ///
+    /// # Errors
+    /// What cannot be read, or would not be safe.
+    pub fn open(self) -> Result<Connection, Failure> {
+        let Api { api, token_file, ca, data_dir, json } = self;
+        // No flag holds a token itself: every user of a machine reads others' command lines.
+        let token = std::env::var("FOREBAY_TOKEN").ok();
+        let access = Access { api, token_file, token, ca, data_dir };
+        Ok(Connection::new(access.open()?, json))
+    }
+}

@@ -1,0 +1,12 @@
+//! Flags and words that more than one command takes.
+
+mod api;
+mod confirm;
+mod export;
+pub mod limits;
+mod place;
+
+pub use api::Api;
+pub use confirm::Confirm;
+pub use export::ExportFlags;
+pub use place::{Exported, SnapshotPlace, VolumePlace};

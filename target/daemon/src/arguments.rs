@@ -1,0 +1,163 @@
+//! What the program is called with.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use control::config::{ApiAddress, PollMode};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use webui_model::{Size, data_dir};
+
+/// The storage appliance in front of the GPUs: an NVMe over Fabrics target in user space.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the target.
+    Serve(Box<ServeArgs>),
+    /// What asks an appliance or a target.
+    #[command(flatten)]
+    Ask(Box<cli::command::Command>),
+    /// Print a script that completes these commands in a shell.
+    Completion {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: ShellArg,
+    },
+    /// Show the counters of a running target.
+    Stats(StatsArgs),
+}
+
+/// A shell.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ShellArg {
+    /// Bash.
+    Bash,
+    /// Zsh.
+    Zsh,
+    /// Fish.
+    Fish,
+}
+
+impl From<ShellArg> for clap_complete::Shell {
+    fn from(shell: ShellArg) -> clap_complete::Shell {
+        match shell {
+            ShellArg::Bash => clap_complete::Shell::Bash,
+            ShellArg::Zsh => clap_complete::Shell::Zsh,
+            ShellArg::Fish => clap_complete::Shell::Fish,
+        }
+    }
+}
+
+/// How to run the target. Without any option: a file-backed namespace in the data directory, on
+/// loopback.
+#[derive(Args, Default)]
+pub struct ServeArgs {
+    /// TOML file with devices, subsystems, listeners and hosts.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the control socket and the default namespace live.
+    #[arg(long, value_name = "DIR", env = "FOREBAY_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Path of the control socket.
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// Listen here instead (repeatable).
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Vec<SocketAddr>,
+    /// Serve discovery alone here (repeatable), as hosts expect on port 8009.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub discovery: Vec<SocketAddr>,
+    /// Serve the API here; `off`: nowhere. 127.0.0.1:4480 unless given.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub api: Option<ApiAddress>,
+    /// A name or address that the API is reached by, for its certificate (repeatable).
+    #[arg(long, value_name = "NAME")]
+    pub api_name: Vec<String>,
+    /// Export memory of this size (repeatable).
+    #[arg(long, value_name = "SIZE", conflicts_with = "config")]
+    pub ram: Vec<Size>,
+    /// Export a namespace that keeps nothing (repeatable).
+    #[arg(long, value_name = "SIZE", conflicts_with = "config")]
+    pub null: Vec<Size>,
+    /// Export a file or block device (repeatable); with a size, a missing file is made.
+    #[arg(long, value_name = "PATH[=SIZE]", conflicts_with = "config")]
+    pub file: Vec<String>,
+    /// Bytes in a block of what --ram, --null and --file export: 512 or 4096.
+    #[arg(long, default_value_t = 4096, conflicts_with = "config")]
+    pub block: u32,
+    /// Name of the subsystem that exports them.
+    #[arg(long, value_name = "NQN", conflicts_with = "config")]
+    pub nqn: Option<String>,
+    /// A host that may connect (repeatable); any host unless given.
+    #[arg(long, value_name = "NQN", conflicts_with = "config")]
+    pub host: Vec<String>,
+    /// Cores to run on, one reactor each: 0,1 or 0-3. Without: every core, not pinned.
+    #[arg(long, value_name = "CORES")]
+    pub cores: Option<String>,
+    /// What idle reactors do.
+    #[arg(long, value_enum)]
+    pub poll: Option<PollArg>,
+    /// Congestion control of the sockets, such as cubic or reno.
+    #[arg(long, value_name = "NAME")]
+    pub congestion: Option<String>,
+    /// DMA memory of each reactor; a size that fits the machine unless given, at most 128MiB.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Size>,
+    /// Log as JSON, one object a line.
+    #[arg(long)]
+    pub log_json: bool,
+}
+
+/// What idle reactors do.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum PollArg {
+    /// Spin always.
+    Busy,
+    /// Spin for a while, then sleep.
+    Adaptive,
+}
+
+impl From<PollArg> for PollMode {
+    fn from(arg: PollArg) -> PollMode {
+        match arg {
+            PollArg::Busy => PollMode::Busy,
+            PollArg::Adaptive => PollMode::Adaptive,
+        }
+    }
+}
+
+/// Which running target to ask.
+#[derive(Args)]
+pub struct Target {
+    /// The data directory of the target.
+    #[arg(long, value_name = "DIR", env = "FOREBAY_DATA_DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// The control socket of the target.
+    #[arg(long, value_name = "PATH", global = true)]
+    pub control: Option<PathBuf>,
+}
+
+impl Target {
+    /// The control socket to talk to.
+    pub fn path(&self) -> PathBuf {
+        let folder = || self.data_dir.clone().unwrap_or_else(data_dir::default);
+        self.control.clone().unwrap_or_else(|| folder().join("control.sock"))
+    }
+}
+
+/// What to show.
+#[derive(Args)]
+pub struct StatsArgs {
+    /// For programs.
+    #[arg(long)]
+    pub json: bool,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub target: Target,
+}
