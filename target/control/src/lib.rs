@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod bdevs;
+mod channels;
 pub mod config;
 mod descriptors;
 mod drain;
-mod exports;
 mod node;
 mod plane;
 mod pool;

@@ -108,6 +108,42 @@ fn names_say_what_a_thing_is() {
     }
 }
 
+/// Names that two source files of a crate have. The list only gets shorter.
+const SHARED: [(&str, &str); 3] =
+    [("bdev/pool", "devices.rs"), ("nvmf/core", "abort.rs"), ("nvmf/core", "feature.rs")];
+
+/// Source files that have the name of another one of their crate, with the crate's folder.
+fn shared_names() -> BTreeSet<(String, String)> {
+    // Each binary of a crate is a crate of its own; it is called as what it tries.
+    let plain = ["mod.rs", "tests.rs", "lib.rs", "main.rs"];
+    let mut seen = BTreeSet::new();
+    let mut shared = BTreeSet::new();
+    for path in tracked(&[".rs"]) {
+        let text = path.to_string_lossy().into_owned();
+        let Some((folder, _)) =
+            text.split_once("/src/").filter(|(_, file)| !file.starts_with("bin/"))
+        else {
+            continue;
+        };
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let place = (folder.to_owned(), name);
+        if !plain.contains(&place.1.as_str()) && !seen.insert(place.clone()) {
+            shared.insert(place);
+        }
+    }
+    shared
+}
+
+#[test]
+fn files_of_a_crate_have_names_of_their_own() {
+    let found = shared_names();
+    let known: BTreeSet<_> = SHARED.map(|(crate_, name)| (crate_.into(), name.into())).into();
+    let more: Vec<_> = found.difference(&known).collect();
+    assert!(more.is_empty(), "two files have one name: {more:?}");
+    let gone: Vec<_> = known.difference(&found).collect();
+    assert!(gone.is_empty(), "mended: take them off the list: {gone:?}");
+}
+
 #[test]
 fn nothing_is_left_for_later() {
     let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ign", "ore")];

@@ -38,14 +38,3 @@ impl From<String> for Failure {
         Failure::Failed(why)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_in_a_sentence_passes_for_another_message() {
-        let failure = Failure::Failed("host \x1b[1mx\u{9b}\nforebay: all is well".into());
-        assert_eq!(failure.shown(), "forebay: host \\u{1b}[1mx\\u{9b}\n  forebay: all is well");
-    }
-}

@@ -71,4 +71,10 @@ mod tests {
         let (model, title) = ("\x1b]0;owned\x07", "model");
         assert_eq!(plain(format_args!("{title}\n{model}\n")), "model\n\\u{1b}]0;owned\\u{7}\n");
     }
+
+    #[test]
+    fn nothing_in_a_sentence_passes_for_another_message() {
+        let failure = Failure::Failed("host \x1b[1mx\u{9b}\nforebay: all is well".into());
+        assert_eq!(shown(&failure), "forebay: host \\u{1b}[1mx\\u{9b}\n  forebay: all is well");
+    }
 }

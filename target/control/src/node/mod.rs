@@ -2,30 +2,30 @@
 //! changes.
 
 mod addresses;
-mod devices;
+mod attach;
 mod doors;
 mod importing;
-mod pools;
+mod notify;
+mod provision;
 mod rdma;
 mod reactors;
 mod reload;
 mod reopen;
 mod restore;
+mod serve;
 mod sources;
-mod subsystems;
-mod volumes;
 
 pub(crate) use addresses::{check_listened, reachable};
 pub(crate) use doors::{Door, DoorPlace};
 pub use reactors::ReactorEntry;
 pub(crate) use restore::Troubles;
-pub(crate) use subsystems::hosts;
+pub(crate) use serve::hosts;
 
 use crate::bdevs::Bdevs;
 use crate::config::{Config, memory};
 use crate::pool::OpenPool;
 use crate::state::{DirectoryLock, State, StateFile};
-use crate::{descriptors, drain, exports};
+use crate::{channels, descriptors, drain};
 use bdev::Memory;
 use bdev::dma::{Backing, PoolPlan};
 use nvmf::registry::{Registry, RegistryConfig};
@@ -208,7 +208,7 @@ impl Node {
         let number = first.handle.number();
         let mut names = Vec::new();
         let mut channels = Vec::new();
-        for namespace in exports::all(&self.registry) {
+        for namespace in channels::all(&self.registry) {
             if let Some(channel) = namespace.channel(number)
                 && namespace.bdev().geometry().volatile_cache
             {
@@ -223,7 +223,7 @@ impl Node {
 
 fn new_registry(reactors: usize) -> Result<Registry, String> {
     let nqn = nvmf::registry::DISCOVERY_NQN;
-    let discovery = subsystems::subsystem_config(nqn, subsystems::serial_of(nqn), Hosts::Any);
+    let discovery = serve::subsystem_config(nqn, serve::serial_of(nqn), Hosts::Any);
     let config = RegistryConfig { reactors, discovery, now_ns: thread::clock_ns() };
     Registry::new(config).map_err(|error| error.to_string())
 }

@@ -157,7 +157,7 @@ impl View<'_> {
     }
 
     fn served(&self) -> Vec<Arc<Namespace>> {
-        crate::exports::all(&self.node.registry)
+        crate::channels::all(&self.node.registry)
     }
 
     /// Operations under way, by reactor and by bdev of a namespace.

@@ -1,8 +1,8 @@
 //! Subsystems and their namespaces, as hosts see them.
 
 use super::Node;
+use crate::channels;
 use crate::config::{NamespaceConfig, SubsystemConfig};
-use crate::exports;
 use bdev::Bdev;
 use nvmf::namespace::Namespace;
 use nvmf::subsystem::Hosts;
@@ -90,10 +90,10 @@ impl Node {
         let handles = self.handles();
         let added = self.registry.add_namespace(nqn, made);
         let namespace = added.map_err(|error| error.to_string())?;
-        exports::open(&namespace, &handles).inspect_err(|_| {
+        channels::open(&namespace, &handles).inspect_err(|_| {
             // It is there: it was added just now.
             let _ = self.registry.remove_namespace(nqn, nsid);
-            exports::close(&namespace, &handles);
+            channels::close(&namespace, &handles);
         })
     }
 
@@ -121,7 +121,7 @@ impl Node {
     }
 
     fn close(&mut self, namespace: &Arc<Namespace>) -> Result<(), String> {
-        if !exports::close(namespace, &self.handles()) {
+        if !channels::close(namespace, &self.handles()) {
             return Err(format!(
                 "Namespace {} is removed, but commands on it do not end; its bdev stays in use.",
                 namespace.nsid()

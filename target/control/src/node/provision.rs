@@ -1,7 +1,7 @@
-//! Pools: made, imported, exported, deleted; their devices added and drained.
+//! Pools: made, exported, deleted; their devices added and drained.
 
 use super::Node;
-use crate::exports;
+use crate::channels;
 use crate::pool::{BdevMedium, OpenPool, Part, refusal};
 use crate::state::KnownPool;
 use bdev_pool::PoolStatus;
@@ -267,10 +267,10 @@ impl Node {
     /// Closes every pool on the way down. Returns those that did not close well.
     pub(super) fn close_pools(&mut self) -> Vec<String> {
         let handles = self.handles();
-        for namespace in exports::all(&self.registry) {
+        for namespace in channels::all(&self.registry) {
             let of_a_pool = |pool: &OpenPool| pool.source_of(namespace.bdev()).is_some();
             if self.pools.values().any(of_a_pool) {
-                exports::close(&namespace, &handles);
+                channels::close(&namespace, &handles);
             }
         }
         let mut failed = Vec::new();
