@@ -51,7 +51,7 @@ impl Node {
     }
 
     /// Whether a pool failed, and all of its devices work.
-    fn can_reopen(&self, name: &str) -> bool {
+    pub(crate) fn can_reopen(&self, name: &str) -> bool {
         let pool = &self.pools[name];
         self.has_failed(name) && pool.devices().all(|device| self.works(pool, device))
     }

@@ -116,8 +116,11 @@ impl Node {
             match opened {
                 Ok(()) => drop(self.troubles.namespaces.remove(&(subsystem, nsid))),
                 Err(why) => {
-                    tracing::error!(nqn = subsystem, nsid, why, "a namespace is missing");
-                    self.troubles.namespaces.insert((subsystem, nsid), why);
+                    let key = (subsystem, nsid);
+                    if self.troubles.namespaces.get(&key) != Some(&why) {
+                        tracing::error!(nqn = key.0, nsid, why, "a namespace is missing");
+                    }
+                    self.troubles.namespaces.insert(key, why);
                 }
             }
         }

@@ -220,8 +220,15 @@ impl ControlPlane {
             {
                 node.is_on(pool.as_str(), &request.devices)?;
                 if node.has_failed(pool.as_str()) {
+                    if !node.can_reopen(pool.as_str()) {
+                        return Err(Refusal::device(format!(
+                            "Pool {pool} has failed, and not all of its devices take writes yet: it \
+                             is opened again when they do. Or export it by force."
+                        )));
+                    }
                     node.begin_again(pool.as_str());
                     node.reopen_pools(false);
+                    node.open_pool(pool.as_str())?;
                     return View::of(node)?.pool(pool.as_str()).map(Made::New);
                 }
                 return View::of(node)?.pool(pool.as_str()).map(Made::Existing);

@@ -223,6 +223,9 @@ fn a_failed_pool_can_be_exported_by_force() {
     let alerts = plane.alerts().unwrap();
     let pool = plane.pool(&name("tank")).unwrap();
     assert!(pool.reason.contains("exported by force"), "{pool:?} {alerts:?}");
+    let import = webui_model::PoolImport { name: Some(name("tank")), ..Default::default() };
+    let why = refused(plane.import_pool(import), RefusalKind::Device);
+    assert!(why.contains("not all of its devices take writes yet"), "{why}");
     let why = refused(plane.export_pool(&name("tank"), false), RefusalKind::Device);
     assert!(why.contains("exported by force"), "{why}");
     plane.export_pool(&name("tank"), true).unwrap();
