@@ -22,7 +22,7 @@ pub(crate) use restore::Troubles;
 pub(crate) use serve::hosts;
 
 use crate::bdevs::Bdevs;
-use crate::config::{Config, memory};
+use crate::config::{ApiAddress, Config, memory};
 use crate::pool::OpenPool;
 use crate::state::{DirectoryLock, State, StateFile};
 use crate::{channels, descriptors, drain};
@@ -80,6 +80,9 @@ impl Node {
         // Before anything is looked at or written.
         let lock = DirectoryLock::take(&config.data_dir).map_err(|error| error.0)?;
         let state = StateFile::open(&config.data_dir).map_err(|error| error.0)?;
+        if let ApiAddress::At(address) = config.api.address {
+            check_listened(address.ip())?;
+        }
         let sockets = doors::bind_all(&config, state.get())?;
         let cores = reactors::cores(&config)?;
         let told = config.reactors.memory;

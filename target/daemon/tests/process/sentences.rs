@@ -11,7 +11,7 @@ fn serve(flags: &[&str]) -> String {
 
 #[test]
 fn what_is_wrong_is_said() {
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 14] = [
         (&["--config", "no/such.toml"], "no/such.toml cannot be read"),
         (&["--ram", "lots"], "is no size"),
         (&["--ram", "1000"], "less than one block"),
@@ -23,6 +23,7 @@ fn what_is_wrong_is_said() {
         (&["--cores", "4000", "--ram", "1MiB"], "There is no core 4000"),
         (&["--ram", "1MiB", "--nqn", "mine"], "is not a valid NQN"),
         (&["--ram", "1MiB", "--congestion", "wishful"], "tcp_available_congestion_control"),
+        (&["--ram", "1MiB", "--discovery", "255.255.255.255:8009"], "broadcast address"),
         (&["--ram", "1MiB", "--memory", "1KiB"], "between 16MiB and 64GiB"),
         (&["--ram", "1MiB", "--memory", "64GiB", "--cores", "0"], "has to spare"),
     ];
@@ -52,6 +53,9 @@ fn an_address_that_is_taken_or_not_ours_is_said() {
     assert!(busy.contains("is in use by another program"), "{busy}");
     let foreign = refusal(&[&flags[..], &["192.0.2.1:4420"]].concat());
     assert!(foreign.contains("is no address of this machine"), "{foreign}");
+    let listen = ["serve", "--data-dir", data, "--ram", "1MiB", "--listen", "127.0.0.1:0"];
+    let nowhere = refusal(&[&listen[..], &["--api", "224.0.0.1:4480"]].concat());
+    assert!(nowhere.contains("multicast address"), "{nowhere}");
 }
 
 #[test]
