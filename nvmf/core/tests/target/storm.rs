@@ -139,6 +139,7 @@ impl Storm {
         }
         let mut disk = self.ram.disk();
         (disk.end, disk.errors, disk.apart, disk.bug) = (30, errors, 20, ram_bug);
+        disk.recalled = 50;
         disk.chance = Chance::new(seed ^ 5);
     }
 
