@@ -297,13 +297,10 @@ fn parse_cores(text: &str) -> Result<Vec<usize>, String> {
 /// stands for a listener on all addresses; without one there are those of the machine.
 fn places(node: &Node, names: &[String]) -> Vec<((String, u16), bool)> {
     let mut places = Vec::new();
-    for (address, alone) in node.listeners() {
-        let given = names.first().filter(|_| address.ip().is_unspecified());
-        let told = match given {
-            Some(name) => vec![name.clone()],
-            None => node.reachable(address).iter().map(|at| at.ip().to_string()).collect(),
-        };
-        places.extend(told.into_iter().map(|name| ((name, address.port()), alone)));
+    for (address, listened, alone) in node.reachable() {
+        let given = names.first().filter(|_| listened.ip().is_unspecified()).cloned();
+        let name = given.unwrap_or_else(|| address.ip().to_string());
+        places.push(((name, address.port()), alone));
     }
     places.dedup();
     places

@@ -18,13 +18,15 @@ pub(crate) fn check_listened(ip: IpAddr) -> Result<(), String> {
 }
 
 /// The addresses by which hosts reach a listener: its own, or where it listens on all of a family,
-/// those of the machine's interfaces; loopback if there is no other.
-pub(crate) fn reachable(listening: SocketAddr) -> Vec<SocketAddr> {
+/// those of the machine's interfaces; loopback if there is no other. One on `[::]` may leave IPv4 to
+/// another.
+pub(super) fn reachable(listening: SocketAddr, leaves_ipv4: bool) -> Vec<SocketAddr> {
     if !listening.ip().is_unspecified() {
         return vec![listening];
     }
     let at = |ip| SocketAddr::new(ip, listening.port());
-    reachable_among(listening.ip(), &interfaces()).into_iter().map(at).collect()
+    let found = reachable_among(listening.ip(), leaves_ipv4, &interfaces());
+    found.into_iter().map(at).collect()
 }
 
 /// An address of an interface, with the broadcast address of its network.
@@ -63,10 +65,10 @@ fn check(ip: IpAddr, interfaces: &[Interface]) -> Result<(), String> {
     Ok(())
 }
 
-fn reachable_among(listening: IpAddr, interfaces: &[Interface]) -> Vec<IpAddr> {
+fn reachable_among(listening: IpAddr, leaves_ipv4: bool, interfaces: &[Interface]) -> Vec<IpAddr> {
     // An address of the link alone needs the name of the host's interface beside it.
     let useful = |ip: &IpAddr| match ip {
-        IpAddr::V4(_) => true,
+        IpAddr::V4(_) => !leaves_ipv4,
         IpAddr::V6(v6) => listening.is_ipv6() && !v6.is_unicast_link_local(),
     };
     let mut found: Vec<IpAddr> = interfaces.iter().map(|one| one.ip).filter(useful).collect();
@@ -128,15 +130,17 @@ mod tests {
     #[test]
     fn hosts_are_told_addresses_of_interfaces() {
         let told = |listening| {
-            let found = reachable_among(ip(listening), &machine());
+            let found = reachable_among(ip(listening), false, &machine());
             found.iter().map(IpAddr::to_string).collect::<Vec<_>>()
         };
         assert_eq!(told("0.0.0.0"), ["192.0.2.7", "198.51.100.1"]);
         assert_eq!(told("::"), ["192.0.2.7", "198.51.100.1", "2001:db8::7"]);
         let alone = &machine()[..2];
-        assert_eq!(reachable_among(ip("0.0.0.0"), alone), [ip("127.0.0.1")]);
-        assert_eq!(reachable_among(ip("::"), alone), [ip("::1")]);
-        assert_eq!(reachable(at("192.0.2.9:4420")), [at("192.0.2.9:4420")]);
+        assert_eq!(reachable_among(ip("0.0.0.0"), false, alone), [ip("127.0.0.1")]);
+        assert_eq!(reachable_among(ip("::"), false, alone), [ip("::1")]);
+        assert_eq!(reachable(at("192.0.2.9:4420"), false), [at("192.0.2.9:4420")]);
+        assert_eq!(reachable_among(ip("::"), true, &machine()), [ip("2001:db8::7")]);
+        assert_eq!(reachable_among(ip("::"), true, &machine()[2..4]), [ip("::1")]);
     }
 
     #[test]

@@ -62,6 +62,11 @@ impl KnownListener {
 }
 
 impl Door {
+    /// The addresses by which hosts reach it.
+    pub(crate) fn reachable(&self) -> Vec<SocketAddr> {
+        addresses::reachable(self.listener.addr, self.leaves_ipv4)
+    }
+
     /// Where it is.
     pub(crate) fn place(&self) -> DoorPlace {
         let transport = match self.listener.fabric {
@@ -136,7 +141,8 @@ impl Node {
     /// Refuses a place that one of our own stands in the way of.
     fn check_beside(&self, place: DoorPlace) -> Result<(), String> {
         let DoorPlace { address, transport } = place;
-        let leaves = leaves_ipv4(address, self.tcp_addresses());
+        // Over RDMA one on `[::]` always takes IPv4, too.
+        let leaves = transport.is_tcp() && leaves_ipv4(address, self.tcp_addresses());
         for door in self.doors.iter().filter(|door| door.place().transport == transport) {
             let ours = door.listener.addr;
             if addresses::takes_in(ours, door.leaves_ipv4, address) {
@@ -215,9 +221,16 @@ impl Node {
         self.doors.iter().any(|door| door.place() == place)
     }
 
-    /// The addresses by which hosts reach a listener.
-    pub fn reachable(&self, listening: SocketAddr) -> Vec<SocketAddr> {
-        addresses::reachable(listening)
+    /// The addresses by which hosts reach the listeners for NVMe/TCP, each with the address that is
+    /// listened on; discovery-only ones are marked.
+    pub fn reachable(&self) -> Vec<(SocketAddr, SocketAddr, bool)> {
+        let over_tcp = self.doors.iter().filter(|door| door.listener.fabric == Fabric::Tcp);
+        let each = |door: &Door| {
+            let Listener { addr, serves, .. } = door.listener;
+            let alone = serves == Serves::Discovery;
+            door.reachable().into_iter().map(move |at| (at, addr, alone))
+        };
+        over_tcp.flat_map(each).collect()
     }
 
     /// The addresses listened on for NVMe/TCP, with the ports that the kernel chose,

@@ -15,7 +15,7 @@ mod restore;
 mod serve;
 mod sources;
 
-pub(crate) use addresses::{check_listened, reachable};
+pub(crate) use addresses::check_listened;
 pub(crate) use doors::{Door, DoorPlace};
 pub use reactors::ReactorEntry;
 pub(crate) use restore::Troubles;

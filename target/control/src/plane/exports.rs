@@ -3,9 +3,9 @@
 use super::ControlPlane;
 use super::view::{View, nqn};
 use super::volumes::check_subsystem;
-use crate::node::{Node, reachable};
+use crate::node::{Door, Node};
 use crate::state::Source;
-use nvmf::registry::{Fabric, Listener, Serves};
+use nvmf::registry::{Fabric, Serves};
 use uuid::Uuid;
 use webui_model::{
     Address, ConnectAddress, ConnectInfo, EventKind, ExportSet, Nqn, ObjectKind, Refusal, Snapshot,
@@ -82,14 +82,14 @@ impl View<'_> {
 
     /// Where hosts reach the subsystems.
     fn addresses(&self) -> Vec<ConnectAddress> {
-        let doors = self.node.doors.iter().map(|door| door.listener);
-        let serving = doors.filter(|listener| listener.serves == Serves::Everything);
-        let each = |listener: Listener| {
-            let transport = match listener.fabric {
+        let doors = self.node.doors.iter();
+        let serving = doors.filter(|door| door.listener.serves == Serves::Everything);
+        let each = |door: &Door| {
+            let transport = match door.listener.fabric {
                 Fabric::Tcp => Transport::Tcp,
                 Fabric::Rdma => Transport::Rdma,
             };
-            let told = reachable(listener.addr).into_iter();
+            let told = door.reachable().into_iter();
             told.map(move |address| ConnectAddress { transport, address: Address(address) })
         };
         let mut all: Vec<ConnectAddress> = serving.flat_map(each).collect();

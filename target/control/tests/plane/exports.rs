@@ -152,6 +152,9 @@ fn listeners_on_all_addresses_share_a_port_and_are_told_as_addresses_of_the_mach
     let info = node.connect_info(&at("tank", "v")).unwrap();
     assert!(info.addresses.len() >= 2, "{info:?}");
     assert!(info.addresses.iter().all(|at| !at.address.0.ip().is_unspecified()), "{info:?}");
+    // Each address is there once: the one for IPv6 leaves IPv4 to the other.
+    let told: std::collections::BTreeSet<_> = info.addresses.iter().map(|at| at.address).collect();
+    assert_eq!(told.len(), info.addresses.len(), "{info:?}");
     // One on every IPv6 address takes IPv4 where nothing else does.
     node.delete_listener(Transport::Tcp, all.address).unwrap();
     node.delete_listener(Transport::Tcp, all_v6.address).unwrap();
