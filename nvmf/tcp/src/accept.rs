@@ -1,146 +1,16 @@
 //! New connections: accepted on a thread of their own, handed to the reactors.
 
-use crate::poller::Arrival;
-use crate::socket::{SocketOptions, TcpSocket};
+use crate::admission::ConnectionLimit;
+use crate::inbox::Inbox;
+use crate::socket::SocketOptions;
 use bdev::sleep::{Signal, Sleeper};
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-/// The connections of the process: how many there may be, are, and were turned away.
-#[derive(Debug)]
-pub struct ConnectionLimit {
-    limit: u32,
-    open: AtomicU32,
-    refused: AtomicU64,
-}
-
-impl ConnectionLimit {
-    /// At most `limit` connections at a time.
-    pub fn new(limit: u32) -> Arc<ConnectionLimit> {
-        Arc::new(ConnectionLimit { limit, open: AtomicU32::new(0), refused: AtomicU64::new(0) })
-    }
-
-    /// A place for one more connection, or a refusal, which is counted.
-    pub fn admit(self: &Arc<Self>) -> Option<Admission> {
-        let more = |open: u32| (open < self.limit).then_some(open + 1);
-        match self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
-            Ok(_) => Some(Admission { limit: self.clone(), load: None }),
-            Err(_) => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                None
-            }
-        }
-    }
-
-    /// Connections that there may be.
-    pub fn limit(&self) -> u32 {
-        self.limit
-    }
-
-    /// Connections open now.
-    pub fn open(&self) -> u32 {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    /// Counts a connection that is turned away for another reason than the limit.
-    fn turn_away(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Connections turned away so far.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-}
-
-/// One connection's place below a [`ConnectionLimit`], given back when dropped.
-#[derive(Debug)]
-pub struct Admission {
-    limit: Arc<ConnectionLimit>,
-    load: Option<Arc<AtomicU32>>,
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.limit.open.fetch_sub(1, Ordering::Relaxed);
-        if let Some(load) = &self.load {
-            load.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Where new connections wait for their reactor. It signals through a descriptor, so that a
-/// reactor that sleeps is woken.
-#[derive(Debug)]
-pub struct Inbox {
-    /// Written after the queue, so that a look at it is enough to find an empty inbox.
-    waiting: AtomicBool,
-    queue: Mutex<VecDeque<Arrival<TcpSocket>>>,
-    signal: Signal,
-    load: Arc<AtomicU32>,
-}
-
-impl Inbox {
-    /// An empty one.
-    ///
-    /// # Errors
-    /// The kernel's, when it is out of descriptors.
-    pub fn new() -> io::Result<Arc<Inbox>> {
-        Ok(Arc::new(Inbox {
-            waiting: AtomicBool::new(false),
-            queue: Mutex::new(VecDeque::new()),
-            signal: Signal::new()?,
-            load: Arc::new(AtomicU32::new(0)),
-        }))
-    }
-
-    /// Connections of this reactor, waiting or open.
-    pub fn load(&self) -> u32 {
-        self.load.load(Ordering::Relaxed)
-    }
-
-    /// Hands over a connection.
-    ///
-    /// # Errors
-    /// The kernel's, when the connection is broken already.
-    pub fn push(&self, stream: TcpStream, mut admission: Admission) -> io::Result<()> {
-        let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
-        self.load.fetch_add(1, Ordering::Relaxed);
-        admission.load = Some(self.load.clone());
-        let socket = TcpSocket::new(stream, admission)?;
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.push_back(Arrival { socket, peer, local });
-        self.waiting.store(true, Ordering::Release);
-        self.signal.raise();
-        Ok(())
-    }
-
-    /// The connection that has waited longest.
-    pub fn take(&self) -> Option<Arrival<TcpSocket>> {
-        if !self.waiting.load(Ordering::Acquire) {
-            return None;
-        }
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let arrival = queue.pop_front();
-        if queue.is_empty() {
-            self.waiting.store(false, Ordering::Release);
-            self.signal.clear();
-        }
-        arrival
-    }
-}
-
-impl AsFd for Inbox {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.signal.as_fd()
-    }
-}
 
 struct Stop {
     asked: AtomicBool,

@@ -13,9 +13,11 @@
 #![deny(unsafe_code)]
 
 mod accept;
+mod admission;
 mod arena;
 mod config;
 mod conn;
+mod inbox;
 pub mod limits;
 mod poller;
 mod request;
@@ -24,9 +26,11 @@ mod stats;
 mod sys;
 mod transport;
 
-pub use accept::{Acceptor, Admission, ConnectionLimit, Inbox};
+pub use accept::Acceptor;
+pub use admission::{Admission, ConnectionLimit};
 pub use config::Config;
-pub use poller::{Arrival, EpollPoller, Interest, Poller, Ready};
-pub use socket::{Moved, Socket, SocketOptions, TcpSocket, congestion};
+pub use inbox::Inbox;
+pub use poller::{EpollPoller, Interest, Poller, Ready};
+pub use socket::{Arrival, Moved, Socket, SocketOptions, TcpSocket, congestion};
 pub use stats::{Counters, Stats};
 pub use transport::TcpTransport;

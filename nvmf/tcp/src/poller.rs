@@ -1,14 +1,13 @@
 //! Which connections are ready, and which are new.
 
-use crate::accept::Inbox;
+use crate::inbox::Inbox;
 use crate::limits::EPOLL_EVENTS;
-use crate::socket::{Socket, TcpSocket};
+use crate::socket::{Arrival, Socket, TcpSocket};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
@@ -35,17 +34,6 @@ pub struct Ready {
     pub read: bool,
     /// There is room to send, or an error to learn of.
     pub write: bool,
-}
-
-/// A connection that has just come.
-#[derive(Debug)]
-pub struct Arrival<S> {
-    /// The connection.
-    pub socket: S,
-    /// The host's end.
-    pub peer: SocketAddr,
-    /// Our end.
-    pub local: SocketAddr,
 }
 
 /// The source of connections and of their readiness. The simulator has its own.

@@ -1,12 +1,12 @@
 //! A byte stream that never blocks, and the real one.
 
-use crate::accept::Admission;
+use crate::admission::Admission;
 use crate::sys;
 use bdev::DmaSlice;
 use rustix::io::ioctl_fionread;
 use rustix::net::sockopt;
 use std::io::{self, ErrorKind};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -48,6 +48,17 @@ const KEEP_ALIVE_PROBES: u32 = 3;
 /// as long as silence may last.
 const USER_TIMEOUT_MS: u32 =
     KEEP_ALIVE_IDLE.as_millis() as u32 + KEEP_ALIVE_PROBES * KEEP_ALIVE_INTERVAL.as_millis() as u32;
+
+/// A connection that has just come.
+#[derive(Debug)]
+pub struct Arrival<S> {
+    /// The connection.
+    pub socket: S,
+    /// The host's end.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+}
 
 /// How sockets are set up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

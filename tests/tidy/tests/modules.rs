@@ -116,7 +116,7 @@ const CIRCLES: [(&str, usize); 13] = [
     ("control", 3),
     ("nvmf", 2),
     ("nvmf-host", 1),
-    ("nvmf-tcp", 2),
+    ("nvmf-tcp", 1),
     ("nvmf-wire", 1),
     ("reactor", 1),
     ("webui-api", 2),
