@@ -11,6 +11,7 @@ pub mod aen;
 pub mod copy;
 pub mod cqe;
 pub mod dsm;
+mod fabric;
 pub mod feature;
 pub mod identify;
 pub mod log;
@@ -23,6 +24,7 @@ pub mod sqe;
 pub mod status;
 
 pub use cqe::Cqe;
+pub use fabric::{Fabric, NoFabric};
 pub use shown::Shown;
 pub use sqe::{Fuse, Psdt, Sgl, SglKind, Sqe};
 pub use status::Status;

@@ -1,6 +1,7 @@
 //! What to connect to, as whom, and how patiently.
 
 use crate::Error;
+use nvme_spec::Fabric;
 use nvmf_wire::{Nqn, nqn};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -60,7 +61,7 @@ pub fn uuid_bytes(text: &str) -> Option<[u8; 16]> {
     if digits.len() == 32 { bytes.try_into().ok() } else { None }
 }
 
-/// By which fabric.
+/// A fabric, with what makes connections over it.
 #[derive(Clone, Default)]
 pub enum Transport {
     /// TCP.
@@ -71,14 +72,17 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// RDMA, with the devices of this machine.
+    /// Over `fabric`; RDMA with the devices of this machine.
     ///
     /// # Errors
     /// [`Error::NoRdma`] when it has none that can be used.
-    pub fn rdma() -> Result<Transport, Error> {
-        match Initiator::open() {
-            Ok(initiator) => Ok(Transport::Rdma(Arc::new(initiator))),
-            Err(why) => Err(Error::NoRdma { why }),
+    pub fn over(fabric: Fabric) -> Result<Transport, Error> {
+        match fabric {
+            Fabric::Tcp => Ok(Transport::Tcp),
+            Fabric::Rdma => match Initiator::open() {
+                Ok(initiator) => Ok(Transport::Rdma(Arc::new(initiator))),
+                Err(why) => Err(Error::NoRdma { why }),
+            },
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The block devices of the process, by name.
 
-use crate::config::{BdevConfig, BdevKind, ErrorRule, ListenerTransport};
+use crate::config::{BdevConfig, BdevKind, ErrorRule};
 use bdev::{Bdev, Op};
 use bdev_mem::{Delay, DelaysNs, ErrorInjector, Meter, Null, OpSet, Ram, Rule, Times};
 use bdev_uring::{Fault, UringBdev};
@@ -333,9 +333,8 @@ fn remote(kind: &BdevKind) -> Result<Arc<dyn Bdev>, String> {
         as_host.nqn = nqn(name)?;
     }
     let mut options = nvmf_host::Options::new(*address, nqn(subsystem)?, as_host);
-    if *transport == ListenerTransport::Rdma {
-        options.transport = nvmf_host::Transport::rdma().map_err(|error| error.to_string())?;
-    }
+    options.transport =
+        nvmf_host::Transport::over(*transport).map_err(|error| error.to_string())?;
     options.header_digest = *header_digest;
     options.data_digest = *data_digest;
     options.queues = bdev::limits::REACTORS as u16;

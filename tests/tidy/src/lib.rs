@@ -77,7 +77,7 @@ pub fn forbidden(from: &str, to: &str) -> Option<&'static str> {
         ("tests" | "bench", _) => None,
         (_, "tests" | "bench") => Some("the product does not use its tests"),
         _ if from == "bdev/spec" => Some("nvme-spec depends on no project crate"),
-        _ if from == "webui/model" => Some("webui-model depends on no project crate"),
+        _ if from == "webui/model" && to != "bdev/spec" => Some("webui-model sees nvme-spec"),
         _ if from == "bdev/redb" => Some("bdev-redb depends on no project crate"),
         _ if from == "webui/client" && to != "webui/model" => Some("webui-client sees webui-model"),
         _ if from == "replication/core" => Some("replica depends on no project crate"),

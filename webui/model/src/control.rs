@@ -8,9 +8,10 @@ use crate::{
     GroupSnapshotCreate, Host, HostAdd, HostNqn, ImportablePool, Job, Limits, Listener,
     ListenerCreate, Name, Namespace, NamespaceAdd, Nqn, Pool, PoolCreate, PoolDevice, PoolImport,
     PromoteOutcome, Ready, Rename, Resize, RollBack, Slots, Snapshot, SnapshotCreate, SnapshotRef,
-    Statistics, Subsystem, SubsystemCreate, Transport, UpdateInstall, UpdatePiece, Volume,
-    VolumeClone, VolumeCreate, VolumeRef,
+    Statistics, Subsystem, SubsystemCreate, UpdateInstall, UpdatePiece, Volume, VolumeClone,
+    VolumeCreate, VolumeRef,
 };
+use nvme_spec::Fabric;
 
 /// What a create did.
 #[derive(Clone, Debug, PartialEq)]
@@ -200,11 +201,11 @@ pub trait Control: Send + Sync + 'static {
     /// Listeners.
     fn listeners(&self) -> Result<Vec<Listener>, Refusal>;
     /// One listener.
-    fn listener(&self, transport: Transport, address: Address) -> Result<Listener, Refusal>;
+    fn listener(&self, transport: Fabric, address: Address) -> Result<Listener, Refusal>;
     /// Listens on an address.
     fn create_listener(&self, request: ListenerCreate) -> Result<Made<Listener>, Refusal>;
     /// Listens there no more. Connections that are open stay.
-    fn delete_listener(&self, transport: Transport, address: Address) -> Result<(), Refusal>;
+    fn delete_listener(&self, transport: Fabric, address: Address) -> Result<(), Refusal>;
 
     /// Jobs: those under way, and those that ended a while ago, newest last.
     fn jobs(&self) -> Result<Vec<Job>, Refusal>;

@@ -1,6 +1,7 @@
 //! Hosts and their controllers.
 
-use crate::{HostNqn, Nqn, Status, Transport};
+use crate::{HostNqn, Nqn, Status};
+use nvme_spec::Fabric;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -49,7 +50,8 @@ pub struct Controller {
     /// Where the host is.
     pub address: Option<String>,
     /// Over which fabric.
-    pub transport: Transport,
+    #[schema(schema_with = crate::listener::fabric_schema)]
+    pub transport: Fabric,
     /// Keep alive timeout in milliseconds; 0: none.
     pub keep_alive_ms: u32,
     /// Errors it has logged.

@@ -1,7 +1,7 @@
 //! The nouns of the API: its objects and requests, why something is refused, the log of events, the
-//! statistics as Prometheus reads them, [`Control`], the appliance behind it, and where one of
-//! the same machine says how it is reached ([`data_dir`]). The server, the
-//! command line and the appliance itself speak them; this crate knows no other one of the project.
+//! statistics as Prometheus reads them, [`Control`], the appliance behind it, and where one of the
+//! same machine says how it is reached ([`data_dir`]). The server, the command line and the appliance
+//! itself speak them; of the project this crate knows the terms of NVMe only.
 //!
 //! Every object has a `status` for programs and a `reason` in a person's words. Capacities are in
 //! bytes, times in milliseconds since 1970-01-01 UTC unless a name says otherwise.
@@ -47,9 +47,10 @@ pub use event::{Alert, Event, EventKind, Severity};
 pub use event_log::{EventLog, EventPage};
 pub use host::{Controller, ControllerQueue, Host};
 pub use job::{Job, JobKind, JobStatus};
-pub use listener::{Listener, ListenerCreate, Transport};
+pub use listener::{Listener, ListenerCreate, fabric_schema};
 pub use metrics::render as render_metrics;
 pub use name::{Address, DeviceRef, DriveAddress, HostNqn, Name, NameError, Nqn};
+pub use nvme_spec::Fabric;
 pub use pool::{
     DeviceAdd, ImportablePool, MemberState, Pool, PoolCreate, PoolDevice, PoolImport, Space,
 };

@@ -1,35 +1,18 @@
 //! Listeners: where hosts connect.
 
 use crate::{Address, Status};
+use nvme_spec::Fabric;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
-/// A fabric.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Transport {
-    /// NVMe/TCP.
-    Tcp,
-    /// NVMe/RDMA.
-    Rdma,
-}
-
-impl Transport {
-    /// As `nvme connect -t` wants it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Rdma => "rdma",
-        }
-    }
-}
-
-impl std::fmt::Display for Transport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
+/// The schema of a fabric, which knows none by itself.
+pub fn fabric_schema() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(Fabric::ALL.map(Fabric::as_str)))
+        .description(Some("A fabric."))
+        .build()
 }
 
 /// An address that hosts connect to.
@@ -37,7 +20,8 @@ impl std::fmt::Display for Transport {
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// The fabric.
-    pub transport: Transport,
+    #[schema(schema_with = fabric_schema)]
+    pub transport: Fabric,
     /// The address.
     pub address: Address,
     /// Whether it serves the discovery subsystem only.
@@ -53,15 +37,12 @@ pub struct Listener {
 #[serde(deny_unknown_fields)]
 pub struct ListenerCreate {
     /// The fabric; TCP unless given.
-    #[serde(default = "tcp")]
-    pub transport: Transport,
+    #[serde(default)]
+    #[schema(schema_with = fabric_schema)]
+    pub transport: Fabric,
     /// The address.
     pub address: Address,
     /// Whether to serve the discovery subsystem only.
     #[serde(default)]
     pub discovery_only: bool,
-}
-
-fn tcp() -> Transport {
-    Transport::Tcp
 }

@@ -1,6 +1,7 @@
 //! Volumes.
 
-use crate::{Address, HostNqn, Name, Nqn, SnapshotRef, Status, Transport};
+use crate::{Address, HostNqn, Name, Nqn, SnapshotRef, Status};
+use nvme_spec::Fabric;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -431,7 +432,8 @@ pub struct ConnectInfo {
 #[serde(deny_unknown_fields)]
 pub struct ConnectAddress {
     /// The fabric.
-    pub transport: Transport,
+    #[schema(schema_with = crate::listener::fabric_schema)]
+    pub transport: Fabric,
     /// The address.
     pub address: Address,
 }

@@ -1,7 +1,8 @@
 //! What the discovery subsystem tells of.
 
-use crate::export::fabric::{Fabric, Listener, Serves};
+use crate::export::listener::{Listener, Serves};
 use crate::export::subsystem::Subsystem;
+use nvme_spec::Fabric;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

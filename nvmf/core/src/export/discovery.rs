@@ -2,7 +2,7 @@
 
 use crate::export::controller::Controller;
 use crate::export::directory::Directory;
-use crate::export::fabric::{Fabric, Listener, Serves};
+use crate::export::listener::{Listener, Serves};
 use crate::export::subsystem::SubsystemKind;
 use crate::limits;
 use nvmf_wire::Nqn;
@@ -62,10 +62,7 @@ fn entry(
 ) -> Option<Entry> {
     let address = reachable(listener.addr.ip(), local.ip())?;
     let record = Record {
-        trtype: match listener.fabric {
-            Fabric::Rdma => TrType::Rdma,
-            Fabric::Tcp => TrType::Tcp,
-        },
+        trtype: TrType::from_code(listener.fabric.trtype()),
         adrfam: if address.is_ipv4() { AdrFam::Ipv4 } else { AdrFam::Ipv6 },
         subtype,
         // "Not required" would have libnvme 1.3 ask for TLS and fail for want of a key.

@@ -3,10 +3,11 @@
 use crate::export::controller::{EndReason, Notice};
 use crate::export::counters::ReactorCounters;
 pub use crate::export::directory::Directory;
-pub use crate::export::fabric::{Fabric, Listener, Serves};
+pub use crate::export::listener::{Listener, Serves};
 use crate::export::namespace::{Namespace, NamespaceConfig, NamespaceIds};
 use crate::export::subsystem::{Hosts, Subsystem, SubsystemConfig, SubsystemKind};
 use crate::limits;
+use nvme_spec::Fabric;
 use nvme_spec::log::AnaState;
 use nvmf_wire::Nqn;
 use std::net::SocketAddr;

@@ -2,7 +2,7 @@
 //! Command Set").
 
 use crate::export::controller::{Association, Controller, Location, PropertyEffect, QueueRefusal};
-use crate::export::fabric::{Fabric, Serves};
+use crate::export::listener::Serves;
 use crate::export::subsystem::{ConnectRefusal, Subsystem, SubsystemKind};
 use crate::limits;
 use crate::machine::io::command::{Fault, described};
@@ -12,7 +12,7 @@ use crate::machine::target::Target;
 use crate::machine::transport::Transport;
 use bdev::EdgeCx;
 use nvme_spec::opcode::fabrics;
-use nvme_spec::{Sqe, Status};
+use nvme_spec::{Fabric, Sqe, Status};
 use nvmf_wire::connect::{
     BadParameter, CNTLID_DYNAMIC, Connect, ConnectData, Connected, Disconnect,
 };

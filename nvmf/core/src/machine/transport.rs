@@ -12,9 +12,8 @@
 //! `Closed` says that nothing reaches the host any more; pulls that were under way have ended with
 //! an error before it; the commands still executing are answered as ever, into nothing.
 
-use crate::export::fabric::Fabric;
 use bdev::DmaSlice;
-use nvme_spec::{Cqe, Sqe, Status};
+use nvme_spec::{Cqe, Fabric, Sqe, Status};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 

@@ -1,10 +1,11 @@
 //! The discovery log: who sees what, and how it is read.
 
 use crate::lab::*;
+use nvme_spec::Fabric;
 use nvme_spec::Status;
 use nvme_spec::log::{GetLogPage, lid};
 use nvmf::controller::{Association, Controller};
-use nvmf::registry::{DISCOVERY_NQN, Fabric, Listener, Registry, Serves};
+use nvmf::registry::{DISCOVERY_NQN, Listener, Registry, Serves};
 use nvmf::subsystem::{Hosts, Subsystem};
 use nvmf_wire::discovery::{AdrFam, Log, SubType, TrType, eflags};
 use std::collections::BTreeSet;

@@ -106,11 +106,8 @@ fn sgl_support_and_capsules_follow_the_transport() {
     let lab = Lab::new();
     let sgl = controller(&lab.ctrl).sgls.get();
     assert_eq!(sgl, sgls::SUPPORTED | sgls::OFFSET | sgls::TRANSPORT);
-    let rdma = Association {
-        fabric: nvmf::registry::Fabric::Rdma,
-        in_capsule_bytes: 0,
-        ..association(HOST)
-    };
+    let rdma =
+        Association { fabric: nvme_spec::Fabric::Rdma, in_capsule_bytes: 0, ..association(HOST) };
     let ctrl = connected_as(&lab.subsystem, rdma).unwrap();
     enable(&ctrl);
     let mut sqe = identify(0, cns::CONTROLLER);

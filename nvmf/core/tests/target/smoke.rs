@@ -413,7 +413,8 @@ fn events_reach_the_host_that_asked() {
 
 #[test]
 fn behind_a_listener_for_discovery_there_is_nothing_else() {
-    use nvmf::registry::{DISCOVERY_NQN, Fabric, Listener, Serves};
+    use nvme_spec::Fabric;
+    use nvmf::registry::{DISCOVERY_NQN, Listener, Serves};
     let (mut node, _ram) = node();
     // Where the connections of the fake fabric come in.
     let addr = "0.0.0.0:4420".parse().unwrap();

@@ -1,11 +1,11 @@
 //! `forebay listener`.
 
 use crate::connection::Columns;
-use crate::flags::{Api, Confirm};
+use crate::flags::{Api, Confirm, fabric};
 use crate::print::{Fields, value};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use webui_client::Failure;
-use webui_model::{Address, Listener, ListenerCreate, Transport};
+use webui_model::{Address, Fabric, Listener, ListenerCreate};
 
 /// What to do with listeners.
 #[derive(Args)]
@@ -23,7 +23,7 @@ enum ListenerAction {
         /// IP address and port: 10.0.0.1:4420, [fd00::1]:4420.
         address: Address,
         /// The fabric.
-        #[arg(long, value_enum, default_value_t = Fabric::Tcp)]
+        #[arg(long, value_parser = fabric(), default_value_t = Fabric::Tcp)]
         transport: Fabric,
         /// Serve discovery only, as hosts expect on port 8009.
         #[arg(long)]
@@ -34,7 +34,7 @@ enum ListenerAction {
         /// IP address and port.
         address: Address,
         /// The fabric.
-        #[arg(long, value_enum, default_value_t = Fabric::Tcp)]
+        #[arg(long, value_parser = fabric(), default_value_t = Fabric::Tcp)]
         transport: Fabric,
         #[command(flatten)]
         confirm: Confirm,
@@ -46,27 +46,9 @@ enum ListenerAction {
         /// IP address and port.
         address: Address,
         /// The fabric.
-        #[arg(long, value_enum, default_value_t = Fabric::Tcp)]
+        #[arg(long, value_parser = fabric(), default_value_t = Fabric::Tcp)]
         transport: Fabric,
     },
-}
-
-/// A fabric.
-#[derive(Clone, Copy, ValueEnum)]
-enum Fabric {
-    /// NVMe/TCP.
-    Tcp,
-    /// NVMe/RDMA.
-    Rdma,
-}
-
-impl From<Fabric> for Transport {
-    fn from(fabric: Fabric) -> Transport {
-        match fabric {
-            Fabric::Tcp => Transport::Tcp,
-            Fabric::Rdma => Transport::Rdma,
-        }
-    }
 }
 
 /// `forebay listener`.
@@ -74,7 +56,6 @@ pub fn run(args: ListenerArgs) -> Result<(), Failure> {
     let c = args.api.open()?;
     match args.action {
         ListenerAction::Create { address, transport, discovery } => {
-            let transport = transport.into();
             let request = ListenerCreate { transport, address, discovery_only: discovery };
             let answer = c.create(&[&"listeners"], &request)?;
             c.print(&answer, |l: &Listener| match answer.is_new() {
@@ -84,13 +65,13 @@ pub fn run(args: ListenerArgs) -> Result<(), Failure> {
         }
         ListenerAction::Delete { address, transport, confirm } => {
             confirm.ask(&format!("No host can connect to {address} any more."))?;
-            c.delete(&[&"listeners", &Transport::from(transport), &address])?;
+            c.delete(&[&"listeners", &transport, &address])?;
             c.say(format_args!("{address} is not served any more."));
             Ok(())
         }
         ListenerAction::List => c.list(&[&"listeners"], &COLUMNS),
         ListenerAction::Show { address, transport } => {
-            c.show(&[&"listeners", &Transport::from(transport), &address], print)
+            c.show(&[&"listeners", &transport, &address], print)
         }
     }
 }

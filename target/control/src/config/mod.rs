@@ -8,6 +8,7 @@ pub use api::{API_PORT, Api, ApiAddress};
 pub use check::{ConfigError, check_nqn};
 
 use drives::DrivePlace;
+use nvme_spec::Fabric;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -163,8 +164,8 @@ pub enum BdevKind {
         #[serde(deserialize_with = "address")]
         address: SocketAddr,
         /// The fabric by which it is reached.
-        #[serde(default, skip_serializing_if = "ListenerTransport::is_tcp")]
-        transport: ListenerTransport,
+        #[serde(default, skip_serializing_if = "Fabric::is_tcp")]
+        transport: Fabric,
         /// Its subsystem.
         subsystem: String,
         /// Its number there.
@@ -266,32 +267,14 @@ pub struct ListenerConfig {
     pub discovery_only: bool,
     /// The fabric.
     #[serde(default)]
-    pub transport: ListenerTransport,
-}
-
-/// The fabric of a listener, or of another's that a remote bdev connects to.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
-#[serde(rename_all = "lowercase")]
-pub enum ListenerTransport {
-    /// NVMe/TCP.
-    #[default]
-    Tcp,
-    /// NVMe/RDMA.
-    Rdma,
-}
-
-impl ListenerTransport {
-    /// Whether it is the default, which is not written down.
-    pub fn is_tcp(&self) -> bool {
-        *self == ListenerTransport::Tcp
-    }
+    pub transport: Fabric,
 }
 
 impl ListenerConfig {
     /// A listener for NVMe/TCP.
     pub fn tcp(address: SocketAddr, discovery_only: bool) -> ListenerConfig {
         let address = canonical(address);
-        ListenerConfig { address, discovery_only, transport: ListenerTransport::Tcp }
+        ListenerConfig { address, discovery_only, transport: Fabric::Tcp }
     }
 }
 

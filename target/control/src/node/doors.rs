@@ -1,9 +1,10 @@
 //! Where hosts connect: listeners, added and removed while the appliance runs.
 
 use super::{Node, addresses};
-use crate::config::{ApiAddress, Config, ListenerConfig, ListenerTransport, canonical};
+use crate::config::{ApiAddress, Config, ListenerConfig, canonical};
 use crate::state::{KnownListener, State};
-use nvmf::registry::{Fabric, Listener, Serves};
+use nvme_spec::Fabric;
+use nvmf::registry::{Listener, Serves};
 use nvmf_tcp::{Acceptor, SocketOptions};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::net::{SocketAddr, TcpListener};
@@ -33,7 +34,7 @@ enum AnyAcceptor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct DoorPlace {
     /// The fabric.
-    pub transport: ListenerTransport,
+    pub transport: Fabric,
     /// The address.
     pub address: SocketAddr,
 }
@@ -41,8 +42,8 @@ pub(crate) struct DoorPlace {
 impl std::fmt::Display for DoorPlace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.transport {
-            ListenerTransport::Tcp => write!(f, "{}", self.address),
-            ListenerTransport::Rdma => write!(f, "rdma {}", self.address),
+            Fabric::Tcp => write!(f, "{}", self.address),
+            Fabric::Rdma => write!(f, "rdma {}", self.address),
         }
     }
 }
@@ -69,11 +70,7 @@ impl Door {
 
     /// Where it is.
     pub(crate) fn place(&self) -> DoorPlace {
-        let transport = match self.listener.fabric {
-            Fabric::Tcp => ListenerTransport::Tcp,
-            Fabric::Rdma => ListenerTransport::Rdma,
-        };
-        DoorPlace { transport, address: self.listener.addr }
+        DoorPlace { transport: self.listener.fabric, address: self.listener.addr }
     }
 }
 
@@ -121,12 +118,12 @@ impl Node {
     /// A sentence.
     pub(crate) fn listen_on(&mut self, place: DoorPlace, alone: bool) -> Result<(), String> {
         match place.transport {
-            ListenerTransport::Tcp => {
+            Fabric::Tcp => {
                 self.check_beside(place)?;
                 let socket = bind(place.address, leaves_ipv4(place.address, self.tcp_addresses()))?;
                 self.open_door(socket, alone, false)
             }
-            ListenerTransport::Rdma => self.open_rdma_door(place.address, alone, false),
+            Fabric::Rdma => self.open_rdma_door(place.address, alone, false),
         }
     }
 
@@ -187,7 +184,7 @@ impl Node {
             return Err("A listener for RDMA needs a port: choose one, such as 4420.".into());
         }
         addresses::check_listened(address.ip())?;
-        self.check_beside(DoorPlace { transport: ListenerTransport::Rdma, address })?;
+        self.check_beside(DoorPlace { transport: Fabric::Rdma, address })?;
         let (inboxes, admit) = (rdma.inboxes.clone(), self.rdma_admission());
         let queues = nvmf_rdma::QUEUES;
         let started = verbs::Acceptor::start(&rdma.hardware, address, inboxes, admit, queues);

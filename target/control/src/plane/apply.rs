@@ -353,7 +353,7 @@ impl ControlPlane {
                 subsystems: subsystems.map(declared_subsystem).collect(),
                 listeners: listeners
                     .map(|known| ListenerCreate {
-                        transport: super::listeners::transport(known.transport),
+                        transport: known.transport,
                         address: webui_model::Address(known.address),
                         discovery_only: known.discovery_only,
                     })

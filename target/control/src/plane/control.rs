@@ -311,7 +311,7 @@ impl Control for ControlPlane {
         self.view(|view| Ok(view.listeners()))
     }
 
-    fn listener(&self, transport: Transport, address: Address) -> Answer<Listener> {
+    fn listener(&self, transport: Fabric, address: Address) -> Answer<Listener> {
         self.view(|view| view.listener(transport, address))
     }
 
@@ -319,7 +319,7 @@ impl Control for ControlPlane {
         self.listen(&request)
     }
 
-    fn delete_listener(&self, transport: Transport, address: Address) -> Answer<()> {
+    fn delete_listener(&self, transport: Fabric, address: Address) -> Answer<()> {
         self.listen_no_more(transport, address)
     }
 

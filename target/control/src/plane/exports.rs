@@ -5,11 +5,11 @@ use super::view::{View, nqn};
 use super::volumes::check_subsystem;
 use crate::node::{Door, Node};
 use crate::state::Source;
-use nvmf::registry::{Fabric, Serves};
+use nvmf::registry::Serves;
 use uuid::Uuid;
 use webui_model::{
     Address, ConnectAddress, ConnectInfo, EventKind, ExportSet, Nqn, ObjectKind, Refusal, Snapshot,
-    SnapshotRef, Transport, Volume, VolumeRef,
+    SnapshotRef, Volume, VolumeRef,
 };
 
 /// Exports something as `set` says, from however it is exported now.
@@ -85,10 +85,7 @@ impl View<'_> {
         let doors = self.node.doors.iter();
         let serving = doors.filter(|door| door.listener.serves == Serves::Everything);
         let each = |door: &Door| {
-            let transport = match door.listener.fabric {
-                Fabric::Tcp => Transport::Tcp,
-                Fabric::Rdma => Transport::Rdma,
-            };
+            let transport = door.listener.fabric;
             let told = door.reachable().into_iter();
             told.map(move |address| ConnectAddress { transport, address: Address(address) })
         };

@@ -2,32 +2,20 @@
 
 use super::ControlPlane;
 use super::view::View;
-use crate::config::ListenerTransport;
 use crate::node::{DoorPlace, check_listened};
 use crate::state::KnownListener;
 use nvmf::registry::Serves;
+use std::cmp::Reverse;
 use webui_model::{
-    Address, EventKind, Listener, ListenerCreate, Made, ObjectKind, Refusal, Status, Transport,
+    Address, EventKind, Fabric, Listener, ListenerCreate, Made, ObjectKind, Refusal, Status,
 };
 
 /// Where a listener is, as the node knows it.
-fn place(transport: Transport, address: Address) -> DoorPlace {
-    let transport = match transport {
-        Transport::Tcp => ListenerTransport::Tcp,
-        Transport::Rdma => ListenerTransport::Rdma,
-    };
+fn place(transport: Fabric, address: Address) -> DoorPlace {
     DoorPlace { transport, address: address.0 }
 }
 
-/// The fabric of a listener, as the API names it.
-pub(super) fn transport(transport: ListenerTransport) -> Transport {
-    match transport {
-        ListenerTransport::Tcp => Transport::Tcp,
-        ListenerTransport::Rdma => Transport::Rdma,
-    }
-}
-
-fn none(transport: Transport, address: Address) -> Refusal {
+fn none(transport: Fabric, address: Address) -> Refusal {
     Refusal::not_found(format!("Nothing listens on {transport} {address}."))
 }
 
@@ -36,7 +24,7 @@ impl View<'_> {
         let open = self.node.doors.iter().map(|door| {
             let discovery_only = door.listener.serves == Serves::Discovery;
             Listener {
-                transport: transport(door.place().transport),
+                transport: door.place().transport,
                 address: Address(door.listener.addr),
                 discovery_only,
                 status: Status::Ok,
@@ -53,7 +41,7 @@ impl View<'_> {
         let closed = known.chain(declared).filter_map(|(place, discovery_only)| {
             let why = self.node.troubles.listeners.get(&place)?;
             Some(Listener {
-                transport: transport(place.transport),
+                transport: place.transport,
                 address: Address(place.address),
                 discovery_only,
                 status: Status::Failed,
@@ -61,13 +49,13 @@ impl View<'_> {
             })
         });
         let mut all: Vec<Listener> = open.chain(closed).collect();
-        all.sort_by_key(|listener| (listener.address, listener.transport));
+        all.sort_by_key(|listener| (listener.address, Reverse(listener.transport)));
         all
     }
 
     pub(super) fn listener(
         &self,
-        transport: Transport,
+        transport: Fabric,
         address: Address,
     ) -> Result<Listener, Refusal> {
         let mut all = self.listeners().into_iter();
@@ -91,7 +79,7 @@ impl ControlPlane {
                     if there.discovery_only { "discovery alone" } else { "every subsystem" }
                 )));
             }
-            if let (Transport::Rdma, Err(why)) = (transport, &node.rdma) {
+            if let (Fabric::Rdma, Err(why)) = (transport, &node.rdma) {
                 return Err(Refusal::refused(format!("RDMA is off: {why}")));
             }
             node.listen_on(place, discovery_only).map_err(Refusal::in_use)?;
@@ -111,7 +99,7 @@ impl ControlPlane {
 
     pub(super) fn listen_no_more(
         &self,
-        transport: Transport,
+        transport: Fabric,
         address: Address,
     ) -> Result<(), Refusal> {
         self.with(|node| {

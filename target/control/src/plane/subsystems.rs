@@ -7,14 +7,13 @@ use super::volumes::check_subsystem;
 use super::words;
 use crate::node::Node;
 use crate::state::{KnownNamespace, Source};
-use nvmf::registry::Fabric;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use webui_model::{
     Controller, ControllerQueue, EventKind, Host, HostNqn, Made, Namespace, NamespaceAdd,
     NamespaceSource, Nqn, ObjectKind, Refusal, RefusalKind, SnapshotRef, Status, Subsystem,
-    SubsystemCreate, Transport, VolumeRef,
+    SubsystemCreate, VolumeRef,
 };
 
 /// What is wanted, in the words of the API.
@@ -46,13 +45,6 @@ fn source_meant(node: &mut Node, source: &NamespaceSource) -> Result<Source, Ref
             }
             Ok(Source::Device { name })
         }
-    }
-}
-
-fn transport(fabric: Fabric) -> Transport {
-    match fabric {
-        Fabric::Tcp => Transport::Tcp,
-        Fabric::Rdma => Transport::Rdma,
     }
 }
 
@@ -167,7 +159,7 @@ impl View<'_> {
             cntlid: controller.cntlid(),
             host: association.host_nqn.clone(),
             address: Some(association.peer.to_string()),
-            transport: transport(association.fabric),
+            transport: association.fabric,
             keep_alive_ms: controller.kato_ms(),
             errors: controller.error_count(),
             queues,

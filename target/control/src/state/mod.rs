@@ -7,8 +7,8 @@ mod lock;
 pub use file::{StateError, StateFile};
 pub use lock::DirectoryLock;
 
-use crate::config::ListenerTransport;
 use drives::DrivePlace;
+use nvme_spec::Fabric;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -236,8 +236,8 @@ pub struct KnownListener {
     /// The discovery service alone.
     pub discovery_only: bool,
     /// The fabric.
-    #[serde(default, skip_serializing_if = "ListenerTransport::is_tcp")]
-    pub transport: ListenerTransport,
+    #[serde(default, skip_serializing_if = "Fabric::is_tcp")]
+    pub transport: Fabric,
 }
 
 impl State {

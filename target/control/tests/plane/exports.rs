@@ -3,8 +3,8 @@
 use crate::appliance::{Appliance, at, host, name, new_volume, open_to_all, refused};
 use crate::host::{Host, options};
 use webui_model::{
-    Address, Control, Declaration, ExportSet, HostAdd, ListenerCreate, Made, NamespaceAdd,
-    NamespaceSource, RefusalKind, Status, SubsystemCreate, Transport, VolumeCreate,
+    Address, Control, Declaration, ExportSet, Fabric, HostAdd, ListenerCreate, Made, NamespaceAdd,
+    NamespaceSource, RefusalKind, Status, SubsystemCreate, VolumeCreate,
 };
 
 const MIB: u64 = 1 << 20;
@@ -94,14 +94,14 @@ fn listeners_come_and_go() {
     node.make_volume("tank", "v", 8 * MIB);
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let request =
-        ListenerCreate { transport: Transport::Tcp, address: Address(free), discovery_only: false };
+        ListenerCreate { transport: Fabric::Tcp, address: Address(free), discovery_only: false };
     node.create_listener(request).unwrap();
     let nqn = "nqn.2026-01.io.forebay:tank:v";
     let mut host = Host::connect(free, nqn, 1);
     assert_eq!(node.connect_info(&at("tank", "v")).unwrap().addresses.len(), 2);
-    let configured = node.delete_listener(Transport::Tcp, Address(node.address));
+    let configured = node.delete_listener(Fabric::Tcp, Address(node.address));
     refused(configured, RefusalKind::Refused);
-    node.delete_listener(Transport::Tcp, Address(free)).unwrap();
+    node.delete_listener(Fabric::Tcp, Address(free)).unwrap();
     host.write(1, 0, MIB);
     host.end();
     assert!(Host::with(options(free, nqn, 1), 1).is_err());
@@ -119,7 +119,7 @@ fn listeners_on_all_addresses_share_a_port_and_are_told_as_addresses_of_the_mach
     node.make_volume("tank", "v", 8 * MIB);
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let tcp = |ip: &str| ListenerCreate {
-        transport: Transport::Tcp,
+        transport: Fabric::Tcp,
         address: format!("{ip}:{free}").parse().unwrap(),
         discovery_only: false,
     };
@@ -127,7 +127,7 @@ fn listeners_on_all_addresses_share_a_port_and_are_told_as_addresses_of_the_mach
     node.create_listener(one).unwrap();
     let beside = refused(node.create_listener(all), RefusalKind::InUse);
     assert!(beside.contains("one of the addresses of"), "{beside}");
-    node.delete_listener(Transport::Tcp, one.address).unwrap();
+    node.delete_listener(Fabric::Tcp, one.address).unwrap();
     node.create_listener(all).unwrap();
     let within = refused(node.create_listener(one), RefusalKind::InUse);
     assert!(within.contains("takes in what comes to"), "{within}");
@@ -156,8 +156,8 @@ fn listeners_on_all_addresses_share_a_port_and_are_told_as_addresses_of_the_mach
     let told: std::collections::BTreeSet<_> = info.addresses.iter().map(|at| at.address).collect();
     assert_eq!(told.len(), info.addresses.len(), "{info:?}");
     // One on every IPv6 address takes IPv4 where nothing else does.
-    node.delete_listener(Transport::Tcp, all.address).unwrap();
-    node.delete_listener(Transport::Tcp, all_v6.address).unwrap();
+    node.delete_listener(Fabric::Tcp, all.address).unwrap();
+    node.delete_listener(Fabric::Tcp, all_v6.address).unwrap();
     node.create_listener(all_v6).unwrap();
     Host::connect(one.address.0, nqn, 1).end();
     let within = refused(node.create_listener(all), RefusalKind::InUse);

@@ -2,10 +2,10 @@
 
 use super::reply::{Refusal, Reply};
 use crate::export::controller::{Controller, Location, VERSION, supported_events};
-use crate::export::fabric::Fabric;
 use crate::export::namespace::Namespace;
 use crate::export::subsystem::SubsystemKind;
 use crate::limits;
+use nvme_spec::Fabric;
 use nvme_spec::Sqe;
 use nvme_spec::copy::format;
 use nvme_spec::identify::bits::{

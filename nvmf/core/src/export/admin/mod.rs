@@ -7,14 +7,13 @@ mod log;
 mod reply;
 
 use crate::export::controller::{CommandError, Controller, Location};
-use crate::export::fabric::Fabric;
 use crate::limits;
 use commands::commands;
 use nvme_spec::feature::{GetFeatures, SetFeatures};
 use nvme_spec::identify::IDENTIFY_BYTES;
 use nvme_spec::log::GetLogPage;
 use nvme_spec::opcode::admin;
-use nvme_spec::{Fuse, Psdt, SglKind, Sqe, Status};
+use nvme_spec::{Fabric, Fuse, Psdt, SglKind, Sqe, Status};
 use reply::{Refusal, Reply};
 
 /// The data of an admin command.

@@ -14,11 +14,11 @@ pub(crate) use feature::Features;
 pub use property::{PropertyEffect, VERSION, capabilities};
 pub use queue::{EndedController, QueueRefusal, QueueUse};
 
-use crate::export::fabric::Fabric;
 use crate::export::subsystem::{Subsystem, SubsystemKind};
 use abort::Aborts;
 use error_log::ErrorLog;
 use event::Events;
+use nvme_spec::Fabric;
 use nvme_spec::Status;
 use nvme_spec::aen::Event;
 use queue::{QueueMeters, Queues};

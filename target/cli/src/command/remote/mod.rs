@@ -4,18 +4,11 @@ pub mod discover;
 pub mod identify;
 pub mod io;
 
-use clap::{Args, ValueEnum};
+use crate::flags::fabric;
+use clap::Args;
 use nvmf_host::{Host, Options, Transport, resolve};
 use nvmf_wire::Nqn;
-
-/// A fabric by which a target is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Fabric {
-    /// NVMe/TCP.
-    Tcp,
-    /// NVMe/RDMA, by the RDMA devices of this machine.
-    Rdma,
-}
+use webui_model::Fabric;
 
 /// Whom to connect to and as whom.
 #[derive(Args)]
@@ -24,7 +17,7 @@ pub struct Remote {
     #[arg(value_name = "ADDRESS")]
     pub address: String,
     /// The fabric.
-    #[arg(long, value_enum, default_value_t = Fabric::Tcp)]
+    #[arg(long, value_parser = fabric(), default_value_t = Fabric::Tcp)]
     pub transport: Fabric,
     /// NQN to connect as; this machine's unless given.
     #[arg(long, value_name = "NQN")]
@@ -48,10 +41,7 @@ fn options(remote: &Remote, subsystem: &str, port: u16) -> Result<Options, Strin
         host.nqn = parse_nqn(nqn)?;
     }
     let mut options = Options::new(address, parse_nqn(subsystem)?, host);
-    options.transport = match remote.transport {
-        Fabric::Tcp => Transport::Tcp,
-        Fabric::Rdma => Transport::rdma().map_err(|error| error.to_string())?,
-    };
+    options.transport = Transport::over(remote.transport).map_err(|error| error.to_string())?;
     options.header_digest = remote.hdr_digest;
     options.data_digest = remote.data_digest;
     options.congestion = remote.congestion.clone();

@@ -13,7 +13,7 @@ use axum::http::Method;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use webui_model::{
-    Address, DriveAddress, HostNqn, Name, Nqn, Role, SnapshotRef, Transport, VolumeRef,
+    Address, DriveAddress, Fabric, HostNqn, Name, Nqn, Role, SnapshotRef, VolumeRef,
 };
 
 /// Every row.
@@ -217,7 +217,8 @@ struct HostPath {
 #[serde(deny_unknown_fields)]
 struct ListenerPath {
     /// The fabric.
-    transport: Transport,
+    #[schema(schema_with = webui_model::fabric_schema)]
+    transport: Fabric,
     /// The address.
     address: Address,
 }

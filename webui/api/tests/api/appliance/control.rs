@@ -350,7 +350,7 @@ impl Control for Appliance {
             cntlid: *cntlid,
             host: host.to_string(),
             address: None,
-            transport: Transport::Tcp,
+            transport: Fabric::Tcp,
             keep_alive_ms: 5000,
             errors: 0,
             queues: vec![ControllerQueue { qid: 0, reactor: 0, entries: 32, outstanding: 0 }],
@@ -368,7 +368,7 @@ impl Control for Appliance {
     fn listeners(&self) -> Result<Vec<Listener>, Refusal> {
         Ok(self.lock().listeners.iter().map(|(place, only)| listener(*place, *only)).collect())
     }
-    fn listener(&self, transport: Transport, address: Address) -> Result<Listener, Refusal> {
+    fn listener(&self, transport: Fabric, address: Address) -> Result<Listener, Refusal> {
         let found = self.lock().listeners.get(&(transport, address)).copied();
         found
             .map(|only| listener((transport, address), only))
@@ -377,7 +377,7 @@ impl Control for Appliance {
     fn create_listener(&self, request: ListenerCreate) -> Result<Made<Listener>, Refusal> {
         self.change(|state| state.create_listener(request))
     }
-    fn delete_listener(&self, transport: Transport, address: Address) -> Result<(), Refusal> {
+    fn delete_listener(&self, transport: Fabric, address: Address) -> Result<(), Refusal> {
         self.change(|state| {
             let found = state.listeners.remove(&(transport, address));
             state.tell(EventKind::Deleted, ObjectKind::Listener, address, "listens no more");

@@ -244,7 +244,7 @@ fn declared_volume(volume: Volume) -> DeclaredVolume {
     }
 }
 
-pub fn listener((transport, address): (Transport, Address), discovery_only: bool) -> Listener {
+pub fn listener((transport, address): (Fabric, Address), discovery_only: bool) -> Listener {
     let reason = "It listens.".into();
     Listener { transport, address, discovery_only, status: Status::Ok, reason }
 }

@@ -75,7 +75,7 @@ pub struct State {
     pub pools: BTreeMap<Name, PoolState>,
     pub subsystems: BTreeMap<Nqn, SubsystemState>,
     pub controllers: BTreeMap<(Nqn, u16), HostNqn>,
-    pub listeners: BTreeMap<(Transport, Address), bool>,
+    pub listeners: BTreeMap<(Fabric, Address), bool>,
     pub jobs: BTreeMap<u64, Job>,
     pub counter: u64,
     /// Bytes of an update that have come, and whether one is in the other slot.

@@ -1,25 +1,7 @@
-//! Fabrics, and the addresses that the target listens on.
+//! The addresses that the target listens on.
 
+use nvme_spec::Fabric;
 use std::net::SocketAddr;
-
-/// A kind of fabric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Fabric {
-    /// NVMe/RDMA.
-    Rdma,
-    /// NVMe/TCP.
-    Tcp,
-}
-
-impl Fabric {
-    /// TRTYPE of the discovery and error logs.
-    pub const fn trtype(self) -> u8 {
-        match self {
-            Fabric::Rdma => 1,
-            Fabric::Tcp => 3,
-        }
-    }
-}
 
 /// What is behind a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
