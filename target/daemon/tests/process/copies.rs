@@ -329,7 +329,7 @@ impl Drop for World {
 #[test]
 fn what_was_answered_is_there_whatever_is_copied_moved_and_killed() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let (first, seeds) = (number("COPIES_FIRST").unwrap_or(1), number("COPIES_SEEDS").unwrap_or(1));
+    let (first, seeds) = (number("COPIES_FIRST").unwrap_or(1), number("COPIES_SEEDS").unwrap_or(3));
     for seed in first..first + seeds {
         eprintln!("COPIES_FIRST={seed}");
         let mut world = World::new(seed);
