@@ -142,8 +142,10 @@ fn names_of(address: SocketAddr, given: &[String]) -> Vec<String> {
 /// that got another address needs another certificate.
 fn make_certificate(files: &TlsFiles, beside: &Path, names: &[String]) -> Result<(), String> {
     let wanted = names.join("\n");
-    let made_for = std::fs::read_to_string(beside).ok();
-    if made_for.is_some_and(|names| names != wanted) {
+    // A note that is empty is one that a power cut took.
+    let made_for = std::fs::read_to_string(beside).ok().filter(|names| !names.is_empty());
+    let same = made_for.as_ref() == Some(&wanted);
+    if made_for.is_some() && !same {
         for path in [&files.certificate, &files.key] {
             match std::fs::remove_file(path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -153,8 +155,11 @@ fn make_certificate(files: &TlsFiles, beside: &Path, names: &[String]) -> Result
             }
         }
     }
-    std::fs::write(beside, wanted)
-        .map_err(|error| format!("{} cannot be written: {error}.", beside.display()))?;
+    if !same {
+        // Durable before the certificate is: or the next start finds other names, and makes another.
+        webui_api::security::write_private(beside, wanted.as_bytes())
+            .map_err(|error| format!("{} cannot be written: {error}.", beside.display()))?;
+    }
     webui_api::self_signed(files, names)
 }
 
@@ -364,6 +369,10 @@ mod tests {
         std::fs::remove_file(path("names")).unwrap();
         let theirs = webui_api::fingerprint(&files).unwrap();
         assert_eq!(make(&["10.0.0.7"]), theirs);
+        // A power cut that left the note without its contents makes no other certificate.
+        std::fs::write(path("names"), "").unwrap();
+        assert_eq!(make(&["10.0.0.7"]), theirs);
+        assert_eq!(std::fs::read_to_string(path("names")).unwrap(), "10.0.0.7");
     }
 
     #[test]

@@ -8,9 +8,10 @@ mod token;
 
 pub use audit::AuditLog;
 pub use limiter::{LoginLimiter, Refill};
+pub use secret::write_private;
 pub use session::Sessions;
 pub use token::{Tokens, save_secret};
 
 pub(crate) use limiter::caller;
-pub(crate) use secret::{without_secrets, write_private};
+pub(crate) use secret::without_secrets;
 pub(crate) use token::Identity;

@@ -51,7 +51,7 @@ pub(super) fn equal(a: &str, b: &str) -> bool {
 ///
 /// # Errors
 /// What the file system says.
-pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
