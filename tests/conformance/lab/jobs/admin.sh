@@ -56,6 +56,10 @@ check flush nvme flush "$disk" -n 1
 dd if=/tmp/pattern of="$small" bs=512 count=8 oflag=direct 2>/dev/null
 check compare-equal nvme compare "$small" -n 2 -s 0 -c 7 -z 4096 -d /tmp/pattern
 refuse compare-different "Compare Failure" nvme compare "$small" -n 2 -s 1 -c 7 -z 4096 -d /tmp/pattern
+dd if=/tmp/pattern of="$disk" bs=65536 count=16 oflag=direct 2>/dev/null
+check copy nvme copy "$disk" -n 1 --sdlba=512 --slbs=0 --blocks=255
+dd if="$disk" of=/tmp/seen bs=4096 skip=512 count=256 iflag=direct 2>/dev/null
+check copied cmp /tmp/pattern /tmp/seen
 check verify nvme verify "$small" -n 2 -s 0 -c 7
 refuse beyond-the-end "LBA Out of Range" nvme read "$small" -n 2 -s 9999999 -c 0 -z 512 -d /tmp/beyond
 

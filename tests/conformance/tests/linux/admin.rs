@@ -47,7 +47,7 @@ uuid = "0b0f5c9e-7a64-4f86-9d5e-0a54f9b0a002"
 /// A host that no guest is.
 const OTHER_HOST: &str = "nqn.2014-08.org.nvmexpress:uuid:99999999-2222-3333-4444-555555555555";
 
-const CHECKS: [&str; 55] = [
+const CHECKS: [&str; 57] = [
     "discover",
     "discover-json",
     "connect",
@@ -82,6 +82,8 @@ const CHECKS: [&str; 55] = [
     "flush",
     "compare-equal",
     "compare-different",
+    "copy",
+    "copied",
     "verify",
     "beyond-the-end",
     "namespace-add",
