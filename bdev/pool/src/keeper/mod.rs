@@ -1,8 +1,8 @@
 //! The thread that keeps a pool's metadata: it commits what volumes say, hands out slots, and does
 //! one thing after the other of what changes volumes, snapshots and devices.
 
-mod devices;
 mod drain;
+mod members;
 mod reclaim;
 mod snapshots;
 mod space;
@@ -25,8 +25,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 
-pub use devices::NewMember;
-pub(crate) use devices::{may_take, new_superblock};
+pub use members::NewMember;
+pub(crate) use members::{may_take, new_superblock};
 pub use space::{Space, Usage};
 pub use status::{DeviceStatus, PoolStatus, SnapshotStatus, VolumeStatus};
 pub use volumes::{NewVolume, is_name};

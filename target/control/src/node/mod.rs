@@ -9,7 +9,7 @@ mod notify;
 mod provision;
 mod rdma;
 mod reactors;
-mod reload;
+mod reconfigure;
 mod reopen;
 mod restore;
 mod serve;

@@ -1,21 +1,21 @@
 //! A controller: the association of one host with a subsystem.
 
-mod abort;
+mod aborts;
 mod error_log;
 mod event;
-mod feature;
+mod features;
 mod property;
 mod queue;
 
-pub(crate) use abort::AbortAsked;
+pub(crate) use aborts::AbortAsked;
 pub use error_log::{CommandError, Location};
 pub use event::{Notice, supported_events};
-pub(crate) use feature::Features;
+pub(crate) use features::Features;
 pub use property::{PropertyEffect, VERSION, capabilities};
 pub use queue::{EndedController, QueueRefusal, QueueUse};
 
 use crate::export::subsystem::{Subsystem, SubsystemKind};
-use abort::Aborts;
+use aborts::Aborts;
 use error_log::ErrorLog;
 use event::Events;
 use nvme_spec::Fabric;
