@@ -133,7 +133,8 @@ asks big-create cli volume create tank/big 2GiB --host "$HOSTNQN"
 attach big-connect tank/big
 big=$disk
 refuse full-is-said "No space left" dd if=/dev/zero of="$big" bs=1M count=256 oflag=direct
-asks full-alert alert
+# Alerts are raised by a look each second.
+judge full-alert until_true 10 call alert
 check full-read dd if="$big" of=/dev/null bs=1M count=8 iflag=direct
 check full-overwrite dd if=/dev/urandom of="$big" bs=1M count=4 oflag=direct conv=notrunc
 check full-elsewhere dd if=/dev/urandom of="$raw" bs=1M count=8 oflag=direct conv=notrunc
