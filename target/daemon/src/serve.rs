@@ -105,9 +105,6 @@ fn start_api(
         true => format!("{scheme}://{}:{port}", names_of(address, names)[0]),
         false => format!("{scheme}://{}", server.address()),
     };
-    let path = in_data_dir(ADDRESS_FILE);
-    std::fs::write(&path, format!("{url}\n"))
-        .map_err(|error| format!("{} cannot be written: {error}.", path.display()))?;
     let mut lines = format!("\nAPI: {url}/api/v1");
     if let Some(fingerprint) = shown {
         lines.push_str(&format!("\nIts certificate has the SHA-256 {fingerprint}"));
@@ -123,6 +120,10 @@ fn start_api(
             lines.push_str(&format!("\nIt cannot be kept in {}: {error}.", path.display()));
         }
     }
+    // Last: whoever finds the address finds the token, too.
+    let path = in_data_dir(ADDRESS_FILE);
+    std::fs::write(&path, format!("{url}\n"))
+        .map_err(|error| format!("{} cannot be written: {error}.", path.display()))?;
     Ok(Some((server, lines)))
 }
 
