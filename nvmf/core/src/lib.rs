@@ -11,5 +11,5 @@ mod export;
 pub mod limits;
 mod machine;
 
-pub use export::{admin, controller, counters, namespace, registry, stats, subsystem};
+pub use export::{admin, controller, counters, namespace, places, registry, stats, subsystem};
 pub use machine::{Target, transport};

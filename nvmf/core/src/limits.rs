@@ -32,6 +32,13 @@ pub const MAX_ADMIN_BYTES: u32 = MAX_TRANSFER_BYTES;
 /// Controllers of one subsystem: one for each path of 512 hosts with two paths.
 pub const CONTROLLERS: usize = 512 * 2;
 
+/// Controllers of the discovery subsystem: any host may have one.
+pub const DISCOVERY_CONTROLLERS: usize = 64;
+
+/// Discovery controllers of one address: of 16 hosts behind one, or of one that starts 16 times
+/// within [`DISCOVERY_KATO_MS`].
+pub const DISCOVERY_CONTROLLERS_EACH: usize = 16;
+
 /// Controllers of one subsystem that have ended and are kept until somebody has asked for what they
 /// did: one reconnect of each of 32 hosts with two paths.
 pub const ENDED_CONTROLLERS: usize = 32 * 2;

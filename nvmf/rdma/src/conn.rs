@@ -1,6 +1,6 @@
 //! One queue pair: what waits for its send queue, and how it ends.
 
-use nvmf::transport::{CloseReason, QpairId};
+use nvmf::transport::{CloseReason, Origin, QpairId};
 use std::collections::VecDeque;
 use verbs::{PortId, Work};
 
@@ -27,12 +27,15 @@ pub(crate) struct Conn {
     pub answers: u32,
     /// It is on the list of those with something to post.
     pub dirty: bool,
+    /// Its place among all connections, held until it is gone.
+    _origin: Origin,
 }
 
 impl Conn {
-    pub(crate) fn new(id: QpairId, port: PortId, room: u32, entries: u16) -> Conn {
+    pub(crate) fn new(id: QpairId, port: PortId, room: u32, entries: u16, origin: Origin) -> Conn {
         let waiting = VecDeque::with_capacity(2 * usize::from(entries));
-        Conn { id, port, state: State::Open, waiting, room, answers: 0, dirty: false }
+        let (state, answers, dirty) = (State::Open, 0, false);
+        Conn { id, port, state, waiting, room, answers, dirty, _origin: origin }
     }
 
     pub(crate) fn is_open(&self) -> bool {

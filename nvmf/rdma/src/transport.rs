@@ -12,7 +12,9 @@ use crate::stats::Stats;
 use bdev::{DmaBuf, DmaPool};
 use nvme_spec::Fabric;
 use nvme_spec::Status;
-use nvmf::transport::{CloseReason, Event, InCapsule, PullTo, QpairId, ReqId, Response, Transport};
+use nvmf::transport::{
+    CloseReason, Event, InCapsule, Origin, PullTo, QpairId, ReqId, Response, Transport,
+};
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -83,7 +85,7 @@ pub struct RdmaTransport<N> {
     now_ns: u64,
 }
 
-impl<N: Nic> RdmaTransport<N> {
+impl<N: Nic<Admission = Origin>> RdmaTransport<N> {
     /// Without connections.
     pub fn new(nic: N, config: Config) -> RdmaTransport<N> {
         let (qpairs, requests) = (usize::from(config.qpairs), config.requests as usize);
@@ -330,7 +332,7 @@ fn broken_by(outcome: Outcome, what: What) -> CloseReason {
     }
 }
 
-impl<N: Nic> Transport for RdmaTransport<N> {
+impl<N: Nic<Admission = Origin>> Transport for RdmaTransport<N> {
     fn poll(
         &mut self,
         now_ns: u64,

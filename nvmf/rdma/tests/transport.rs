@@ -6,7 +6,9 @@ mod support;
 use bdev::dma::PoolPlan;
 use bdev::{DmaBuf, DmaPool, Memory};
 use nvme_spec::{Cqe, Sgl, Sqe, Status};
-use nvmf::transport::{CloseReason, Event, InCapsule, PullTo, QpairId, ReqId, Response, Transport};
+use nvmf::transport::{
+    CloseReason, Event, InCapsule, Origin, PullTo, QpairId, ReqId, Response, Transport,
+};
 use nvmf_rdma::{Config, RdmaTransport};
 use nvmf_wire::rdma::Reject;
 use proptest::prelude::*;
@@ -68,7 +70,12 @@ impl Bench {
     fn ask(&mut self) {
         let (peer, local) = ("192.0.2.2:5".parse().unwrap(), "192.0.2.1:4420".parse().unwrap());
         let ask = Ask { qid: 0, entries: 16, reads: 4 };
-        let event = ConnectionEvent::Asks { request: 1, port: 0, ask, peer, local };
+        let event = ConnectionEvent::Asks {
+            request: 1,
+            port: 0,
+            ask,
+            admission: Origin::alone(peer, local),
+        };
         self.nic().events.push_back(event);
         self.turn();
     }

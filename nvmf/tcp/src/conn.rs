@@ -15,13 +15,12 @@ use crate::request::{Pull, R2t, Requests, State as RequestState};
 use crate::socket::Socket;
 use crate::stats::{Counters, Stats};
 use bdev::{DmaPool, DmaSlice};
-use nvmf::transport::{CloseReason, Event, PullTo, QpairId, ReqId};
+use nvmf::transport::{CloseReason, Event, Origin, PullTo, QpairId, ReqId};
 use nvmf_wire::digest::DataDigest;
 use nvmf_wire::pdu::{
     Framing, Params, Side, TERM_BYTES, TERM_MAX_DATA, WireError, encode_term_req,
 };
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What the connections of a transport share.
@@ -108,8 +107,7 @@ struct Incoming {
 pub(crate) struct Conn<S> {
     pub socket: S,
     pub id: QpairId,
-    peer: SocketAddr,
-    local: SocketAddr,
+    origin: Origin,
     pub state: State,
     params: Params,
     framing: Framing,
@@ -155,18 +153,11 @@ pub(crate) struct Conn<S> {
 }
 
 impl<S: Socket> Conn<S> {
-    pub(crate) fn new(
-        socket: S,
-        id: QpairId,
-        peer: SocketAddr,
-        local: SocketAddr,
-        shared: &Shared,
-    ) -> Conn<S> {
+    pub(crate) fn new(socket: S, id: QpairId, origin: Origin, shared: &Shared) -> Conn<S> {
         Conn {
             socket,
             id,
-            peer,
-            local,
+            origin,
             state: State::Greeting { until_ns: shared.now_ns + shared.config.icreq_ns },
             params: Params::initialize(Side::Controller),
             framing: Framing::default(),
@@ -221,6 +212,9 @@ impl<S: Socket> Conn<S> {
     /// When it has to be looked at even if nothing comes: the time, and what it means.
     pub(crate) fn deadline_ns(&self, config: &Config) -> Option<(u64, &'static str)> {
         match self.state {
+            State::Greeting { .. } if self.origin.place.is_unwanted() => {
+                Some((0, "no ICReq came, and its place was needed"))
+            }
             State::Greeting { until_ns } => Some((until_ns, "no ICReq came in time")),
             State::Closing { until_ns, .. } => Some((until_ns, "it could not be ended in time")),
             State::Lingering { until_ns, .. } => Some((until_ns, "the host did not end it")),

@@ -1,8 +1,9 @@
 //! Where new connections wait for their reactor.
 
-use crate::admission::Admission;
+use crate::load::Load;
 use crate::socket::{Arrival, TcpSocket};
 use bdev::sleep::Signal;
+use nvmf::transport::Origin;
 use std::collections::VecDeque;
 use std::io;
 use std::net::TcpStream;
@@ -44,12 +45,10 @@ impl Inbox {
     ///
     /// # Errors
     /// The kernel's, when the connection is broken already.
-    pub fn push(&self, stream: TcpStream, mut admission: Admission) -> io::Result<()> {
-        let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
-        admission.count_in(&self.load);
-        let socket = TcpSocket::new(stream, admission)?;
+    pub fn push(&self, stream: TcpStream, origin: Origin) -> io::Result<()> {
+        let socket = TcpSocket::new(stream, Load::one_more(&self.load))?;
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.push_back(Arrival { socket, peer, local });
+        queue.push_back(Arrival { socket, origin });
         self.waiting.store(true, Ordering::Release);
         self.signal.raise();
         Ok(())

@@ -13,12 +13,12 @@
 #![deny(unsafe_code)]
 
 mod accept;
-mod admission;
 mod arena;
 mod config;
 mod conn;
 mod inbox;
 pub mod limits;
+mod load;
 mod poller;
 mod request;
 mod socket;
@@ -27,7 +27,6 @@ mod sys;
 mod transport;
 
 pub use accept::Acceptor;
-pub use admission::{Admission, ConnectionLimit};
 pub use config::Config;
 pub use inbox::Inbox;
 pub use poller::{EpollPoller, Interest, Poller, Ready};

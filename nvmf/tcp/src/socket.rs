@@ -1,12 +1,13 @@
 //! A byte stream that never blocks, and the real one.
 
-use crate::admission::Admission;
+use crate::load::Load;
 use crate::sys;
 use bdev::DmaSlice;
+use nvmf::transport::Origin;
 use rustix::io::ioctl_fionread;
 use rustix::net::sockopt;
 use std::io::{self, ErrorKind};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -54,10 +55,8 @@ const USER_TIMEOUT_MS: u32 =
 pub struct Arrival<S> {
     /// The connection.
     pub socket: S,
-    /// The host's end.
-    pub peer: SocketAddr,
-    /// Our end.
-    pub local: SocketAddr,
+    /// Where it comes from, and what it came to.
+    pub origin: Origin,
 }
 
 /// How sockets are set up.
@@ -110,7 +109,7 @@ pub fn congestion(socket: BorrowedFd<'_>) -> io::Result<String> {
 #[derive(Debug)]
 pub struct TcpSocket {
     stream: TcpStream,
-    _admission: Admission,
+    _load: Load,
 }
 
 impl TcpSocket {
@@ -118,10 +117,10 @@ impl TcpSocket {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn new(stream: TcpStream, admission: Admission) -> io::Result<TcpSocket> {
+    pub(crate) fn new(stream: TcpStream, load: Load) -> io::Result<TcpSocket> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        Ok(TcpSocket { stream, _admission: admission })
+        Ok(TcpSocket { stream, _load: load })
     }
 }
 

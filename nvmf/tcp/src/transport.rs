@@ -148,7 +148,7 @@ impl<P: Poller> TcpTransport<P> {
         let Some(index) = ready.then(|| self.free.pop()).flatten() else {
             return Stats::add(&self.shared.stats.refused, 1);
         };
-        let Arrival { socket, peer, local } = arrival;
+        let Arrival { socket, origin } = arrival;
         if self.poller.add(index, &socket).is_err() {
             self.free.push(index);
             return Stats::add(&self.shared.stats.refused, 1);
@@ -156,7 +156,7 @@ impl<P: Poller> TcpTransport<P> {
         let place = &mut self.places[usize::from(index)];
         place.generation = place.generation.wrapping_add(1);
         let id = QpairId { index, generation: place.generation };
-        place.conn = Some(Box::new(Conn::new(socket, id, peer, local, &self.shared)));
+        place.conn = Some(Box::new(Conn::new(socket, id, origin, &self.shared)));
         Stats::add(&self.shared.stats.opened, 1);
         self.settled(index);
     }

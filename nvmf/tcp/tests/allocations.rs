@@ -5,9 +5,9 @@ mod counting;
 mod support;
 
 use counting::ALLOCATIONS;
-use nvmf_tcp::{
-    Acceptor, Config, ConnectionLimit, EpollPoller, Inbox, SocketOptions, TcpTransport,
-};
+use nvmf::places::{PlaceLimits, Places};
+use nvmf::registry::Serves;
+use nvmf_tcp::{Acceptor, Config, EpollPoller, Inbox, SocketOptions, TcpTransport};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -69,10 +69,11 @@ fn allocations(direct: bool) -> u64 {
     let mut ram = Ram::new(TcpTransport::new(poller, Config::default()), 32 << 20);
     (ram.lend, ram.land) = (direct.then_some(true), direct.then_some(true));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let limit = ConnectionLimit::new(1);
+    let places = Places::new(PlaceLimits::of(1));
     let options = SocketOptions::default();
-    let acceptor = Acceptor::start(vec![listener], vec![inbox], limit, &options).unwrap();
-    let address = acceptor.addresses()[0];
+    let acceptor =
+        Acceptor::start(listener, Serves::Everything, vec![inbox], places, &options).unwrap();
+    let address = acceptor.address();
     let hosts = std::thread::spawn(move || host(address, !direct));
     let mut now_ns = 0;
     let mut before = 0;

@@ -2,10 +2,10 @@
 
 mod support;
 
+use nvmf::places::{PlaceLimits, Places};
+use nvmf::registry::Serves;
 use nvmf::transport::CloseReason;
-use nvmf_tcp::{
-    Acceptor, Config, ConnectionLimit, EpollPoller, Inbox, SocketOptions, Stats, TcpTransport,
-};
+use nvmf_tcp::{Acceptor, Config, EpollPoller, Inbox, SocketOptions, Stats, TcpTransport};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -42,10 +42,12 @@ impl Target {
             ram
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let limit = ConnectionLimit::new(connections);
+        let (all, each) = (2 * connections, connections);
+        let limits = PlaceLimits { all, each, silent: all, silent_each: each };
+        let (places, serves) = (Places::new(limits), Serves::Everything);
         let options = SocketOptions { congestion: Some("reno".into()), ..Default::default() };
-        let acceptor = Acceptor::start(vec![listener], vec![inbox], limit, &options).unwrap();
-        let address = acceptor.addresses()[0];
+        let acceptor = Acceptor::start(listener, serves, vec![inbox], places, &options).unwrap();
+        let address = acceptor.address();
         Target { address, stop, stats, thread: Some(thread), _acceptor: acceptor }
     }
 

@@ -14,7 +14,7 @@ pub mod limits;
 mod nic;
 mod private_data;
 
-pub use hardware::{Acceptor, Admit, Hardware, Inbox, Initiator, VerbsNic};
+pub use hardware::{Acceptor, Admit, Hardware, Inbox, Initiator, Listened, VerbsNic};
 pub use nic::{
     Accepted, Capacity, Completion, ConnectionEvent, Gone, Nic, NicError, Outcome, PortId, Receive,
     Remote, Sizes, What, Work, meaning,

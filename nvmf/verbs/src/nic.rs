@@ -3,7 +3,6 @@
 use crate::private_data::Ask;
 use bdev::DmaSlice;
 use nvmf_wire::rdma::Reject;
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
 /// A device, by its place in the hardware's list.
@@ -114,7 +113,7 @@ pub enum Gone {
 
 /// What happened to a connection.
 #[derive(Debug)]
-pub enum ConnectionEvent<R> {
+pub enum ConnectionEvent<R, A> {
     /// A host asks for one.
     Asks {
         /// What is accepted or rejected.
@@ -123,10 +122,8 @@ pub enum ConnectionEvent<R> {
         port: PortId,
         /// The host's wishes.
         ask: Ask,
-        /// The host's end.
-        peer: SocketAddr,
-        /// Our end.
-        local: SocketAddr,
+        /// What its listener gave it, kept as long as the connection.
+        admission: A,
     },
     /// The one at this place is gone, or cannot go on.
     Gone {
@@ -177,8 +174,11 @@ pub trait Nic: Send {
     /// A connection that waits to be accepted.
     type Request;
 
+    /// What a listener gives each connection that it lets in.
+    type Admission;
+
     /// What has happened to connections. Looks for more than what is at hand only now and then.
-    fn connection_event(&mut self) -> Option<ConnectionEvent<Self::Request>>;
+    fn connection_event(&mut self) -> Option<ConnectionEvent<Self::Request, Self::Admission>>;
 
     /// Opens a port: a completion queue and a shared receive queue for so many receives.
     ///

@@ -8,11 +8,10 @@ use bdev::dma::PoolPlan;
 use bdev::{Bdev, DmaPool, Memory, Stack};
 use nvmf::Target;
 use nvmf::namespace::NamespaceConfig;
-use nvmf::registry::{Registry, RegistryConfig};
+use nvmf::places::{PlaceLimits, Places};
+use nvmf::registry::{Registry, RegistryConfig, Serves};
 use nvmf::subsystem::{Hosts, SubsystemConfig};
-use nvmf_tcp::{
-    Acceptor, Config, ConnectionLimit, EpollPoller, Inbox, SocketOptions, TcpTransport,
-};
+use nvmf_tcp::{Acceptor, Config, EpollPoller, Inbox, SocketOptions, TcpTransport};
 use reactor::{Handle, Poll, Reactor, thread};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -59,10 +58,11 @@ impl Node {
         let listener = TcpListener::bind(address.unwrap_or(any)).unwrap();
         let address = listener.local_addr().unwrap();
         let inbox = Inbox::new().unwrap();
-        let limit = ConnectionLimit::new(64);
+        let limits = PlaceLimits { each: 64, ..PlaceLimits::of(64) };
+        let (places, inboxes) = (Places::new(limits), vec![inbox.clone()]);
         let options = SocketOptions::default();
         let acceptor =
-            Acceptor::start(vec![listener], vec![inbox.clone()], limit, &options).unwrap();
+            Acceptor::start(listener, Serves::Everything, inboxes, places, &options).unwrap();
 
         let handle = Handle::new(0).unwrap();
         let (mine, exported) = (handle.clone(), registry.clone());

@@ -8,6 +8,7 @@ pub use host::SoftDialer;
 pub use target::SoftNic;
 
 use bdev::{DmaSlice, Memory};
+use nvmf::transport::Origin;
 use nvmf_wire::rdma::Reject;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -78,7 +79,7 @@ struct State {
     plan: Plan,
     turn: usize,
     steps: u32,
-    asks: VecDeque<ConnectionEvent<u32>>,
+    asks: VecDeque<ConnectionEvent<u32, Origin>>,
     conns: BTreeMap<u32, Conn>,
     next: u32,
     receives: VecDeque<Receive>,

@@ -98,6 +98,7 @@ fn discovery_and_refusal() {
     node.registry.add_listener(Listener {
         fabric: Fabric::Tcp,
         addr: node.address,
+        only_ipv6: false,
         port_id: 1,
         serves: Serves::Everything,
     });

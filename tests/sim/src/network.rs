@@ -4,6 +4,7 @@
 use crate::plan::{Plan, Planted};
 use crate::rng::Rng;
 use bdev::DmaSlice;
+use nvmf::transport::Origin;
 use nvmf_tcp::{Arrival, Interest, Moved, Poller, Ready};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
@@ -491,8 +492,10 @@ impl Poller for SimPoller {
         net.conns[number].accepted = true;
         Some(Arrival {
             socket: TargetSocket { net: self.net.clone(), id: ConnId(number) },
-            peer: ([10, 0, 0, 2], 1024 + (number % 60_000) as u16).into(),
-            local: ([10, 0, 0, 1], 4420).into(),
+            origin: Origin::alone(
+                ([10, 0, 0, 2], 1024 + (number % 60_000) as u16).into(),
+                ([10, 0, 0, 1], 4420).into(),
+            ),
         })
     }
 

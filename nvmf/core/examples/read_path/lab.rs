@@ -10,7 +10,9 @@ use nvmf::Target;
 use nvmf::namespace::NamespaceConfig;
 use nvmf::registry::{Registry, RegistryConfig};
 use nvmf::subsystem::{Hosts, SubsystemConfig};
-use nvmf::transport::{CloseReason, Event, InCapsule, PullTo, QpairId, ReqId, Response, Transport};
+use nvmf::transport::{
+    CloseReason, Event, InCapsule, Origin, PullTo, QpairId, ReqId, Response, Transport,
+};
 use nvmf_wire::Nqn;
 use nvmf_wire::connect::{CNTLID_DYNAMIC, Connect, ConnectData, cattr};
 use nvmf_wire::property::{PropertySet, Width};
@@ -150,8 +152,7 @@ impl Lab {
         let end = "127.0.0.1:4420".parse().expect("an address");
         self.target.transport_mut().inbox.push(Event::Connected {
             qpair,
-            peer: end,
-            local: end,
+            origin: Origin::alone(end, end),
             direct: false,
         });
         let nqn = |text| Nqn::new(text).expect("a name");

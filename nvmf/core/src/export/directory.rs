@@ -1,10 +1,8 @@
 //! What the discovery subsystem tells of.
 
-use crate::export::listener::{Listener, Serves};
+use crate::export::listener::Listener;
 use crate::export::subsystem::Subsystem;
-use nvme_spec::Fabric;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
@@ -36,23 +34,6 @@ impl Directory {
     /// Number of changes so far.
     pub fn genctr(&self) -> u64 {
         self.genctr.load(Ordering::Acquire)
-    }
-
-    /// What is behind the listener that a connection to `local` came through; everything, where
-    /// none is known.
-    pub(super) fn serves(&self, fabric: Fabric, local: SocketAddr) -> Serves {
-        let listeners = self.listeners.read().expect("no panic under this lock");
-        let is_it = |listener: &&Listener| {
-            let ip = listener.addr.ip();
-            let same = listener.fabric == fabric && listener.addr.port() == local.port();
-            // One on every IPv6 address takes IPv4, too, where no other has it, and comes last.
-            let family = ip.is_ipv6() || local.ip().to_canonical().is_ipv4();
-            same && (ip == local.ip().to_canonical() || ip.is_unspecified() && family)
-        };
-        // The one with this very address comes before one for any address.
-        let here = |listener: &&Listener| (listener.fabric, listener.addr) == (fabric, local);
-        let exact = listeners.iter().find(here);
-        exact.or_else(|| listeners.iter().find(is_it)).map_or(Serves::Everything, |l| l.serves)
     }
 
     /// Puts a subsystem in.

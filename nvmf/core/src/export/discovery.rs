@@ -47,7 +47,7 @@ fn entries(directory: &Directory, own_nqn: &str, host: &str, local: SocketAddr) 
 /// Whether a host that came to `listener` instead would read the same log: where it arrives at
 /// another address, listeners on every address are told by that one.
 fn returns_the_same(listener: &Listener, listeners: &[Listener], local: SocketAddr) -> bool {
-    reachable(listener.addr.ip(), local.ip()) == Some(local.ip().to_canonical())
+    reachable(listener, local.ip()) == Some(local.ip().to_canonical())
         || !listeners.iter().any(|l| l.addr.ip().is_unspecified())
 }
 
@@ -60,7 +60,7 @@ fn entry(
     nqn: &str,
     local: SocketAddr,
 ) -> Option<Entry> {
-    let address = reachable(listener.addr.ip(), local.ip())?;
+    let address = reachable(listener, local.ip())?;
     let record = Record {
         trtype: TrType::from_code(listener.fabric.trtype()),
         adrfam: if address.is_ipv4() { AdrFam::Ipv4 } else { AdrFam::Ipv6 },
@@ -80,11 +80,14 @@ fn entry(
 }
 
 /// The address to tell a host that reached us at `local`.
-fn reachable(listening: IpAddr, local: IpAddr) -> Option<IpAddr> {
+fn reachable(listener: &Listener, local: IpAddr) -> Option<IpAddr> {
+    let listening = listener.addr.ip();
     if !listening.is_unspecified() {
         return Some(listening);
     }
     // A socket for IPv6 takes IPv4, too, and reports it as a mapped address.
     let local = local.to_canonical();
-    (listening.is_ipv6() || local.is_ipv4()).then_some(local)
+    let takes_ipv4 = listening.is_ipv4() || !listener.only_ipv6;
+    let is_taken = if local.is_ipv4() { takes_ipv4 } else { listening.is_ipv6() };
+    is_taken.then_some(local)
 }

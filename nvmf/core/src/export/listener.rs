@@ -20,6 +20,8 @@ pub struct Listener {
     /// The address; an unspecified one (0.0.0.0 or ::) is reported as the address that the host
     /// reached us by.
     pub addr: SocketAddr,
+    /// It is on `::`, and leaves IPv4 to another.
+    pub only_ipv6: bool,
     /// Port identifier in the discovery log: another one for each listener.
     pub port_id: u16,
     /// What is behind it.

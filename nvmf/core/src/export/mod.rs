@@ -9,6 +9,7 @@ mod discovery;
 pub(crate) mod gate;
 pub(crate) mod listener;
 pub mod namespace;
+pub mod places;
 pub mod registry;
 pub mod stats;
 pub mod subsystem;

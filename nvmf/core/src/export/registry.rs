@@ -7,10 +7,8 @@ pub use crate::export::listener::{Listener, Serves};
 use crate::export::namespace::{Namespace, NamespaceConfig, NamespaceIds};
 use crate::export::subsystem::{Hosts, Subsystem, SubsystemConfig, SubsystemKind};
 use crate::limits;
-use nvme_spec::Fabric;
 use nvme_spec::log::AnaState;
 use nvmf_wire::Nqn;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -292,12 +290,6 @@ impl Registry {
         self.nvm_subsystem(nqn)?.set_hosts(hosts);
         self.discovery_changed();
         Ok(())
-    }
-
-    /// What is behind the listener that a connection to `local` came through; everything, where
-    /// none is known.
-    pub fn serves(&self, fabric: Fabric, local: SocketAddr) -> Serves {
-        self.directory.serves(fabric, local)
     }
 
     /// Says that the target listens on an address.

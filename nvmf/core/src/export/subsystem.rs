@@ -4,6 +4,7 @@ use crate::export::controller::{Association, Controller, EndReason, EndedControl
 use crate::export::counters::{IoCounters, IoCounts};
 use crate::export::directory::Directory;
 use crate::export::namespace::{Listing, Namespace, NamespaceConfig};
+use crate::export::places::Peer;
 use crate::limits;
 use nvme_spec::log::AnaState;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -271,7 +272,7 @@ impl Subsystem {
         if controllers.closed.is_some() {
             return Err(ConnectRefusal::Removed);
         }
-        if controllers.by_cntlid.len() >= limits::CONTROLLERS {
+        if !self.has_room(&controllers, &association) {
             return Err(ConnectRefusal::TooManyControllers);
         }
         let cntlid = self.next_cntlid(&controllers).ok_or(ConnectRefusal::TooManyControllers)?;
@@ -280,6 +281,19 @@ impl Subsystem {
         let controller = Arc::new(Controller::new(cntlid, self.clone(), association, now_ns));
         controllers.by_cntlid.insert(cntlid, controller.clone());
         Ok(controller)
+    }
+
+    /// Whether there may be one more controller. Any host may have one of the discovery subsystem:
+    /// there no address has more than its share.
+    fn has_room(&self, controllers: &Controllers, association: &Association) -> bool {
+        let count = controllers.by_cntlid.len();
+        if matches!(self.kind, SubsystemKind::Nvm) {
+            return count < limits::CONTROLLERS;
+        }
+        let peer = Peer::of(association.peer.ip());
+        let is_its = |ctrl: &&Arc<Controller>| Peer::of(ctrl.association().peer.ip()) == peer;
+        let its = controllers.by_cntlid.values().filter(is_its).count();
+        count < limits::DISCOVERY_CONTROLLERS && its < limits::DISCOVERY_CONTROLLERS_EACH
     }
 
     /// The first free identifier from `next` on, round the range.

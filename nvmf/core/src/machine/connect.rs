@@ -122,12 +122,10 @@ impl<T: Transport> Target<T> {
         let name = data.subnqn().map_err(|_| BadParameter::SubNqn)?;
         let host = host_name(&data)?;
         let subsystem = self.registry.subsystem(name.as_str()).ok_or(BadParameter::SubNqn)?;
-        let local = self.qpairs.get(request.qpair).map(|qpair| qpair.local);
-        if matches!(subsystem.kind(), SubsystemKind::Nvm)
-            && local.is_some_and(|local| {
-                self.registry.serves(self.transport.fabric(), local) == Serves::Discovery
-            })
-        {
+        let (key, cid) = (request.qpair, request.sqe.cid());
+        let Some(qpair) = self.qpairs.get(key) else { unreachable!("kept") };
+        let is_served = qpair.origin.serves == Serves::Everything;
+        if matches!(subsystem.kind(), SubsystemKind::Nvm) && !is_served {
             return Err(BadParameter::SubNqn.into());
         }
         if !subsystem.allows(host.as_str()) {
@@ -137,8 +135,6 @@ impl<T: Transport> Target<T> {
             return Err(BadParameter::Sqsize.into());
         }
         let wish = Wish { connect, cntlid: data.cntlid.get(), host_id: data.hostid, host };
-        let (key, cid) = (request.qpair, request.sqe.cid());
-        let Some(qpair) = self.qpairs.get(key) else { unreachable!("kept") };
         let role = if connect.qid == 0 {
             self.connect_admin(&subsystem, &wish, qpair, now_ns)
         } else {
@@ -153,6 +149,7 @@ impl<T: Transport> Target<T> {
         let Some(qpair) = self.qpairs.get_mut(key) else { unreachable!("kept") };
         qpair.role = role;
         qpair.phase = Phase::Open;
+        qpair.origin.place.heard();
         qpair.set_size(connect.sqsize + 1, !connect.disables_sq_flow(), cid, at);
         let cntlid = qpair.ctrl().map_or(0, |ctrl| ctrl.cntlid());
         Ok(Connected { cntlid, authenticate: false, secure_channel: false })
@@ -174,8 +171,8 @@ impl<T: Transport> Target<T> {
             kato_ms: wish.connect.kato_ms,
             in_capsule_bytes: self.transport.in_capsule_bytes(),
             fabric: self.transport.fabric(),
-            local: qpair.local,
-            peer: qpair.peer,
+            local: qpair.origin.local,
+            peer: qpair.origin.peer,
             reactor: self.reactor,
         };
         let ctrl = subsystem.connect(association, now_ns).map_err(|refusal| match refusal {

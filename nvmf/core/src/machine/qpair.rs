@@ -5,8 +5,7 @@ use crate::export::subsystem::Subsystem;
 use crate::machine::cid::{CidError, CidTable};
 use crate::machine::place::NONE;
 use crate::machine::space::Spaces;
-use crate::machine::transport::QpairId;
-use std::net::SocketAddr;
+use crate::machine::transport::{Origin, QpairId};
 use std::sync::Arc;
 
 /// Whether the connection stands.
@@ -126,8 +125,7 @@ impl IoQueue {
 /// A queue pair.
 pub(crate) struct Qpair {
     pub(crate) id: QpairId,
-    pub(crate) peer: SocketAddr,
-    pub(crate) local: SocketAddr,
+    pub(crate) origin: Origin,
     pub(crate) phase: Phase,
     pub(crate) role: Role,
     /// Its transport takes data that is lent, and data for devices.
@@ -144,17 +142,10 @@ pub(crate) struct Qpair {
 
 impl Qpair {
     /// A connection that has to bring a Connect before `by_ns`.
-    pub(crate) fn new(
-        id: QpairId,
-        peer: SocketAddr,
-        local: SocketAddr,
-        direct: bool,
-        by_ns: u64,
-    ) -> Qpair {
+    pub(crate) fn new(id: QpairId, origin: Origin, direct: bool, by_ns: u64) -> Qpair {
         Qpair {
             id,
-            peer,
-            local,
+            origin,
             phase: Phase::AwaitingConnect { by_ns },
             role: Role::Unconnected,
             direct,

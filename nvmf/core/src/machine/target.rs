@@ -104,9 +104,9 @@ impl<T: Transport> Target<T> {
             }
             Event::Sent { req } => self.sent(*req, cx),
             Event::Pulled { req, status } => self.pulled(*req, *status, cx),
-            Event::Connected { qpair, peer, local, direct } => {
+            Event::Connected { qpair, origin, direct } => {
                 let by_ns = cx.now_ns + limits::CONNECT_NS;
-                self.connected(Qpair::new(*qpair, *peer, *local, *direct, by_ns))
+                self.connected(Qpair::new(*qpair, origin.clone(), *direct, by_ns))
             }
             Event::Closed { qpair, why } => self.closed(*qpair, why, cx),
         }

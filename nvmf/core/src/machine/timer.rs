@@ -36,6 +36,11 @@ impl<T: Transport> Target<T> {
                 self.close_qpair(key, why);
                 return true;
             }
+            (Phase::AwaitingConnect { .. }, _) if qpair.origin.place.is_unwanted() => {
+                let why = CloseReason::Protocol("no Connect came, and its place was needed".into());
+                self.close_qpair(key, why);
+                return true;
+            }
             (_, Role::Admin(queue)) => {
                 if queue.ctrl.is_live() && queue.ctrl.keep_alive_expired(cx.now_ns) {
                     self.counters.keep_alive_expiries.add(1);

@@ -12,10 +12,13 @@
 //! `Closed` says that nothing reaches the host any more; pulls that were under way have ended with
 //! an error before it; the commands still executing are answered as ever, into nothing.
 
+use crate::export::places::{Place, PlaceLimits, Places};
+use crate::export::registry::Serves;
 use bdev::DmaSlice;
 use nvme_spec::{Cqe, Fabric, Sqe, Status};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 /// A queue pair of one transport: its place, and how often the place was used, so that a late
 /// event for an earlier user is told apart.
@@ -32,6 +35,28 @@ pub struct QpairId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReqId(pub u32);
 
+/// Where a connection comes from, and what it came to: known by the listener that took it in.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The host's end.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// What is behind the listener.
+    pub serves: Serves,
+    /// Its place, held as long as anybody has this.
+    pub place: Arc<Place>,
+}
+
+impl Origin {
+    /// A connection that shares its places with no other, to everything: for fabrics without
+    /// listeners.
+    pub fn alone(peer: SocketAddr, local: SocketAddr) -> Origin {
+        let place = Places::new(PlaceLimits::of(1)).take(peer.ip()).expect("the only one");
+        Origin { peer, local, serves: Serves::Everything, place }
+    }
+}
+
 /// What a fabric reports.
 #[derive(Debug)]
 pub enum Event {
@@ -39,10 +64,8 @@ pub enum Event {
     Connected {
         /// The new queue pair.
         qpair: QpairId,
-        /// The host's end.
-        peer: SocketAddr,
-        /// Our end.
-        local: SocketAddr,
+        /// Where it comes from, and what it came to.
+        origin: Origin,
         /// Answers on it may be [`Response::lent`], and data be pulled to [`PullTo::Device`].
         direct: bool,
     },

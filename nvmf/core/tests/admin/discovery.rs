@@ -6,7 +6,7 @@ use nvme_spec::Status;
 use nvme_spec::log::{GetLogPage, lid};
 use nvmf::controller::{Association, Controller};
 use nvmf::registry::{DISCOVERY_NQN, Listener, Registry, Serves};
-use nvmf::subsystem::{Hosts, Subsystem};
+use nvmf::subsystem::{ConnectRefusal, Hosts, Subsystem};
 use nvmf_wire::discovery::{AdrFam, Log, SubType, TrType, eflags};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ const OTHER: &str = "nqn.2026-01.example:other-host";
 const SECOND: &str = "nqn.2026-01.example:second";
 
 fn listener(addr: &str, port_id: u16, serves: Serves) -> Listener {
-    Listener { fabric: Fabric::Tcp, addr: addr.parse().unwrap(), port_id, serves }
+    let addr = addr.parse().unwrap();
+    Listener { fabric: Fabric::Tcp, addr, only_ipv6: false, port_id, serves }
 }
 
 fn controller(registry: &Registry, host: &str, local: &str) -> Arc<Controller> {
@@ -84,6 +85,37 @@ fn an_unspecified_address_is_told_as_the_one_in_use() {
     assert_eq!(found, [nvm(NQN, "[2001:db8::7]:4421"), current("[2001:db8::7]:4421")]);
     let mapped = controller(&lab.registry, HOST, "[::ffff:198.51.100.7]:8009");
     assert_eq!(seen(&mapped), seen(&four));
+}
+
+#[test]
+fn one_on_every_ipv6_address_alone_is_not_told_to_ipv4() {
+    let lab = Lab::new();
+    let only_ipv6 =
+        |addr: &str| Listener { only_ipv6: true, ..listener(addr, 1, Serves::Everything) };
+    lab.registry.add_listener(only_ipv6("[::]:4420"));
+    lab.registry.add_listener(listener("0.0.0.0:8009", 2, Serves::Discovery));
+    let four = controller(&lab.registry, HOST, "198.51.100.7:8009");
+    assert_eq!(seen(&four), [current("198.51.100.7:8009")]);
+    let six = controller(&lab.registry, HOST, "[2001:db8::7]:4420");
+    assert!(seen(&six).contains(&nvm(NQN, "[2001:db8::7]:4420")));
+}
+
+#[test]
+fn an_address_has_its_share_of_the_discovery_controllers() {
+    let lab = Lab::new();
+    let from = |peer: &str| {
+        let association = Association { peer: peer.parse().unwrap(), ..association(HOST) };
+        connected_as(lab.registry.discovery(), association)
+    };
+    let held: Vec<_> = (0..16).map(|port| from(&format!("192.0.2.2:{}", 1000 + port))).collect();
+    assert!(held.iter().all(Result::is_ok));
+    assert_eq!(from("192.0.2.2:99").unwrap_err(), ConnectRefusal::TooManyControllers);
+    assert_eq!(from("[::ffff:192.0.2.2]:99").unwrap_err(), ConnectRefusal::TooManyControllers);
+    for network in 0..3 {
+        let each = (0..16).all(|host| from(&format!("[2001:db8:0:{network}::{host}]:1")).is_ok());
+        assert!(each, "up to the limit of all");
+    }
+    assert_eq!(from("192.0.2.3:1").unwrap_err(), ConnectRefusal::TooManyControllers);
 }
 
 #[test]

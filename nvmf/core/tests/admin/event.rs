@@ -198,6 +198,7 @@ fn discovery_controllers_are_told_of_changes() {
     let listener = Listener {
         fabric: Fabric::Tcp,
         addr: "192.0.2.1:4420".parse().unwrap(),
+        only_ipv6: false,
         port_id: 1,
         serves: Serves::Everything,
     };

@@ -3,8 +3,13 @@
 use crate::chance::Chance;
 use bdev::{DmaPool, Memory};
 use nvme_spec::{Cqe, Sgl, Sqe, Status};
-use nvmf::transport::{CloseReason, Event, InCapsule, PullTo, QpairId, ReqId, Response, Transport};
+use nvmf::places::Places;
+use nvmf::registry::Serves;
+use nvmf::transport::{
+    CloseReason, Event, InCapsule, Origin, PullTo, QpairId, ReqId, Response, Transport,
+};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Room for the data of a capsule, with some to spare for bad alignment.
@@ -88,6 +93,10 @@ pub struct FakeFabric {
     /// By place of queue pairs: generation, open, to be reported closed.
     qpairs: Vec<(u16, bool, Option<CloseReason>)>,
     inbox: VecDeque<Event>,
+    /// What connections come to, where from, and whose places they take, if they share any.
+    pub serves: Serves,
+    pub peer: SocketAddr,
+    pub places_of_all: Option<Arc<Places>>,
     pub answers: Vec<Answer>,
     pub closed: Vec<(QpairId, CloseReason)>,
     pub manners: Manners,
@@ -105,6 +114,9 @@ impl FakeFabric {
             free: (0..requests).rev().collect(),
             qpairs: vec![(0, false, None); usize::from(qpairs)],
             inbox: VecDeque::new(),
+            serves: Serves::Everything,
+            peer: ([127, 0, 0, 1], 40000).into(),
+            places_of_all: None,
             answers: Vec::new(),
             closed: Vec::new(),
             manners: Manners::PROMPT,
@@ -124,10 +136,16 @@ impl FakeFabric {
         let place = &mut self.qpairs[index];
         *place = (place.0.wrapping_add(1), true, None);
         let qpair = QpairId { index: index as u16, generation: place.0 };
-        let peer = "127.0.0.1:40000".parse().unwrap();
-        let local = "127.0.0.1:4420".parse().unwrap();
+        let (peer, local) = (self.peer, "127.0.0.1:4420".parse().unwrap());
+        let origin = match &self.places_of_all {
+            Some(places) => {
+                let place = places.take(peer.ip()).ok()?;
+                Origin { peer, local, serves: self.serves, place }
+            }
+            None => Origin { serves: self.serves, ..Origin::alone(peer, local) },
+        };
         let direct = self.chance.percent(self.manners.direct);
-        self.inbox.push_back(Event::Connected { qpair, peer, local, direct });
+        self.inbox.push_back(Event::Connected { qpair, origin, direct });
         Some(qpair)
     }
 

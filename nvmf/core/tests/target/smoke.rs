@@ -8,6 +8,7 @@ use nvme_spec::dsm::{Range, attribute};
 use nvme_spec::identify::{self, IDENTIFY_BYTES, Identify, IdentifyController, cns};
 use nvme_spec::opcode::{admin, nvm};
 use nvme_spec::{Sgl, Sqe, Status};
+use nvmf::places::{PlaceLimits, Places};
 use nvmf_wire::connect::{BadParameter, CNTLID_DYNAMIC, Connect};
 use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
@@ -412,14 +413,29 @@ fn events_reach_the_host_that_asked() {
 }
 
 #[test]
-fn behind_a_listener_for_discovery_there_is_nothing_else() {
-    use nvme_spec::Fabric;
-    use nvmf::registry::{DISCOVERY_NQN, Listener, Serves};
+fn a_connection_that_stays_silent_gives_its_place_to_another() {
     let (mut node, _ram) = node();
-    // Where the connections of the fake fabric come in.
-    let addr = "0.0.0.0:4420".parse().unwrap();
-    let listener = |serves| Listener { fabric: Fabric::Tcp, addr, port_id: 1, serves };
-    node.registry.add_listener(listener(Serves::Discovery));
+    let limits = PlaceLimits { silent_each: 2, ..PlaceLimits::of(64) };
+    let places = Places::new(limits);
+    node.fabric().places_of_all = Some(places.clone());
+    let (adm, qp) = node.connect();
+    let silent: Vec<_> = (0..3).map(|_| node.fabric().connect().unwrap()).collect();
+    node.now_ns += 20_000_000;
+    node.settle();
+    let open =
+        |node: &mut Node| silent.iter().map(|q| node.fabric().is_open(*q)).collect::<Vec<_>>();
+    assert_eq!(open(&mut node), [false, true, true]);
+    assert_eq!(places.open(), 4);
+    assert_eq!(node.status(qp, read(0, 1), &[], false), Status::SUCCESS);
+    hang_up_all(&mut node, &[adm, qp, silent[1], silent[2]]);
+    assert_eq!(places.open(), 0);
+}
+
+#[test]
+fn behind_a_listener_for_discovery_there_is_nothing_else() {
+    use nvmf::registry::{DISCOVERY_NQN, Serves};
+    let (mut node, _ram) = node();
+    node.fabric().serves = Serves::Discovery;
     let connect = Connect { sqsize: 31, ..Connect::default() };
     let data = connect_data(CNTLID_DYNAMIC);
     let (_, answer) = node.connect_raw(connect, &data);
@@ -428,8 +444,7 @@ fn behind_a_listener_for_discovery_there_is_nothing_else() {
     discovery.subnqn = nvmf_wire::Nqn::new(DISCOVERY_NQN).unwrap().to_field();
     let (_, answer) = node.connect_raw(connect, &discovery);
     assert_eq!(answer.cqe.status(), Status::SUCCESS);
-    node.registry.remove_listener(&listener(Serves::Discovery));
-    node.registry.add_listener(listener(Serves::Everything));
+    node.fabric().serves = Serves::Everything;
     let (_, answer) = node.connect_raw(connect, &data);
     assert_eq!(answer.cqe.status(), Status::SUCCESS);
 }

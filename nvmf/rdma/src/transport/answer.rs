@@ -4,12 +4,12 @@ use super::RdmaTransport;
 use crate::request::State;
 use bdev::DmaSlice;
 use nvme_spec::{Cqe, Status};
-use nvmf::transport::{Event, ReqId, Response};
+use nvmf::transport::{Event, Origin, ReqId, Response};
 use verbs::limits::CQE_BYTES;
 use verbs::{Nic, Remote, Work};
 use zerocopy::IntoBytes;
 
-impl<N: Nic> RdmaTransport<N> {
+impl<N: Nic<Admission = Origin>> RdmaTransport<N> {
     /// Reads the data of a command from its host.
     pub(super) fn read(&mut self, req: ReqId, into: DmaSlice) {
         let tag = self.requests.tag(req);

@@ -7,23 +7,22 @@ use crate::receives::Receives;
 use crate::request::State as RequestState;
 use bdev::DmaPool;
 use nvme_spec::Status;
-use nvmf::transport::{CloseReason, Event, QpairId};
+use nvmf::transport::{CloseReason, Event, Origin, QpairId};
 use nvmf_wire::rdma::Reject;
-use std::net::SocketAddr;
 use verbs::Ask;
 use verbs::limits::{CQE_BYTES, PORTS};
 use verbs::{ConnectionEvent, Gone, Nic, PortId, Sizes};
 
-impl<N: Nic> RdmaTransport<N> {
+impl<N: Nic<Admission = Origin>> RdmaTransport<N> {
     pub(super) fn connection_event(
         &mut self,
-        event: ConnectionEvent<N::Request>,
+        event: ConnectionEvent<N::Request, Origin>,
         pool: &mut DmaPool,
         out: &mut Vec<Event>,
     ) {
         match event {
-            ConnectionEvent::Asks { request, port, ask, peer, local } => {
-                if self.admit(request, port, &ask, (peer, local), pool, out).is_none() {
+            ConnectionEvent::Asks { request, port, ask, admission } => {
+                if self.admit(request, port, &ask, admission, pool, out).is_none() {
                     self.stats.refused.add(1);
                 }
             }
@@ -43,7 +42,7 @@ impl<N: Nic> RdmaTransport<N> {
         request: N::Request,
         port: PortId,
         ask: &Ask,
-        (peer, local): (SocketAddr, SocketAddr),
+        origin: Origin,
         pool: &mut DmaPool,
         out: &mut Vec<Event>,
     ) -> Option<()> {
@@ -64,10 +63,10 @@ impl<N: Nic> RdmaTransport<N> {
         let place = &mut self.places[usize::from(index)];
         place.generation = place.generation.wrapping_add(1);
         let id = QpairId { index, generation: place.generation };
-        place.conn = Some(Conn::new(id, port, accepted.work, ask.entries));
+        place.conn = Some(Conn::new(id, port, accepted.work, ask.entries, origin.clone()));
         self.ports[usize::from(port)].as_mut().expect("just opened").conns += 1;
         self.stats.opened.add(1);
-        out.push(Event::Connected { qpair: id, peer, local, direct: false });
+        out.push(Event::Connected { qpair: id, origin, direct: false });
         Some(())
     }
 

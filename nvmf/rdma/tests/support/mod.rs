@@ -2,6 +2,7 @@
 //! wrong when told to.
 
 use bdev::DmaSlice;
+use nvmf::transport::Origin;
 use nvmf_wire::rdma::Reject;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::RawFd;
@@ -31,7 +32,7 @@ struct Queue {
 /// RDMA hardware.
 #[derive(Default)]
 pub struct FakeNic {
-    pub events: VecDeque<ConnectionEvent<u32>>,
+    pub events: VecDeque<ConnectionEvent<u32, Origin>>,
     queues: BTreeMap<u16, Queue>,
     receives: VecDeque<Receive>,
     pub port_open: bool,
@@ -132,8 +133,9 @@ impl FakeNic {
 
 impl Nic for FakeNic {
     type Request = u32;
+    type Admission = Origin;
 
-    fn connection_event(&mut self) -> Option<ConnectionEvent<u32>> {
+    fn connection_event(&mut self) -> Option<ConnectionEvent<u32, Origin>> {
         self.events.pop_front()
     }
 

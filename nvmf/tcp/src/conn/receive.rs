@@ -305,10 +305,10 @@ impl<S: Socket> Conn<S> {
         self.announced = true;
         self.counters.rx_pdus += 1;
         self.out.push_back(Out::IcResp);
-        let (qpair, peer, local) = (self.id, self.peer, self.local);
+        let (qpair, origin) = (self.id, self.origin.clone());
         // A digest would be of what the blocks were when it was computed.
         let direct = !ddgst;
-        cx.out.push(Event::Connected { qpair, peer, local, direct });
+        cx.out.push(Event::Connected { qpair, origin, direct });
     }
 
     /// Takes up capsules that were put off, as far as there are places and memory now.

@@ -1,6 +1,7 @@
 //! Simulated connections: bytes are cut where the test says.
 
 use bdev::DmaSlice;
+use nvmf::transport::Origin;
 use nvmf_tcp::{Arrival, Interest, Moved, Poller, Ready, Socket};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -124,7 +125,7 @@ impl Poller for Network {
     fn accept(&mut self) -> Option<Arrival<PipeSocket>> {
         let pipe = self.0.lock().unwrap().arriving.pop_front()?;
         let address = "192.0.2.1:4420".parse().unwrap();
-        Some(Arrival { socket: PipeSocket(pipe), peer: address, local: address })
+        Some(Arrival { socket: PipeSocket(pipe), origin: Origin::alone(address, address) })
     }
 
     fn add(&mut self, place: u16, socket: &PipeSocket) -> io::Result<()> {

@@ -15,46 +15,57 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use zerocopy::IntoBytes;
 
-/// Says whether there may be one more connection; what it gives is kept as long as the connection.
-pub type Admit = Arc<dyn Fn() -> Option<Box<dyn Send>> + Send + Sync>;
+/// Says whether there may be one more connection, from the host's end to ours; what it gives is
+/// handed on with the connection.
+pub type Admit<A> = Arc<dyn Fn(SocketAddr, SocketAddr) -> Option<A> + Send + Sync>;
 
 /// A connection that waits to be accepted.
 pub struct Request {
     pub(super) id: CmId,
-    pub(super) port: u8,
-    pub(super) ask: Ask,
-    pub(super) admission: Load,
+    pub(super) load: Load,
 }
 
-/// One connection's place below the limit, and in its reactor's count.
-pub(super) struct Load {
-    count: Arc<AtomicU32>,
-    _admission: Box<dyn Send>,
+/// What waits in an inbox.
+pub(super) struct Waiting<A> {
+    pub(super) request: Request,
+    pub(super) port: u8,
+    pub(super) ask: Ask,
+    pub(super) admission: A,
+}
+
+/// One connection in its reactor's count, as long as it is open.
+pub(super) struct Load(Arc<AtomicU32>);
+
+impl Load {
+    fn one_more(count: &Arc<AtomicU32>) -> Load {
+        count.fetch_add(1, Ordering::Relaxed);
+        Load(count.clone())
+    }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Where connections wait for their reactor, and where their events come.
-pub struct Inbox {
+pub struct Inbox<A> {
     /// Written after the queue, so that a look at it is enough to find an empty inbox.
     waiting: AtomicBool,
     /// Before the channel: identifiers are destroyed first.
-    queue: Mutex<VecDeque<Request>>,
+    queue: Mutex<VecDeque<Waiting<A>>>,
     load: Arc<AtomicU32>,
     pub(super) signal: Signal,
     pub(super) channel: EventChannel,
 }
 
-impl Inbox {
+impl<A> Inbox<A> {
     /// An empty one.
     ///
     /// # Errors
     /// The kernel's, when it is out of descriptors or the connection manager is not there.
-    pub fn new() -> io::Result<Arc<Inbox>> {
+    pub fn new() -> io::Result<Arc<Inbox<A>>> {
         Ok(Arc::new(Inbox {
             waiting: AtomicBool::new(false),
             queue: Mutex::new(VecDeque::new()),
@@ -64,26 +75,35 @@ impl Inbox {
         }))
     }
 
-    fn push(&self, request: Request) {
+    fn push(&self, waiting: Waiting<A>) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.push_back(request);
+        queue.push_back(waiting);
         self.waiting.store(true, Ordering::Release);
         self.signal.raise();
     }
 
     /// The connection that has waited longest.
-    pub(super) fn take(&self) -> Option<Request> {
+    pub(super) fn take(&self) -> Option<Waiting<A>> {
         if !self.waiting.load(Ordering::Acquire) {
             return None;
         }
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let request = queue.pop_front();
+        let waiting = queue.pop_front();
         if queue.is_empty() {
             self.waiting.store(false, Ordering::Release);
             self.signal.clear();
         }
-        request
+        waiting
     }
+}
+
+/// Where to listen.
+#[derive(Clone, Copy, Debug)]
+pub struct Listened {
+    /// The address.
+    pub at: SocketAddr,
+    /// It is `::`, and leaves IPv4 to another.
+    pub only_ipv6: bool,
 }
 
 struct Stop {
@@ -106,16 +126,16 @@ impl Acceptor {
     ///
     /// # Panics
     /// Without an inbox.
-    pub fn start(
+    pub fn start<A: Send + 'static>(
         hardware: &Arc<Hardware>,
-        address: SocketAddr,
-        inboxes: Vec<Arc<Inbox>>,
-        admit: Admit,
+        address: Listened,
+        inboxes: Vec<Arc<Inbox<A>>>,
+        admit: Admit<A>,
         queues: Queues,
     ) -> io::Result<Acceptor> {
         assert!(!inboxes.is_empty(), "nobody to hand connections to");
         let channel = EventChannel::new()?;
-        let listener = CmId::listen(&channel, address)?;
+        let listener = CmId::listen(&channel, address.at, address.only_ipv6)?;
         let stop = Arc::new(Stop { asked: AtomicBool::new(false), signal: Signal::new()? });
         let work = Work {
             _listener: listener,
@@ -142,19 +162,19 @@ impl Drop for Acceptor {
     }
 }
 
-struct Work {
+struct Work<A> {
     /// Before the channel: destroyed first.
     _listener: CmId,
     channel: EventChannel,
     hardware: Arc<Hardware>,
-    inboxes: Vec<Arc<Inbox>>,
-    admit: Admit,
+    inboxes: Vec<Arc<Inbox<A>>>,
+    admit: Admit<A>,
     queues: Queues,
     stop: Arc<Stop>,
     turn: usize,
 }
 
-impl Work {
+impl<A> Work<A> {
     fn run(mut self) {
         let mut sleeper = Sleeper::default();
         while !self.stop.asked.load(Ordering::Relaxed) {
@@ -178,7 +198,8 @@ impl Work {
         let ctx = unsafe { (*id.raw()).verbs };
         let taken = self.hardware.find(ctx).ok_or(Reject::NoResources).and_then(|port| {
             let ask = Ask::parse(&event.data[..event.data_bytes], event.reads, &self.queues)?;
-            let admission = (self.admit)().ok_or(Reject::NoResources)?;
+            let (peer, local) = id.ends();
+            let admission = (self.admit)(peer, local).ok_or(Reject::NoResources)?;
             Ok((port, ask, admission))
         });
         let (port, ask, admission) = match taken {
@@ -193,8 +214,7 @@ impl Work {
         if id.migrate(&inbox.channel).is_err() {
             return id.reject(Reject::NoResources.private_data().as_bytes());
         }
-        inbox.load.fetch_add(1, Ordering::Relaxed);
-        let admission = Load { count: inbox.load.clone(), _admission: admission };
-        inbox.push(Request { id, port, ask, admission });
+        let request = Request { id, load: Load::one_more(&inbox.load) };
+        inbox.push(Waiting { request, port, ask, admission });
     }
 }

@@ -86,6 +86,10 @@ impl EventChannel {
     }
 }
 
+/// RDMA_OPTION_ID and RDMA_OPTION_ID_AFONLY of `rdma/rdma_cma.h`.
+const OPTION_ID: libc::c_int = 0;
+const OPTION_ID_AFONLY: libc::c_int = 2;
+
 /// An identifier of a connection or of a listener. Destroyed, with its queue pair, when dropped.
 pub(super) struct CmId(*mut v::rdma_cm_id);
 
@@ -133,9 +137,16 @@ impl CmId {
         check(unsafe { v::rdma_resolve_route(self.0, millis(limit)) })
     }
 
-    /// Listens on an address.
-    pub(super) fn listen(channel: &EventChannel, address: SocketAddr) -> io::Result<CmId> {
+    /// Listens on an address; one of IPv6 leaves IPv4 to another, or has both.
+    pub(super) fn listen(
+        channel: &EventChannel,
+        address: SocketAddr,
+        only_ipv6: bool,
+    ) -> io::Result<CmId> {
         let id = CmId::new(channel)?;
+        if address.is_ipv6() {
+            id.set_only_ipv6(only_ipv6)?;
+        }
         let mut storage = to_sockaddr(address);
         // SAFETY: ours; the address lies in memory that is large enough for any.
         unsafe {
@@ -143,6 +154,13 @@ impl CmId {
             check(v::rdma_listen(id.0, 128))?;
             Ok(id)
         }
+    }
+
+    fn set_only_ipv6(&self, only: bool) -> io::Result<()> {
+        let mut value = libc::c_int::from(only);
+        let (bytes, value) = (size_of_val(&value), (&raw mut value).cast());
+        // SAFETY: ours; the value is copied.
+        check(unsafe { v::rdma_set_option(self.0, OPTION_ID, OPTION_ID_AFONLY, value, bytes) })
     }
 
     pub(super) fn raw(&self) -> *mut v::rdma_cm_id {

@@ -12,7 +12,7 @@ mod sys;
 mod verbs_link;
 mod verbs_nic;
 
-pub use accept::{Acceptor, Admit, Inbox};
+pub use accept::{Acceptor, Admit, Inbox, Listened};
 pub use devices::Hardware;
 pub use dial::Initiator;
 pub use verbs_nic::VerbsNic;

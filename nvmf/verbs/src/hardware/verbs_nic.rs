@@ -1,6 +1,6 @@
 //! The devices as one reactor uses them.
 
-use super::accept::{Inbox, Load, Request};
+use super::accept::{Inbox, Load, Request, Waiting};
 use super::cm::{CmEvent, CmId, place_of};
 use super::completions::outcome_of;
 use super::devices::{Device, Hardware, failed};
@@ -37,11 +37,11 @@ struct Conn {
     port: PortId,
     /// Answers go with the work request itself.
     inline: bool,
-    _admission: Load,
+    _load: Load,
 }
 
 /// The RDMA devices of the machine, for one reactor.
-pub struct VerbsNic {
+pub struct VerbsNic<A> {
     /// Before ports and hardware: queue pairs are destroyed first.
     conns: Vec<Option<Conn>>,
     ports: [Option<Port>; PORTS],
@@ -57,24 +57,24 @@ pub struct VerbsNic {
     /// The connection manager had something when it was asked last.
     manager_busy: bool,
     watch: Watch,
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inbox<A>>,
     hardware: Arc<Hardware>,
 }
 
 // SAFETY: used by one thread at a time; the libraries allow any.
-unsafe impl Send for VerbsNic {}
+unsafe impl<A: Send> Send for VerbsNic<A> {}
 
-impl VerbsNic {
+impl<A> VerbsNic<A> {
     /// For reactor `reactor`, whose connections come by `inbox`.
     ///
     /// # Errors
     /// The kernel's, when it is out of descriptors.
     pub fn new(
         hardware: Arc<Hardware>,
-        inbox: Arc<Inbox>,
+        inbox: Arc<Inbox<A>>,
         reactor: usize,
         capacity: Capacity,
-    ) -> io::Result<VerbsNic> {
+    ) -> io::Result<VerbsNic<A>> {
         let watch = Watch::new()?;
         watch.add(&inbox.signal)?;
         watch.add(inbox.channel.fd())?;
@@ -97,7 +97,7 @@ impl VerbsNic {
     }
 
     /// What an event of the connection manager means here.
-    fn understood(&self, event: &CmEvent) -> Option<ConnectionEvent<Request>> {
+    fn understood(&self, event: &CmEvent) -> Option<ConnectionEvent<Request, A>> {
         let place = place_of(event)?;
         let broken = |what: &str| Gone::Broken(format!("{what} (status {})", event.status));
         let why = match event.kind {
@@ -226,13 +226,13 @@ fn work_request(work: &Work, conn: &Conn, device: &Device) -> (v::ibv_send_wr, D
     (wr, slice)
 }
 
-impl Nic for VerbsNic {
+impl<A: Send> Nic for VerbsNic<A> {
     type Request = Request;
+    type Admission = A;
 
-    fn connection_event(&mut self) -> Option<ConnectionEvent<Request>> {
-        if let Some(request) = self.inbox.take() {
-            let ((peer, local), port, ask) = (request.id.ends(), request.port, request.ask);
-            return Some(ConnectionEvent::Asks { request, port, ask, peer, local });
+    fn connection_event(&mut self) -> Option<ConnectionEvent<Request, A>> {
+        if let Some(Waiting { request, port, ask, admission }) = self.inbox.take() {
+            return Some(ConnectionEvent::Asks { request, port, ask, admission });
         }
         self.turns += 1;
         if !self.manager_busy && self.turns < MANAGER_TURNS {
@@ -269,7 +269,7 @@ impl Nic for VerbsNic {
         ask: &Ask,
         sizes: Sizes,
     ) -> Result<Accepted, NicError> {
-        let Request { id, admission, .. } = request;
+        let Request { id, load } = request;
         let work = sizes.work.min(self.hardware.device(port).max_work);
         let made = self.make_queue_pair(&id, port, work);
         let inline = made.map_err(|error| {
@@ -288,8 +288,7 @@ impl Nic for VerbsNic {
         let key = (port, number);
         let at = self.numbers.partition_point(|(other, _)| *other < key);
         self.numbers.insert(at, (key, place));
-        self.conns[usize::from(place)] =
-            Some(Conn { id, number, port, inline, _admission: admission });
+        self.conns[usize::from(place)] = Some(Conn { id, number, port, inline, _load: load });
         Ok(Accepted { work })
     }
 

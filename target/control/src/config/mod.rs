@@ -9,6 +9,7 @@ pub use check::{ConfigError, check_nqn};
 
 use drives::DrivePlace;
 use nvme_spec::Fabric;
+use nvmf::places::PlaceLimits;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -81,13 +82,24 @@ pub enum PollMode {
 pub struct Tcp {
     /// Congestion control of the sockets (TCP_CONGESTION); empty for the kernel's default.
     pub congestion: String,
-    /// Connections accepted at once; more are closed as they come.
+    /// Connections accepted at once, over RDMA, too; more are closed as they come.
     pub connections: u32,
+    /// Of these, connections of one address (of IPv6, of one /64 network); half of all by default.
+    pub connections_per_address: Option<u32>,
+}
+
+impl Tcp {
+    /// How many connections there may be, where the process has descriptors for so many.
+    pub(crate) fn places(&self, descriptors: u32) -> PlaceLimits {
+        let limits = PlaceLimits::of(self.connections.min(descriptors));
+        let each = self.connections_per_address.unwrap_or(limits.each).min(limits.all);
+        PlaceLimits { each, ..limits }
+    }
 }
 
 impl Default for Tcp {
     fn default() -> Self {
-        Tcp { congestion: String::new(), connections: 1024 }
+        Tcp { congestion: String::new(), connections: 1024, connections_per_address: None }
     }
 }
 

@@ -8,6 +8,7 @@ use nvmf::registry::{Listener, Serves};
 use nvmf_tcp::{Acceptor, SocketOptions};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::net::{SocketAddr, TcpListener};
+use verbs::Listened;
 
 /// Connections that wait for the acceptor, at most: the hosts of a rack that come back at once.
 const BACKLOG: i32 = 1024;
@@ -18,8 +19,6 @@ pub(crate) struct Door {
     pub listener: Listener,
     /// The configuration declares it.
     pub configured: bool,
-    /// It is on `[::]`, and takes IPv6 alone.
-    leaves_ipv4: bool,
     /// Accepts its connections, until it is dropped.
     _acceptor: AnyAcceptor,
 }
@@ -65,7 +64,7 @@ impl KnownListener {
 impl Door {
     /// The addresses by which hosts reach it.
     pub(crate) fn reachable(&self) -> Vec<SocketAddr> {
-        addresses::reachable(self.listener.addr, self.leaves_ipv4)
+        addresses::reachable(self.listener.addr, self.listener.only_ipv6)
     }
 
     /// Where it is.
@@ -83,31 +82,31 @@ impl Node {
         configured: bool,
     ) -> Result<(), String> {
         let local = socket.local_addr().map_err(|error| format!("{error}."))?;
-        let leaves_ipv4 = local.is_ipv6() && SockRef::from(&socket).only_v6().unwrap_or(false);
+        let only_ipv6 = local.is_ipv6() && SockRef::from(&socket).only_v6().unwrap_or(false);
         let congestion = Some(self.config.tcp.congestion.clone()).filter(|name| !name.is_empty());
         let options = SocketOptions { congestion: congestion.clone(), ..Default::default() };
-        let (inboxes, limit) = (self.inboxes.clone(), self.connections.clone());
+        let (inboxes, places) = (self.inboxes.clone(), self.connections.clone());
+        let serves = behind(discovery_only);
         let acceptor =
-            Acceptor::start(vec![socket], inboxes, limit, &options).map_err(|error| {
+            Acceptor::start(socket, serves, inboxes, places, &options).map_err(|error| {
                 let name = congestion.as_deref().unwrap_or("the system's");
                 format!(
                     "Connections cannot be accepted: {error}. If congestion control {name} is not \
                  there, choose one of /proc/sys/net/ipv4/tcp_available_congestion_control."
                 )
             })?;
-        let address = acceptor.addresses()[0];
+        let address = acceptor.address();
         let acceptor = AnyAcceptor::Tcp { _acceptor: acceptor };
-        let listener = self.list(Fabric::Tcp, address, discovery_only);
-        self.doors.push(Door { listener, configured, leaves_ipv4, _acceptor: acceptor });
+        let listener = self.list(Fabric::Tcp, address, only_ipv6, serves);
+        self.doors.push(Door { listener, configured, _acceptor: acceptor });
         Ok(())
     }
 
     /// Tells hosts of a listener, under a number of its own.
-    fn list(&self, fabric: Fabric, addr: SocketAddr, discovery_only: bool) -> Listener {
-        let serves = if discovery_only { Serves::Discovery } else { Serves::Everything };
+    fn list(&self, fabric: Fabric, addr: SocketAddr, only_ipv6: bool, serves: Serves) -> Listener {
         let taken = |port_id: &u16| self.doors.iter().any(|door| door.listener.port_id == *port_id);
         let port_id = (1..).find(|port_id| !taken(port_id)).expect("fewer doors than numbers");
-        let listener = Listener { fabric, addr, port_id, serves };
+        let listener = Listener { fabric, addr, only_ipv6, port_id, serves };
         self.registry.add_listener(listener);
         listener
     }
@@ -120,29 +119,30 @@ impl Node {
         match place.transport {
             Fabric::Tcp => {
                 self.check_beside(place)?;
-                let socket = bind(place.address, leaves_ipv4(place.address, self.tcp_addresses()))?;
+                let only_ipv6 = leaves_ipv4(place.address, self.addresses_over(Fabric::Tcp));
+                let socket = bind(place.address, only_ipv6)?;
                 self.open_door(socket, alone, false)
             }
             Fabric::Rdma => self.open_rdma_door(place.address, alone, false),
         }
     }
 
-    /// The addresses that are listened on over TCP, or are to be.
-    fn tcp_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+    /// The addresses that are listened on over a fabric, or are to be.
+    fn addresses_over(&self, fabric: Fabric) -> impl Iterator<Item = SocketAddr> {
         let doors = self.doors.iter().map(Door::place);
         let known = self.state().listeners.iter().map(KnownListener::place);
-        let places = doors.chain(known).filter(|place| place.transport.is_tcp());
-        places.map(|place| place.address)
+        let declared = self.config.listeners.iter().map(ListenerConfig::place);
+        let places = doors.chain(known).chain(declared);
+        places.filter(move |place| place.transport == fabric).map(|place| place.address)
     }
 
     /// Refuses a place that one of our own stands in the way of.
     fn check_beside(&self, place: DoorPlace) -> Result<(), String> {
         let DoorPlace { address, transport } = place;
-        // Over RDMA one on `[::]` always takes IPv4, too.
-        let leaves = transport.is_tcp() && leaves_ipv4(address, self.tcp_addresses());
+        let leaves = leaves_ipv4(address, self.addresses_over(transport));
         for door in self.doors.iter().filter(|door| door.place().transport == transport) {
             let ours = door.listener.addr;
-            if addresses::takes_in(ours, door.leaves_ipv4, address) {
+            if addresses::takes_in(ours, door.listener.only_ipv6, address) {
                 return Err(format!(
                     "{ours}, where this appliance listens already, takes in what comes to \
                      {address}: there is nothing to add. For a listener of its own choose another \
@@ -185,9 +185,11 @@ impl Node {
         }
         addresses::check_listened(address.ip())?;
         self.check_beside(DoorPlace { transport: Fabric::Rdma, address })?;
-        let (inboxes, admit) = (rdma.inboxes.clone(), self.rdma_admission());
-        let queues = nvmf_rdma::QUEUES;
-        let started = verbs::Acceptor::start(&rdma.hardware, address, inboxes, admit, queues);
+        let serves = behind(alone);
+        let (inboxes, admit) = (rdma.inboxes.clone(), self.rdma_admission(serves));
+        let only_ipv6 = leaves_ipv4(address, self.addresses_over(Fabric::Rdma));
+        let (at, queues) = (Listened { at: address, only_ipv6 }, nvmf_rdma::QUEUES);
+        let started = verbs::Acceptor::start(&rdma.hardware, at, inboxes, admit, queues);
         let acceptor = started.map_err(|error| match error.kind() {
             std::io::ErrorKind::AddrInUse => {
                 format!("{address} is in use by another program over RDMA: choose another port.")
@@ -199,8 +201,8 @@ impl Node {
             ),
         })?;
         let acceptor = AnyAcceptor::Rdma { _acceptor: acceptor };
-        let listener = self.list(Fabric::Rdma, address, alone);
-        self.doors.push(Door { listener, configured, leaves_ipv4: false, _acceptor: acceptor });
+        let listener = self.list(Fabric::Rdma, address, only_ipv6, serves);
+        self.doors.push(Door { listener, configured, _acceptor: acceptor });
         Ok(())
     }
 
@@ -239,6 +241,11 @@ impl Node {
             (addr, serves == Serves::Discovery)
         })
     }
+}
+
+/// What is behind a listener.
+fn behind(discovery_only: bool) -> Serves {
+    if discovery_only { Serves::Discovery } else { Serves::Everything }
 }
 
 /// Opens a socket. One on `[::]` takes IPv4, too, unless it is to be for IPv6 alone, because

@@ -28,9 +28,10 @@ use crate::state::{DirectoryLock, State, StateFile};
 use crate::{channels, descriptors, drain};
 use bdev::Memory;
 use bdev::dma::{Backing, PoolPlan};
+use nvmf::places::Places;
 use nvmf::registry::{Registry, RegistryConfig};
 use nvmf::subsystem::Hosts;
-use nvmf_tcp::{ConnectionLimit, Inbox};
+use nvmf_tcp::Inbox;
 use reactor::thread;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
@@ -56,7 +57,7 @@ pub struct Node {
     pub(crate) registry: Arc<Registry>,
     pub(crate) bdevs: Bdevs,
     pub(crate) pools: BTreeMap<String, OpenPool>,
-    pub(crate) connections: Arc<ConnectionLimit>,
+    pub(crate) connections: Arc<Places>,
     pub(crate) memory_of_each: Size,
     pub(crate) backing: Backing,
     pub(crate) started: Instant,
@@ -102,7 +103,7 @@ impl Node {
         let rdma = rdma::open(&memory);
         let registry = Arc::new(new_registry(cores.len())?);
         let descriptors = descriptors::for_connections(descriptors::raise());
-        let connections = ConnectionLimit::new(config.tcp.connections.min(descriptors));
+        let connections = Places::new(config.tcp.places(descriptors));
         let mut node = Node {
             config,
             reactors: Vec::new(),

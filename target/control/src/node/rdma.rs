@@ -3,6 +3,8 @@
 use super::Node;
 use bdev::Memory;
 use nvmf::Target;
+use nvmf::registry::Serves;
+use nvmf::transport::Origin;
 use nvmf_rdma::{CAPACITY, Config, RdmaTransport};
 use std::io;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use verbs::{Admit, Hardware, Inbox, VerbsNic};
 /// The RDMA devices, and where each reactor's connections wait.
 pub(crate) struct Rdma {
     pub hardware: Arc<Hardware>,
-    pub inboxes: Vec<Arc<Inbox>>,
+    pub inboxes: Vec<Arc<Inbox<Origin>>>,
 }
 
 /// Looks for RDMA devices; else, why there are none, as the end of the sentence "RDMA is off: ".
@@ -42,7 +44,7 @@ impl Node {
     pub(super) fn rdma_target(
         &mut self,
         reactor: usize,
-    ) -> io::Result<Option<Target<RdmaTransport<VerbsNic>>>> {
+    ) -> io::Result<Option<Target<RdmaTransport<VerbsNic<Origin>>>>> {
         let Ok(rdma) = &mut self.rdma else { return Ok(None) };
         let inbox = Inbox::new()?;
         let nic = VerbsNic::new(rdma.hardware.clone(), inbox.clone(), reactor, CAPACITY)?;
@@ -51,9 +53,12 @@ impl Node {
         Ok(Some(Target::new(transport, self.registry.clone(), reactor)))
     }
 
-    /// What counts connections over RDMA among those of the process.
-    pub(super) fn rdma_admission(&self) -> Admit {
-        let limit = self.connections.clone();
-        Arc::new(move || Some(Box::new(limit.admit()?) as Box<dyn Send>))
+    /// What counts connections over RDMA among those of the process, and says what they came to.
+    pub(super) fn rdma_admission(&self, serves: Serves) -> Admit<Origin> {
+        let places = self.connections.clone();
+        Arc::new(move |peer, local| {
+            let place = places.take(peer.ip()).ok()?;
+            Some(Origin { peer, local, serves, place })
+        })
     }
 }

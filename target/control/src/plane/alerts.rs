@@ -4,6 +4,7 @@ use super::Statuses;
 use crate::descriptors;
 use crate::node::Node;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use webui_model::{Alert, Object, ObjectKind, Severity, Size};
 
 /// Alerts whose cause is there, by their names.
@@ -145,6 +146,10 @@ fn of_data_directory(found: &mut Found, node: &Node) {
     }
 }
 
+/// An address is said to crowd for so long after it wanted more than its share: longer than hosts
+/// wait before they try again.
+const CROWDING: Duration = Duration::from_secs(60);
+
 /// Less than this share of the descriptors left is too little.
 const FEW: u64 = 16;
 
@@ -159,6 +164,17 @@ fn of_descriptors(found: &mut Found, node: &Node, (used, limit): (u64, u64)) {
         };
         let message = format!("All {most} connections are in use: further hosts are turned away.");
         found.add("connections-full", Severity::Warning, object, message, advice);
+    }
+    for (peer, open) in node.connections.crowding(CROWDING) {
+        let message = format!(
+            "{peer} has {open} connections and wants more than one address may have: further ones \
+             are turned away."
+        );
+        let advice = "Raise tcp.connections_per_address or tcp.connections in the configuration \
+                      file, or see to what is running there.";
+        let name = format!("connections/{peer}");
+        let object = (ObjectKind::Appliance, name.as_str());
+        found.add("address-crowding", Severity::Warning, object, message, advice);
     }
     if limit.saturating_sub(used) < limit / FEW {
         let message = format!(

@@ -1,6 +1,7 @@
 //! As many descriptors as the machine allows, and what is said when these are few.
 
 use crate::appliance::{Appliance, eventually};
+use crate::crowds::from;
 use std::io::Read;
 use std::net::TcpStream;
 
@@ -19,8 +20,7 @@ fn connections_beyond_the_descriptors_are_closed_and_an_alert_says_so() {
     let text = |args: &[&str]| String::from_utf8(node.ask(args).stdout).unwrap();
     assert!(!text(&["alerts"]).contains("connections"));
     // Half of them are for hosts.
-    let served: Vec<TcpStream> =
-        (0..100).map(|_| TcpStream::connect(node.address).unwrap()).collect();
+    let served: Vec<TcpStream> = (0..100).map(|at| from(&node, 2 + at / 3).unwrap()).collect();
     eventually("all are taken", || node.stats()["connections"]["open"] == 100);
     let mut surplus = TcpStream::connect(node.address).unwrap();
     assert!(matches!(surplus.read(&mut [0]), Ok(0) | Err(_)), "it is told, and does not wait");

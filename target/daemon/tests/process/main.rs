@@ -3,6 +3,7 @@
 mod appliance;
 mod bad_peers;
 mod copies;
+mod crowds;
 mod cut_short;
 mod descriptors;
 #[path = "../../../control/tests/plane/host.rs"]

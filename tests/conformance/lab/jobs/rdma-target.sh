@@ -91,6 +91,12 @@ check create forebay listener create 192.168.77.1:4421 --transport rdma
 forebay listener list >/out/on-listeners 2>&1
 saw on-listener on-listeners 'rdma +192.168.77.1:4421 .*ok'
 check delete forebay listener delete 192.168.77.1:4421 --transport rdma --yes
+# Every address of both families on one port: the second leaves IPv4 to the first.
+check every-ipv4 forebay listener create 0.0.0.0:4422 --transport rdma
+check every-ipv6 forebay listener create '[::]:4422' --transport rdma
+for every in 0.0.0.0:4422 '[::]:4422'; do
+    forebay listener delete "$every" --transport rdma --yes || note "$every stays"
+done
 
 # What the kernel has given out to queue pairs and the like, and the buffers on loan.
 held() { rdma resource show | sed 's/ cm_id [0-9]*//'; }

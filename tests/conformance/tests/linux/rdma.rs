@@ -10,7 +10,7 @@ use conformance::report;
 use std::path::Path;
 
 /// The checks of both guests.
-const CHECKS: [&str; 87] = [
+const CHECKS: [&str; 89] = [
     "serve-without",
     "off-says-why",
     "off-listener",
@@ -22,6 +22,8 @@ const CHECKS: [&str; 87] = [
     "create",
     "on-listener",
     "delete",
+    "every-ipv4",
+    "every-ipv6",
     "all-back",
     "all-back-cycles",
     "buffers-back",

@@ -2,7 +2,9 @@
 
 use bdev::{DmaPool, Memory};
 use nvme_spec::{SglKind, Sqe, Status};
-use nvmf::transport::{CloseReason, Event, InCapsule, PullTo, QpairId, ReqId, Response, Transport};
+use nvmf::transport::{
+    CloseReason, Event, InCapsule, Origin, PullTo, QpairId, ReqId, Response, Transport,
+};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -80,8 +82,7 @@ impl Script {
         let addr = |port| ([192, 0, 2, 7], port).into();
         self.events.push_back(Event::Connected {
             qpair,
-            peer: addr(50_000),
-            local: addr(4420),
+            origin: Origin::alone(addr(50_000), addr(4420)),
             direct: at & 1 == 0,
         });
     }

@@ -102,6 +102,7 @@ impl World {
         Listener {
             fabric: Fabric::Tcp,
             addr: ([0, 0, 0, 0], 4420).into(),
+            only_ipv6: false,
             port_id: 1,
             serves: Serves::Everything,
         }

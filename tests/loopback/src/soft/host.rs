@@ -2,6 +2,7 @@
 
 use super::{Conn, Wire, key_of};
 use bdev::{DmaSlice, Memory};
+use nvmf::transport::Origin;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::net::SocketAddr;
@@ -68,7 +69,12 @@ impl SoftDialer {
         if !state.plan.deaf {
             let (peer, local) = ("192.0.2.2:5".parse(), "192.0.2.1:4420".parse());
             let (peer, local) = (peer.expect("an address"), local.expect("an address"));
-            let ask = ConnectionEvent::Asks { request: number, port: 0, ask, peer, local };
+            let ask = ConnectionEvent::Asks {
+                request: number,
+                port: 0,
+                ask,
+                admission: Origin::alone(peer, local),
+            };
             state.asks.push_back(ask);
         }
         Ok(number)

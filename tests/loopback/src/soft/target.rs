@@ -1,6 +1,7 @@
 //! The target's end of the wire.
 
 use super::Wire;
+use nvmf::transport::Origin;
 use nvmf_wire::rdma::Reject;
 use std::os::fd::RawFd;
 use verbs::{
@@ -23,8 +24,9 @@ impl SoftNic {
 
 impl Nic for SoftNic {
     type Request = u32;
+    type Admission = Origin;
 
-    fn connection_event(&mut self) -> Option<ConnectionEvent<u32>> {
+    fn connection_event(&mut self) -> Option<ConnectionEvent<u32, Origin>> {
         self.wire.state().asks.pop_front()
     }
 
