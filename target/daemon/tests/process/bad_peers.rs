@@ -173,7 +173,7 @@ fn connections_past_the_limit_are_turned_away_and_those_before_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("few.toml");
     let text = format!(
-        "[tcp]\nconnections = 16\n[reactors]\nmemory = \"32MiB\"\n\
+        "[tcp]\nconnections = 16\nconnections_per_address = 16\n[reactors]\nmemory = \"32MiB\"\n\
          [[bdev]]\nname = \"a\"\nkind = \"ram\"\nsize = \"16MiB\"\n\
          [[subsystem]]\nnqn = \"{NQN}\"\nallow_any_host = true\n\
          [[subsystem.namespace]]\nbdev = \"a\"\n"
