@@ -4,7 +4,7 @@ use crate::clock::World;
 use crate::operation::{self, Table};
 use crate::security::{AuditLog, Identity, LoginLimiter, Sessions, Tokens};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use webui_model::{Control, Refusal, RefusalKind};
 
@@ -85,37 +85,37 @@ impl App {
         }
     }
 
+    /// A token that is right is never held up, whoever else guesses.
     fn check_token(&self, secret: &str, from: IpAddr) -> Result<Identity, Denied> {
-        // A token that was right before is never held up by others who guess.
-        if !self.tokens.seen(secret) {
-            self.may_try(from)?;
-        }
-        let found = self.tokens.identify(secret);
-        found.ok_or_else(|| {
-            let now = self.world.now_ns();
-            self.limiter.lock().unwrap_or_else(PoisonError::into_inner).failed(from, now);
-            Denied::Wrong(Refusal::new(
+        self.tokens.identify(secret).ok_or_else(|| self.wrong_token(from))
+    }
+
+    fn limiter(&self) -> MutexGuard<'_, LoginLimiter> {
+        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a token that is wrong.
+    fn wrong_token(&self, from: IpAddr) -> Denied {
+        match self.limiter().failed(from, self.world.now_ns()) {
+            Ok(()) => Denied::Wrong(Refusal::new(
                 RefusalKind::Unauthenticated,
                 "The token is not known: it is mistyped or was revoked.",
-            ))
-        })
+            )),
+            Err(wait_ns) => {
+                let seconds = wait_ns.div_ceil(1_000_000_000);
+                let sentence = format!(
+                    "The token is not known, and too many before it were wrong: show one that is \
+                     right, or try again in {seconds} s."
+                );
+                Denied::TooMany(Refusal::new(RefusalKind::TooMany, sentence))
+            }
+        }
     }
 
-    /// Seconds that somebody at this address has to wait before the next try.
+    /// Seconds until a wrong token of this address is looked at again.
     pub(crate) fn wait_seconds(&self, from: IpAddr) -> u64 {
-        let now = self.world.now_ns();
-        let limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
-        limiter.check(from, now).map_or_else(|wait_ns| wait_ns.div_ceil(1_000_000_000), |()| 1)
-    }
-
-    fn may_try(&self, from: IpAddr) -> Result<(), Denied> {
-        let now = self.world.now_ns();
-        let limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
-        limiter.check(from, now).map_err(|wait_ns| {
-            let seconds = wait_ns.div_ceil(1_000_000_000);
-            let sentence = format!("Too many tokens were wrong: try again in {seconds} s.");
-            Denied::TooMany(Refusal::new(RefusalKind::TooMany, sentence))
-        })
+        let wait_ns = self.limiter().wait_ns(from, self.world.now_ns());
+        wait_ns.div_ceil(1_000_000_000).max(1)
     }
 
     /// Checks a token that is shown to log in.

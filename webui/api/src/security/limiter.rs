@@ -1,4 +1,5 @@
-//! How often somebody may fail to log in.
+//! How many wrong tokens somebody may show. A token has 256 bits, so this does not keep anyone from
+//! guessing: it keeps those who try from costing more than a hash.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,9 +15,7 @@ pub struct Refill {
 
 /// For each address: ten, and then one every six seconds.
 const PER_ADDRESS: Refill = Refill { burst: 10, every_ns: 6_000_000_000 };
-/// For all of them together: a hundred, and then two a second.
-const OVERALL: Refill = Refill { burst: 100, every_ns: 500_000_000 };
-/// Addresses remembered. One that is forgotten starts anew; the overall limit stays.
+/// Addresses remembered. One that is forgotten starts anew.
 const ADDRESSES: usize = 4096;
 
 /// How many failures count, as the moment at which none would: each failure moves it on, time
@@ -39,17 +38,15 @@ impl Bucket {
     }
 }
 
-/// Counts failed logins by address and over all. Holds no clock.
+/// Counts wrong tokens by address. Holds no clock.
 pub struct LoginLimiter {
     per_address: Refill,
-    overall: Refill,
     addresses: BTreeMap<IpAddr, Bucket>,
-    all: Bucket,
 }
 
 impl Default for LoginLimiter {
     fn default() -> Self {
-        Self::new(PER_ADDRESS, OVERALL)
+        Self::new(PER_ADDRESS)
     }
 }
 
@@ -66,24 +63,25 @@ pub(crate) fn caller(address: IpAddr) -> IpAddr {
 
 impl LoginLimiter {
     /// A limiter that allows so much.
-    pub fn new(per_address: Refill, overall: Refill) -> Self {
-        Self { per_address, overall, addresses: BTreeMap::new(), all: Bucket::default() }
+    pub fn new(per_address: Refill) -> Self {
+        Self { per_address, addresses: BTreeMap::new() }
     }
 
-    /// Whether a try from this address is allowed now.
+    /// Nanoseconds until a wrong token of this address counts again; 0: now.
+    pub fn wait_ns(&self, address: IpAddr, now_ns: u64) -> u64 {
+        let own = self.addresses.get(&caller(address)).copied().unwrap_or_default();
+        own.wait_ns(self.per_address, now_ns)
+    }
+
+    /// Counts a wrong token, if its address has not shown too many.
     ///
     /// # Errors
-    /// Nanoseconds to wait.
-    pub fn check(&self, address: IpAddr, now_ns: u64) -> Result<(), u64> {
-        let own = self.addresses.get(&caller(address)).copied().unwrap_or_default();
-        let wait =
-            own.wait_ns(self.per_address, now_ns).max(self.all.wait_ns(self.overall, now_ns));
-        if wait == 0 { Ok(()) } else { Err(wait) }
-    }
-
-    /// Counts a failure.
-    pub fn failed(&mut self, address: IpAddr, now_ns: u64) {
-        self.all.failed(self.overall, now_ns);
+    /// Nanoseconds to wait: it was one too many.
+    pub fn failed(&mut self, address: IpAddr, now_ns: u64) -> Result<(), u64> {
+        let wait_ns = self.wait_ns(address, now_ns);
+        if wait_ns > 0 {
+            return Err(wait_ns);
+        }
         let address = caller(address);
         if self.addresses.len() >= ADDRESSES && !self.addresses.contains_key(&address) {
             self.addresses.retain(|_, bucket| bucket.clean_ns > now_ns);
@@ -92,5 +90,6 @@ impl LoginLimiter {
             }
         }
         self.addresses.entry(address).or_default().failed(self.per_address, now_ns);
+        Ok(())
     }
 }
