@@ -2,7 +2,7 @@
 
 use crate::clock::World;
 use crate::operation::{self, Table};
-use crate::security::{AuditLog, Identity, LoginLimiter, Sessions, Tokens};
+use crate::security::{AuditLog, Identity, LoginLimiter, Tokens};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -16,7 +16,6 @@ pub(crate) struct App {
     pub(crate) control: Arc<dyn Control>,
     pub(crate) world: Arc<dyn World>,
     pub(crate) tokens: Tokens,
-    pub(crate) sessions: Sessions,
     pub(crate) audit: AuditLog,
     pub(crate) limiter: Mutex<LoginLimiter>,
     /// The number of the newest event.
@@ -76,8 +75,8 @@ impl App {
             Credential::Token(secret) => self.check_token(secret, from),
             // Sessions end by themselves, and nobody guesses one: no failure is counted.
             Credential::Session(value) => self
-                .sessions
-                .identify(value, &self.tokens, self.world.now_ns())
+                .tokens
+                .in_session(value, self.world.now_ns())
                 .ok_or_else(|| unknown("The session has ended: log in again.")),
             Credential::Nothing => {
                 Err(unknown("A token is needed: send it as \"Authorization: Bearer TOKEN\"."))
@@ -118,9 +117,11 @@ impl App {
         wait_ns.div_ceil(1_000_000_000).max(1)
     }
 
-    /// Checks a token that is shown to log in.
-    pub(crate) fn log_in(&self, secret: &str, from: IpAddr) -> Result<Identity, Refusal> {
-        self.check_token(secret, from).map_err(Denied::into_refusal)
+    /// Opens a session for whom this token is of. Returns who it is, and the cookie.
+    pub(crate) fn log_in(&self, secret: &str, from: IpAddr) -> Result<(Identity, String), Refusal> {
+        let opened = self.tokens.log_in(secret, &*self.world);
+        let (identity, value) = opened.ok_or_else(|| self.wrong_token(from).into_refusal())?;
+        Ok((identity, self.cookie(&value)))
     }
 
     /// Whether what was shown once is still right: for answers that go on for long.
@@ -128,7 +129,7 @@ impl App {
         match shown {
             Credential::Token(secret) => self.tokens.identify(secret).is_some(),
             Credential::Session(value) => {
-                self.sessions.identify(value, &self.tokens, self.world.now_ns()).is_some()
+                self.tokens.in_session(value, self.world.now_ns()).is_some()
             }
             Credential::Nothing => false,
         }

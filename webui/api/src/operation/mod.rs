@@ -12,7 +12,7 @@ pub(crate) use document::document;
 pub(crate) use input::{Check, Input, NoPath, NoQuery, Schemas};
 pub(crate) use rows::{After, all};
 
-use crate::app::App;
+use crate::app::{App, Credential};
 use crate::security::Identity;
 use axum::http::Method;
 use serde::de::DeserializeOwned;
@@ -34,8 +34,8 @@ pub(crate) enum Access {
 pub(crate) struct Caller {
     /// Who; nothing where anyone may ask.
     pub(crate) identity: Option<Identity>,
-    /// The session it came with.
-    pub(crate) session: Option<String>,
+    /// What the request shows of itself.
+    pub(crate) shown: Credential,
     /// From where.
     pub(crate) address: std::net::IpAddr,
 }

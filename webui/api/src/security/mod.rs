@@ -9,7 +9,6 @@ mod token;
 pub use audit::AuditLog;
 pub use limiter::{LoginLimiter, Refill};
 pub use secret::write_private;
-pub use session::Sessions;
 pub use token::{Tokens, save_secret};
 
 pub(crate) use limiter::caller;

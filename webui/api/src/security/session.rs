@@ -1,67 +1,67 @@
 //! Sessions: what a browser holds instead of a token, in a cookie that scripts cannot read.
 
 use super::secret;
-use super::token::{Identity, Tokens};
-use crate::clock::World;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use webui_model::Name;
 
 /// How long a session lasts, in nanoseconds: a working day.
 const LIFE_NS: u64 = 12 * 3600 * 1_000_000_000;
-/// Sessions at once; the oldest goes first.
-const SESSIONS: usize = 1024;
+/// Sessions of one token at once; its oldest goes first, and nobody else's. Of all tokens there are
+/// at most as many as this for each of them.
+const SESSIONS_OF_ONE: usize = 32;
+/// Digits of a session's number: enough to tell sessions apart, and no help to guess one.
+const ID_DIGITS: usize = 16;
+
+/// What a session is called in the audit log: the start of its value's hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SessionId(pub(crate) String);
 
 struct Entry {
-    token: Name,
+    /// The hash of the token it was opened with. A token that is made again has another.
+    token: String,
     ends_ns: u64,
 }
 
 /// The sessions, in memory: a restart ends them.
 #[derive(Default)]
-pub struct Sessions {
+pub(super) struct Sessions {
     /// By the hash of the cookie's value.
-    entries: Mutex<BTreeMap<String, Entry>>,
+    entries: BTreeMap<String, Entry>,
+}
+
+fn id(hash: &str) -> SessionId {
+    SessionId(hash[..ID_DIGITS].to_owned())
 }
 
 impl Sessions {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Opens a session for a token; returns the cookie's value.
-    pub fn open(&self, token: &Name, world: &dyn World) -> String {
-        let value = secret::draw(world);
-        let now = world.now_ns();
-        let mut entries = self.lock();
-        entries.retain(|_, entry| entry.ends_ns > now);
-        if entries.len() >= SESSIONS {
-            let oldest = entries.iter().min_by_key(|(_, entry)| entry.ends_ns);
-            let oldest = oldest.map(|(hash, _)| hash.clone());
-            oldest.and_then(|hash| entries.remove(&hash));
+    /// Opens a session with this value for the token with this hash.
+    pub(super) fn open(&mut self, token: &str, value: &str, now_ns: u64) -> SessionId {
+        self.entries.retain(|_, entry| entry.ends_ns > now_ns);
+        let own = self.entries.iter().filter(|(_, entry)| entry.token == token);
+        if own.clone().count() >= SESSIONS_OF_ONE {
+            let oldest = own.min_by_key(|(_, entry)| entry.ends_ns).map(|(hash, _)| hash.clone());
+            oldest.and_then(|hash| self.entries.remove(&hash));
         }
-        let entry = Entry { token: token.clone(), ends_ns: now.saturating_add(LIFE_NS) };
-        entries.insert(secret::hash(&value), entry);
-        value
+        let entry = Entry { token: token.to_owned(), ends_ns: now_ns.saturating_add(LIFE_NS) };
+        let hash = secret::hash(value);
+        let session = id(&hash);
+        self.entries.insert(hash, entry);
+        session
     }
 
-    /// Whose session this is. A token that was revoked has none.
-    pub(crate) fn identify(&self, value: &str, tokens: &Tokens, now_ns: u64) -> Option<Identity> {
-        let token = {
-            let entries = self.lock();
-            let entry = entries.get(&secret::hash(value)).filter(|entry| entry.ends_ns > now_ns)?;
-            entry.token.clone()
-        };
-        tokens.named(&token)
+    /// What a session is called, and the hash of its token.
+    pub(super) fn find(&self, value: &str, now_ns: u64) -> Option<(SessionId, &str)> {
+        let hash = secret::hash(value);
+        let entry = self.entries.get(&hash).filter(|entry| entry.ends_ns > now_ns)?;
+        Some((id(&hash), &entry.token))
     }
 
     /// Ends a session.
-    pub fn close(&self, value: &str) {
-        self.lock().remove(&secret::hash(value));
+    pub(super) fn close(&mut self, value: &str) {
+        self.entries.remove(&secret::hash(value));
     }
 
     /// Ends the sessions of a token.
-    pub fn close_all(&self, token: &Name) {
-        self.lock().retain(|_, entry| entry.token != *token);
+    pub(super) fn close_all(&mut self, token: &str) {
+        self.entries.retain(|_, entry| entry.token != token);
     }
 }

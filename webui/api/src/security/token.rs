@@ -1,6 +1,7 @@
 //! Tokens: what a program or a person shows to be let in.
 
 use super::secret;
+use super::session::{SessionId, Sessions};
 use crate::clock::World;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -24,6 +25,8 @@ pub(crate) struct Identity {
     pub(crate) name: Name,
     /// Its role.
     pub(crate) role: Role,
+    /// The session it came with, if it did.
+    pub(crate) session: Option<SessionId>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -46,16 +49,33 @@ const FORMAT: u32 = 1;
 /// Tokens at once: far more than there are people and programs.
 const TOKENS: usize = 1024;
 
-struct Entry {
-    kept: Kept,
-    /// Whether it was shown since the start: its bearer does not wait for others' failed logins.
-    seen: bool,
+/// What is let in, under one lock: a session is opened for a token that is there, and ends in the
+/// step in which its token goes.
+#[derive(Default)]
+struct Admitted {
+    tokens: Vec<Kept>,
+    sessions: Sessions,
 }
 
-/// All tokens, hashed, in a file that only the owner reads.
+impl Admitted {
+    /// The token with this hash.
+    fn token(&self, sha256: &str) -> Option<&Kept> {
+        self.tokens.iter().find(|kept| secret::equal(&kept.sha256, sha256))
+    }
+}
+
+impl Kept {
+    fn identity(&self, session: Option<SessionId>) -> Identity {
+        Identity { name: self.name.clone(), role: self.role, session }
+    }
+}
+
+/// All tokens, hashed, in a file that only the owner reads, and the sessions that stand for them.
 pub struct Tokens {
     path: PathBuf,
-    entries: Mutex<Vec<Entry>>,
+    /// Held by who changes the tokens, while the file is written: nobody who asks waits for that.
+    changing: Mutex<()>,
+    admitted: Mutex<Admitted>,
 }
 
 impl Tokens {
@@ -72,15 +92,15 @@ impl Tokens {
                 path.display()
             )
         };
-        let tokens = Self { path: path.to_owned(), entries: Mutex::default() };
+        let tokens =
+            Self { path: path.to_owned(), changing: Mutex::default(), admitted: Mutex::default() };
         match std::fs::read(path) {
             Ok(bytes) => {
                 let document: Document = serde_json::from_slice(&bytes).map_err(|e| wrong(&e))?;
                 if document.format != FORMAT {
                     return Err(wrong(&format_args!("format {} is not known", document.format)));
                 }
-                *tokens.lock() =
-                    document.tokens.into_iter().map(|kept| Entry { kept, seen: false }).collect();
+                tokens.lock().tokens = document.tokens;
                 Ok((tokens, None))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -93,18 +113,22 @@ impl Tokens {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Admitted> {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every token, by name.
     pub fn list(&self) -> Vec<Token> {
-        let shown = |entry: &Entry| Token {
-            name: entry.kept.name.clone(),
-            role: entry.kept.role,
-            created_at_ms: entry.kept.created_at_ms,
+        let shown = |kept: &Kept| Token {
+            name: kept.name.clone(),
+            role: kept.role,
+            created_at_ms: kept.created_at_ms,
         };
-        let mut tokens: Vec<Token> = self.lock().iter().map(shown).collect();
+        let mut tokens: Vec<Token> = self.lock().tokens.iter().map(shown).collect();
         tokens.sort_by(|a, b| a.name.cmp(&b.name));
         tokens
     }
@@ -115,15 +139,16 @@ impl Tokens {
     /// `Exists`: a secret is shown once, so there is no second answer. `Internal`: the file cannot
     /// be written.
     pub fn create(&self, request: TokenCreate, world: &dyn World) -> Result<NewToken, Refusal> {
-        let mut entries = self.lock();
-        if entries.iter().any(|entry| entry.kept.name == request.name) {
+        let _one_at_a_time = self.change();
+        let mut tokens = self.lock().tokens.clone();
+        if tokens.iter().any(|kept| kept.name == request.name) {
             return Err(Refusal::exists(format!(
                 "There is a token \"{}\" and its secret is not shown again: revoke it first, or \
                  choose another name.",
                 request.name
             )));
         }
-        if entries.len() >= TOKENS {
+        if tokens.len() >= TOKENS {
             return Err(Refusal::full(format!("There are {TOKENS} tokens: revoke some first.")));
         }
         let secret = format!("{}{}", secret::MARK, secret::draw(world));
@@ -134,37 +159,39 @@ impl Tokens {
             sha256: secret::hash(&secret),
         };
         let (name, role, created_at_ms) = (kept.name.clone(), kept.role, kept.created_at_ms);
-        entries.push(Entry { kept, seen: false });
-        if let Err(refusal) = self.save(&entries) {
-            entries.pop();
-            return Err(refusal);
-        }
+        tokens.push(kept);
+        self.save(&tokens)?;
+        self.lock().tokens = tokens;
         Ok(NewToken { name, role, created_at_ms, secret })
     }
 
-    /// Revokes a token. It is off the disk when this returns.
+    /// Revokes a token, and ends its sessions. It is off the disk when this returns.
     ///
     /// # Errors
     /// `NotFound`; `Refused` for the last admin's: nobody could make another one.
     pub fn revoke(&self, name: &Name) -> Result<(), Refusal> {
-        let mut entries = self.lock();
-        let place = entries.iter().position(|entry| entry.kept.name == *name);
+        let _one_at_a_time = self.change();
+        let mut tokens = self.lock().tokens.clone();
+        let place = tokens.iter().position(|kept| kept.name == *name);
         let place = place.ok_or_else(|| {
             Refusal::not_found(format!("There is no token \"{name}\" to revoke."))
         })?;
-        let admins = entries.iter().filter(|entry| entry.kept.role == Role::Admin).count();
-        if entries[place].kept.role == Role::Admin && admins == 1 {
+        let admins = tokens.iter().filter(|kept| kept.role == Role::Admin).count();
+        if tokens[place].role == Role::Admin && admins == 1 {
             return Err(Refusal::refused(format!(
                 "\"{name}\" is the only token with the role admin: make another one first."
             )));
         }
-        let entry = entries.remove(place);
-        self.save(&entries).inspect_err(|_| entries.insert(place, entry))
+        let gone = tokens.remove(place);
+        self.save(&tokens)?;
+        let mut admitted = self.lock();
+        admitted.tokens = tokens;
+        admitted.sessions.close_all(&gone.sha256);
+        Ok(())
     }
 
-    fn save(&self, entries: &[Entry]) -> Result<(), Refusal> {
-        let tokens = entries.iter().map(|entry| entry.kept.clone()).collect();
-        let document = Document { format: FORMAT, tokens };
+    fn save(&self, tokens: &[Kept]) -> Result<(), Refusal> {
+        let document = Document { format: FORMAT, tokens: tokens.to_vec() };
         let text = serde_json::to_vec_pretty(&document).expect("texts and numbers");
         secret::write_private(&self.path, &text).map_err(|error| {
             let path = self.path.display();
@@ -174,23 +201,29 @@ impl Tokens {
 
     /// Whose secret this is.
     pub(crate) fn identify(&self, secret: &str) -> Option<Identity> {
-        let hash = secret::hash(secret);
-        let mut entries = self.lock();
-        let entry = entries.iter_mut().find(|e| secret::equal(&e.kept.sha256, &hash))?;
-        entry.seen = true;
-        Some(Identity { name: entry.kept.name.clone(), role: entry.kept.role })
+        let sha256 = secret::hash(secret);
+        Some(self.lock().token(&sha256)?.identity(None))
     }
 
-    /// Whether this secret was shown, and right, since the start.
-    pub(crate) fn seen(&self, secret: &str) -> bool {
-        let hash = secret::hash(secret);
-        self.lock().iter().any(|e| e.seen && secret::equal(&e.kept.sha256, &hash))
+    /// Opens a session for whom this secret is of. Returns who it is, and the cookie's value.
+    pub(crate) fn log_in(&self, secret: &str, world: &dyn World) -> Option<(Identity, String)> {
+        let (sha256, value) = (secret::hash(secret), secret::draw(world));
+        let mut admitted = self.lock();
+        admitted.token(&sha256)?;
+        let session = admitted.sessions.open(&sha256, &value, world.now_ns());
+        let identity = admitted.token(&sha256)?.identity(Some(session));
+        Some((identity, value))
     }
 
-    /// The token of that name, if it is not revoked.
-    pub(crate) fn named(&self, name: &Name) -> Option<Identity> {
-        let entries = self.lock();
-        let entry = entries.iter().find(|entry| entry.kept.name == *name)?;
-        Some(Identity { name: entry.kept.name.clone(), role: entry.kept.role })
+    /// Whose session this is.
+    pub(crate) fn in_session(&self, value: &str, now_ns: u64) -> Option<Identity> {
+        let admitted = self.lock();
+        let (session, sha256) = admitted.sessions.find(value, now_ns)?;
+        Some(admitted.token(sha256)?.identity(Some(session)))
+    }
+
+    /// Ends a session.
+    pub(crate) fn log_out(&self, value: &str) {
+        self.lock().sessions.close(value);
     }
 }

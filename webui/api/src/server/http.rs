@@ -127,11 +127,7 @@ async fn answer(shared: &Arc<Shared>, methods: &Methods, request: Request) -> Re
         Ok(body) => body,
         Err(refusal) => return respond::refusal(refusal),
     };
-    let session = match shown {
-        Credential::Session(value) => Some(value),
-        _ => None,
-    };
-    let caller = Caller { identity, session, address };
+    let caller = Caller { identity, shown, address };
     call(shared, Arc::clone(operation), Asked { caller, parts, path, body }).await
 }
 
@@ -220,7 +216,7 @@ async fn deny(
         Denied::Wrong(refusal) => refusal,
     };
     let status = refusal.kind.http_status();
-    let caller = Caller { identity: not.identity, session: None, address };
+    let caller = Caller { identity: not.identity, shown: Credential::Nothing, address };
     let record = record(&shared.app, operation, &caller, parts, status);
     let app = Arc::clone(&shared.app);
     // The answer waits for the line: what is answered is on record.
@@ -352,7 +348,16 @@ async fn call(shared: &Arc<Shared>, operation: Arc<Operation>, asked: Asked) -> 
 fn carry_out(app: &App, operation: &Operation, asked: &Asked) -> Response<Body> {
     let Action::Call(run) = &operation.action else { unreachable!("streams are answered before") };
     let query = asked.parts.uri.query().unwrap_or("");
-    let result = run(app, &asked.caller, Input { path: &asked.path, query, body: &asked.body });
+    let input = Input { path: &asked.path, query, body: &asked.body };
+    // It may have waited for its body and for its turn: a token that was revoked meanwhile does
+    // nothing any more.
+    let result = match asked.caller.identity.is_none() || app.still(&asked.caller.shown) {
+        true => run(app, &asked.caller, input),
+        false => Err(Refusal::new(
+            RefusalKind::Unauthenticated,
+            "The token was revoked, or the session has ended, while the request waited.",
+        )),
+    };
     let result = result.map_err(|refusal| operation.documented(refusal));
     let status = match &result {
         Ok(reply) => reply.status,

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::clock::World;
 use crate::limits;
 use crate::operation;
-use crate::security::{AuditLog, LoginLimiter, Sessions, Tokens};
+use crate::security::{AuditLog, LoginLimiter, Tokens};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -126,7 +126,6 @@ impl Server {
             control,
             world,
             tokens,
-            sessions: Sessions::default(),
             audit,
             limiter: Mutex::new(LoginLimiter::default()),
             latest,

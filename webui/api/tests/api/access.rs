@@ -4,6 +4,8 @@ use crate::appliance::Appliance;
 use crate::client::{Answer, Puppet, Rig, config, connect_from, exchange, read_head, send};
 use crate::document::{document, operations};
 use serde_json::{Value, json};
+use std::io::{BufReader, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -173,6 +175,70 @@ fn sessions_end_with_time_and_with_their_token() {
     assert_eq!(ask(&cookie), 200);
     assert_eq!(rig.ask("DELETE", &format!("/api/v1/tokens/{name}"), None).status, 204);
     assert_eq!(ask(&cookie), 401);
+}
+
+#[test]
+fn no_session_outlives_its_token() {
+    let rig = Rig::new(Appliance::furnished());
+    let create = || {
+        let request = json!({"name": "eve", "role": "operator"});
+        let made = rig.ask("POST", "/api/v1/tokens", Some(&request));
+        made.json()["secret"].as_str().unwrap().to_owned()
+    };
+    for _ in 0..20 {
+        let secret = create();
+        // Log-ins that race with the token's end.
+        let cookies: Vec<String> = std::thread::scope(|scope| {
+            let log_ins = || (0..8).map(|_| log_in(&rig, &secret).1).collect::<Vec<_>>();
+            let racing: Vec<_> = (0..3).map(|_| scope.spawn(log_ins)).collect();
+            assert_eq!(rig.ask("DELETE", "/api/v1/tokens/eve", None).status, 204);
+            racing.into_iter().flat_map(|log_ins| log_ins.join().unwrap()).collect()
+        });
+        let _same_name = create();
+        for cookie in cookies.iter().filter(|cookie| !cookie.is_empty()) {
+            let answer = with_cookie(&rig, cookie, "GET", "/api/v1/session", &[]);
+            assert_eq!(answer.status, 401, "{}", answer.text());
+        }
+        assert_eq!(rig.ask("DELETE", "/api/v1/tokens/eve", None).status, 204);
+    }
+}
+
+#[test]
+fn who_logs_in_often_ends_nobody_elses_session() {
+    let rig = Rig::new(Appliance::furnished());
+    let viewer = rig.token(Role::Viewer);
+    let (_, admins) = log_in(&rig, &rig.admin);
+    let (_, first) = log_in(&rig, &viewer);
+    for _ in 0..1030 {
+        assert_eq!(log_in(&rig, &viewer).0.status, 200);
+    }
+    let ask = |cookie: &str| with_cookie(&rig, cookie, "GET", "/api/v1/pools", &[]).status;
+    assert_eq!((ask(&admins), ask(&first)), (200, 401));
+}
+
+#[test]
+fn a_token_that_is_revoked_while_its_request_waits_does_nothing() {
+    let rig = Rig::new(Appliance::furnished());
+    let operator = rig.token(Role::Operator);
+    let body = json!({"name": "late", "bytes": 4096}).to_string();
+    let mut stream = TcpStream::connect(rig.address()).unwrap();
+    write!(
+        stream,
+        "POST /api/v1/pools/tank/volumes HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Authorization: Bearer {operator}\r\nContent-Type: application/json\r\n\
+         Expect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    assert_eq!(read_head(&mut reader).0, 100, "it was let in, and the body is awaited");
+    let tokens = rig.ask("GET", "/api/v1/tokens", None).json();
+    let name = tokens["items"].as_array().unwrap().iter().find(|t| t["role"] == "operator");
+    let path = format!("/api/v1/tokens/{}", name.unwrap()["name"].as_str().unwrap());
+    assert_eq!(rig.ask("DELETE", &path, None).status, 204);
+    stream.write_all(body.as_bytes()).unwrap();
+    assert_eq!(read_head(&mut reader).0, 401);
+    assert_eq!(rig.ask("GET", "/api/v1/pools/tank/volumes/late", None).status, 404);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Who may use the API, and who did.
 
 use super::{ADMIN, ANYONE, Limit, Newest, TokenPath, VIEWER, delete, get, post};
+use crate::app::Credential;
 use crate::operation::{Call, Check, Gone, List, NoPath, NoQuery, Shown, Table, WithCookie};
-use crate::security::Identity;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use webui_model::{
@@ -41,7 +41,6 @@ pub(super) fn rows(table: &mut Table) {
         ),
         |c: Call<'_, TokenPath>| {
             c.app.tokens.revoke(&c.path.name)?;
-            c.app.sessions.close_all(&c.path.name);
             tell(&c, EventKind::Deleted, &c.path.name, "is revoked");
             Ok(Gone)
         },
@@ -81,9 +80,8 @@ fn sessions(table: &mut Table) {
             "Log in, for browsers: a cookie takes the place of the token.",
         ),
         |c: Call<'_, NoPath, NoQuery, LogIn>| {
-            let Identity { name, role } = c.app.log_in(&c.body.token, c.caller.address)?;
-            let cookie = c.app.cookie(&c.app.sessions.open(&name, &*c.app.world));
-            Ok(WithCookie(Session { name, role }, cookie))
+            let (identity, cookie) = c.app.log_in(&c.body.token, c.caller.address)?;
+            Ok(WithCookie(Session { name: identity.name, role: identity.role }, cookie))
         },
     );
     table.plain(get("/api/v1/session", "get_session", VIEWER, "Who is logged in."), |c: Call| {
@@ -93,7 +91,9 @@ fn sessions(table: &mut Table) {
         }
     });
     table.plain(delete("/api/v1/session", "close_session", VIEWER, "Log out."), |c: Call| {
-        c.caller.session.iter().for_each(|value| c.app.sessions.close(value));
+        if let Credential::Session(value) = &c.caller.shown {
+            c.app.tokens.log_out(value);
+        }
         Ok(Gone)
     });
 }
