@@ -76,7 +76,8 @@ pub struct ServeArgs {
     /// Serve the API here; `off`: nowhere. 127.0.0.1:4480 unless given.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub api: Option<ApiAddress>,
-    /// A name or address that the API is reached by, for its certificate (repeatable).
+    /// A name or address that the API is reached by (repeatable): for its certificate, and the only
+    /// names that are answered beside localhost.
     #[arg(long, value_name = "NAME")]
     pub api_name: Vec<String>,
     /// Export memory of this size (repeatable).

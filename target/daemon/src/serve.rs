@@ -27,9 +27,9 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
     make_data_dir(&config.data_dir)?;
     let control = config.control_path();
     let node = Node::start(config.clone())?;
-    let mut greeting = greeting(&node, &args.api_name);
+    let mut greeting = greeting(&node);
     let plane = ControlPlane::start(node)?;
-    let served = start_api(&config, &args.api_name, plane.clone()).and_then(|api| {
+    let served = start_api(&config, plane.clone()).and_then(|api| {
         let socket = ControlSocket::serve(&control, plane.node())?;
         Ok((api, socket))
     });
@@ -72,10 +72,10 @@ fn reload(args: &ServeArgs, plane: &ControlPlane, api: Option<&Server>) {
 /// Starts the API. Returns it, and what there is to say of it.
 fn start_api(
     config: &Config,
-    names: &[String],
     plane: Arc<ControlPlane>,
 ) -> Result<Option<(Server, String)>, String> {
     let ApiAddress::At(address) = config.api.address else { return Ok(None) };
+    let names = &config.api.names;
     let in_data_dir = |name: &str| config.data_dir.join(name);
     let tls = match (&config.api.certificate, &config.api.key) {
         (Some(certificate), Some(key)) => {
@@ -92,7 +92,7 @@ fn start_api(
     let scheme = if tls.is_some() { "https" } else { "http" };
     let (tokens, audit) = (in_data_dir("tokens.json"), in_data_dir("audit.log"));
     let shown = tls.as_ref().map(webui_api::fingerprint).transpose()?;
-    let server = ServerConfig { address, tls, tokens, audit, pages: None };
+    let server = ServerConfig { address, names: names.clone(), tls, tokens, audit, pages: None };
     let mut server =
         Server::start(server, plane, Arc::new(Machine::new())).map_err(|why| match why {
             StartError::Address(why) => {
@@ -222,6 +222,8 @@ fn configuration(args: &ServeArgs) -> Result<Config, String> {
     if let Some(address) = args.api {
         config.api.address = address;
     }
+    let given = std::mem::take(&mut config.api.names);
+    config.api.names = args.api_name.iter().cloned().chain(given).collect();
     if let Some(memory) = args.memory {
         config.reactors.memory = Some(memory);
     }
@@ -313,9 +315,9 @@ fn places(node: &Node, names: &[String]) -> Vec<((String, u16), bool)> {
 }
 
 /// What to type on a host, printed once everything is open.
-fn greeting(node: &Node, names: &[String]) -> String {
+fn greeting(node: &Node) -> String {
     let mut lines = vec!["Forebay is ready. On a host:".to_owned()];
-    let everywhere = places(node, names);
+    let everywhere = places(node, &node.config().api.names);
     let port = |(name, port): &(String, u16)| format!("-t tcp -a {name} -s {port}");
     let discovery = everywhere.iter().find(|(_, alone)| *alone).or(everywhere.first());
     if let Some((place, _)) = discovery {
@@ -383,6 +385,7 @@ mod tests {
             file: vec!["a.img=1GiB".into(), "b.img".into()],
             block: 512,
             listen: vec!["127.0.0.1:0".parse().unwrap()],
+            api_name: vec!["node-a.example".into()],
             host: vec!["nqn.2026-01.org.example:h".into()],
             ..ServeArgs::default()
         };
@@ -392,6 +395,7 @@ mod tests {
         assert_eq!(config.subsystems[0].hosts, args.host);
         assert!(!config.subsystems[0].allow_any_host);
         assert_eq!(config.listeners.len(), 1);
+        assert_eq!(config.api.names, ["node-a.example"]);
         let wrong =
             ServeArgs { file: vec!["a.img=big".into()], block: 512, ..ServeArgs::default() };
         assert!(configuration(&wrong).unwrap_err().contains("is no size"));

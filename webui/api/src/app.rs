@@ -10,6 +10,9 @@ use webui_model::{Control, Refusal, RefusalKind};
 
 /// The name of the cookie.
 const COOKIE: &str = "forebay";
+/// Its name over TLS: a browser takes it from this host alone, for the whole of it, and over TLS (the
+/// prefixes of RFC 6265bis), so that nobody who answers for another port or in the clear can set it.
+const SECURE_COOKIE: &str = "__Host-forebay";
 
 /// Everything that a request may need.
 pub(crate) struct App {
@@ -24,6 +27,8 @@ pub(crate) struct App {
     pub(crate) document: Vec<u8>,
     /// Whether it is reached over TLS.
     pub(crate) secure: bool,
+    /// The names it is reached by, beside addresses and `localhost`.
+    pub(crate) names: Vec<String>,
 }
 
 /// What a request shows of itself.
@@ -55,16 +60,22 @@ impl App {
         (serde_json::to_vec(&document).expect("a document is JSON"), table)
     }
 
+    const fn cookie_name(&self) -> &'static str {
+        if self.secure { SECURE_COOKIE } else { COOKIE }
+    }
+
     /// The cookie of a session.
     pub(crate) fn cookie(&self, value: &str) -> String {
         let secure = if self.secure { "; Secure" } else { "" };
-        format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age=43200{secure}")
+        let name = self.cookie_name();
+        format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age=43200{secure}")
     }
 
     /// The session in a `Cookie` header.
-    pub(crate) fn session_in(header: &str) -> Option<String> {
+    pub(crate) fn session_in(&self, header: &str) -> Option<String> {
         let pairs = header.split(';').filter_map(|pair| pair.trim().split_once('='));
-        pairs.into_iter().find(|(name, _)| *name == COOKIE).map(|(_, value)| value.to_owned())
+        let mut named = pairs.filter(|(name, _)| *name == self.cookie_name());
+        named.next().map(|(_, value)| value.to_owned())
     }
 
     /// Whose request this is.

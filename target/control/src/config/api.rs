@@ -2,7 +2,7 @@
 
 use super::canonical;
 use serde::{Deserialize, Serialize};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -15,10 +15,39 @@ pub const API_PORT: u16 = 4480;
 pub struct Api {
     /// Where it listens. Anything but loopback is served with TLS.
     pub address: ApiAddress,
+    /// Names and addresses that it is reached by: those of a certificate that is made, and the only
+    /// names that are answered beside `localhost`. Addresses always are.
+    pub names: Vec<String>,
     /// Certificate chain in PEM; one is made, signed with its own key, unless given.
     pub certificate: Option<PathBuf>,
     /// Its key in PEM.
     pub key: Option<PathBuf>,
+}
+
+impl Api {
+    /// Checks the names.
+    ///
+    /// # Errors
+    /// What is wrong with one, as a sentence.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.certificate.is_some() != self.key.is_some() {
+            return Err("api.certificate and api.key go together: give both.".into());
+        }
+        let is_name = |name: &str| {
+            let label = |label: &str| {
+                !label.is_empty()
+                    && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            };
+            name.len() <= 253 && name.split('.').all(label)
+        };
+        match self.names.iter().find(|name| name.parse::<IpAddr>().is_err() && !is_name(name)) {
+            Some(wrong) => Err(format!(
+                "\"{wrong}\" in api.names is no name of a machine: write it without scheme and \
+                 port, as in node-a.example."
+            )),
+            None => Ok(()),
+        }
+    }
 }
 
 /// An address, or `off`.
@@ -70,6 +99,17 @@ impl From<ApiAddress> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_without_scheme_and_port() {
+        let check = |name: &str| Api { names: vec![name.to_owned()], ..Api::default() }.check();
+        for name in ["node-a", "node-a.example", "10.0.0.1", "2001:db8::5"] {
+            check(name).unwrap();
+        }
+        for name in ["", "https://node-a", "node-a:4480", "a b", "a..b", "*.example"] {
+            assert!(check(name).unwrap_err().contains("in api.names"), "{name}");
+        }
+    }
 
     #[test]
     fn an_address_or_off() {

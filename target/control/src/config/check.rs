@@ -34,9 +34,7 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_reactors()?;
         self.check_socket_path()?;
-        if self.api.certificate.is_some() != self.api.key.is_some() {
-            return refuse("api.certificate and api.key go together: give both.".into());
-        }
+        self.api.check().map_err(ConfigError)?;
         let mut names = BTreeMap::new();
         for bdev in &self.bdevs {
             check_bdev(bdev, &names)?;

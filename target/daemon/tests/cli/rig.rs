@@ -63,6 +63,7 @@ impl Rig {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let config = ServerConfig {
             address: "127.0.0.1:0".parse().unwrap(),
+            names: Vec::new(),
             tls,
             tokens: folder.path().join("tokens.json"),
             audit: folder.path().join("audit.log"),

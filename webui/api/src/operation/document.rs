@@ -28,7 +28,13 @@ pub(crate) fn document(table: &mut Table) -> Value {
             "schemas": table.schemas.0,
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
-                "session": {"type": "apiKey", "in": "cookie", "name": "forebay"},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "forebay",
+                    "description": "Over TLS its name is `__Host-forebay`. A change needs the header \
+                                    Origin with the scheme, name and port of the appliance.",
+                },
             },
         },
     })

@@ -1,6 +1,7 @@
 //! Requests: whose they are, whether they may, what they hold, and who answers them.
 
 use super::listen::Peer;
+use super::origin::Target;
 use super::{respond, stream};
 use crate::app::{App, Credential, Denied};
 use crate::limits;
@@ -9,7 +10,7 @@ use crate::security::{Identity, without_secrets};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, RawPathParams, Request};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, ORIGIN};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Response};
 use axum::routing::any;
@@ -66,13 +67,23 @@ pub(super) fn router(
         let (methods, shared) = (Arc::new(methods), Arc::clone(&shared));
         let answer = move |request: Request| {
             let (methods, shared) = (Arc::clone(&methods), Arc::clone(&shared));
-            async move { answer(&shared, &methods, request).await }
+            async move {
+                match Target::of(&request, &shared.app.names) {
+                    Ok(target) => answer(&shared, &methods, &target, request).await,
+                    Err(refusal) => respond::refusal(refusal),
+                }
+            }
         };
         router = router.route(path, any(answer));
     }
     router.fallback(move |request: Request| {
-        let pages = pages.clone();
-        async move { no_operation(pages.as_deref(), &request) }
+        let (pages, shared) = (pages.clone(), Arc::clone(&shared));
+        async move {
+            match Target::of(&request, &shared.app.names) {
+                Ok(_) => no_operation(pages.as_deref(), &request),
+                Err(refusal) => respond::refusal(refusal),
+            }
+        }
     })
 }
 
@@ -89,7 +100,12 @@ fn no_operation(pages: Option<&dyn Pages>, request: &Request) -> Response<Body> 
     }
 }
 
-async fn answer(shared: &Arc<Shared>, methods: &Methods, request: Request) -> Response<Body> {
+async fn answer(
+    shared: &Arc<Shared>,
+    methods: &Methods,
+    target: &Target,
+    request: Request,
+) -> Response<Body> {
     let method = match request.method() {
         &Method::HEAD => Method::GET,
         method => method.clone(),
@@ -104,8 +120,9 @@ async fn answer(shared: &Arc<Shared>, methods: &Methods, request: Request) -> Re
     let (mut parts, body) = request.into_parts();
     let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
     let address = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let shown = shown(&parts.headers);
-    let identity = match admit(&shared.app, operation, &shown, &parts, address) {
+    let shown = shown(&shared.app, &parts.headers);
+    let from_own_page = target.is_origin_of(&parts.headers, shared.app.secure);
+    let identity = match admit(&shared.app, operation, &shown, from_own_page, address) {
         Ok(identity) => identity,
         Err(denied) => return deny(shared, operation, &parts, address, denied).await,
     };
@@ -136,7 +153,7 @@ fn malformed(sentence: &str) -> Refusal {
 }
 
 /// What a request shows of itself. A token comes before a session.
-fn shown(headers: &HeaderMap) -> Credential {
+fn shown(app: &App, headers: &HeaderMap) -> Credential {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(header) = text(AUTHORIZATION) {
         let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
@@ -146,7 +163,7 @@ fn shown(headers: &HeaderMap) -> Credential {
             false => Credential::Nothing,
         };
     }
-    match text(COOKIE).and_then(App::session_in) {
+    match text(COOKIE).and_then(|header| app.session_in(header)) {
         Some(session) => Credential::Session(session),
         None => Credential::Nothing,
     }
@@ -162,7 +179,7 @@ fn admit(
     app: &App,
     operation: &Operation,
     shown: &Credential,
-    parts: &Parts,
+    from_own_page: bool,
     from: IpAddr,
 ) -> Result<Option<Identity>, NotAdmitted> {
     let Access::Role(role) = operation.access else { return Ok(None) };
@@ -180,24 +197,15 @@ fn admit(
         return Err(forbidden(sentence, identity));
     }
     let cookie = matches!(shown, Credential::Session(_));
-    if cookie && !operation.only_looks() && !from_own_page(&parts.headers) {
+    if cookie && !operation.only_looks() && !from_own_page {
         // A browser sends the cookie along with whatever page asks; it also says which page.
-        let sentence = "The request comes from a page of another server.".to_owned();
+        let sentence =
+            "A change in a session has to come from a page of this appliance: its header \
+                        Origin does not say so. Programs send a token instead."
+                .to_owned();
         return Err(forbidden(sentence, identity));
     }
     Ok(Some(identity))
-}
-
-/// Whether a browser says that the page that asks is ours.
-fn from_own_page(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    match text(ORIGIN) {
-        Some(origin) => {
-            let origin = origin.split_once("://").map(|(_, host)| host);
-            origin.is_some() && origin == text(HOST)
-        }
-        None => headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin"),
-    }
 }
 
 async fn deny(

@@ -2,6 +2,7 @@
 
 mod http;
 mod listen;
+mod origin;
 mod respond;
 mod stream;
 mod tls;
@@ -26,6 +27,8 @@ use webui_model::{Control, NewToken};
 pub struct ServerConfig {
     /// The address to listen on; port 0: the kernel chooses.
     pub address: SocketAddr,
+    /// Names it is reached by, beside addresses and `localhost`: no other is answered.
+    pub names: Vec<String>,
     /// The certificate and key. Asked for on every address that is not loopback.
     pub tls: Option<TlsFiles>,
     /// The file of the tokens, which is made on the first start.
@@ -131,6 +134,7 @@ impl Server {
             latest,
             document,
             secure: acceptor.is_some(),
+            names: config.names,
         };
         let (stop, stopped) = watch::channel(false);
         let paths = operation::by_path(table.operations);

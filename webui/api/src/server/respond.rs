@@ -17,6 +17,14 @@ fn bare(status: u16, body: Vec<u8>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(ANSWER_POLICY));
+    response
+}
+
+/// An answer that goes on.
+pub(super) fn stream(body: Body) -> Response<Body> {
+    let mut response = bare(200, Vec::new()).map(|_| body);
+    set(&mut response, CONTENT_TYPE, "text/event-stream");
     response
 }
 
@@ -69,9 +77,12 @@ pub(super) fn method(allowed: &str) -> Response<Body> {
     response
 }
 
-/// What the page may load: what comes from us.
-const PAGE_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; \
-                           img-src 'self' data:; frame-ancestors 'none'";
+/// What the page may load: files that come from us. Nothing that stands in the page itself runs or
+/// styles it, so that text which gets into it stays text.
+const PAGE_POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; \
+                           base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// An answer of the API is no page, whatever a browser takes it for.
+const ANSWER_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// A file of the page.
 pub(super) fn page(page: Page) -> Response<Body> {

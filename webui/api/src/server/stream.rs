@@ -1,10 +1,10 @@
 //! Events as they happen.
 
+use super::respond;
 use crate::app::{App, Credential};
 use crate::limits;
 use axum::body::{Body, Bytes};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderValue, Response};
+use axum::http::Response;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -47,11 +47,7 @@ pub(super) fn events(
         };
         Some((Ok::<_, Infallible>(part), (None, state)))
     });
-    let mut response = Response::new(Body::from_stream(stream));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(respond::stream(Body::from_stream(stream)))
 }
 
 impl Stream {

@@ -43,6 +43,7 @@ pub struct Rig {
 pub fn config(folder: &TempDir) -> ServerConfig {
     ServerConfig {
         address: "127.0.0.1:0".parse().unwrap(),
+        names: Vec::new(),
         tls: None,
         tokens: folder.path().join("tokens.json"),
         audit: folder.path().join("audit.log"),

@@ -1,13 +1,14 @@
 //! What is served, and what is refused, in the one shape of errors.
 
 use crate::appliance::Appliance;
-use crate::client::{Rig, read_head, send};
+use crate::client::{Puppet, Rig, config, read_head, send};
 use serde_json::json;
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use webui_api::{Page, Pages, Server};
 
 fn rig() -> Rig {
     Rig::new(Appliance::furnished())
@@ -150,6 +151,58 @@ fn metrics_are_what_prometheus_reads() {
 }
 
 #[test]
+fn a_name_that_is_not_ours_is_not_answered() {
+    let rig = rig();
+    let ask = |host: &str, path: &str| {
+        let headers = [
+            ("Host".to_owned(), host.to_owned()),
+            ("Authorization".to_owned(), format!("Bearer {}", rig.admin)),
+        ];
+        send(rig.address(), "GET", path, &headers, b"")
+    };
+    for path in ["/api/v1/pools", "/healthz", "/", "/none"] {
+        let answer = ask("evil.example:4480", path);
+        assert_eq!((answer.status, answer.refusal().0.as_str()), (400, "malformed"), "{path}");
+        assert!(answer.refusal().1.contains("not known by the name \"evil.example\""), "{path}");
+    }
+    for host in ["localhost", "10.1.2.3:9", "[2001:db8::1]:4480"] {
+        assert_eq!(ask(host, "/api/v1/pools").status, 200, "{host}");
+    }
+}
+
+struct OnePage;
+
+impl Pages for OnePage {
+    fn page(&self, path: &str) -> Option<Page> {
+        (path == "/").then(|| Page { content_type: "text/html", content: b"<p>x".to_vec() })
+    }
+}
+
+#[test]
+fn a_page_runs_and_styles_nothing_that_stands_in_it() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut config = config(&folder);
+    config.pages = Some(Arc::new(OnePage));
+    let world = Arc::new(Puppet::default());
+    let server = Server::start(config, Arc::new(Appliance::furnished()), world).unwrap();
+    let answer = send(server.address(), "GET", "/", &[], b"");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "<p>x"));
+    let policy = answer.header("content-security-policy").unwrap();
+    assert!(policy.contains("default-src 'self'") && !policy.contains("unsafe"), "{policy}");
+}
+
+#[test]
+fn no_answer_is_taken_for_a_page() {
+    let rig = rig();
+    for path in ["/api/v1/pools", "/api/v1/none", "/none", "/api/v1/events/stream"] {
+        let answer = rig.ask("HEAD", path, None);
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{path}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+    }
+}
+
+#[test]
 fn a_declaration_is_applied_and_exported() {
     let rig = rig();
     let exported = rig.ask("GET", "/api/v1/config", None).json();
@@ -206,14 +259,15 @@ fn one_address_does_not_take_every_connection() {
     let mut open = Vec::new();
     for _ in 0..128 {
         let mut stream = TcpStream::connect(rig.address()).unwrap();
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         let mut reader = BufReader::new(stream);
         assert_eq!(read_head(&mut reader).0, 200);
         open.push(reader);
     }
     let served = || {
         let mut stream = TcpStream::connect(rig.address()).unwrap();
-        let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let _ = stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         answer.starts_with(b"HTTP/1.1 200")

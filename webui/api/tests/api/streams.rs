@@ -19,7 +19,7 @@ impl Stream {
         let last = last.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
         write!(
             socket,
-            "GET /api/v1/events/stream{query} HTTP/1.1\r\nHost: x\r\n\
+            "GET /api/v1/events/stream{query} HTTP/1.1\r\nHost: localhost\r\n\
              Authorization: Bearer {token}\r\n{last}\r\n"
         )
         .unwrap();

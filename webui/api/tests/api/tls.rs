@@ -1,7 +1,7 @@
 //! TLS: asked for where others listen, and spoken.
 
 use crate::appliance::Appliance;
-use crate::client::{Puppet, config, read_head};
+use crate::client::{Puppet, config, exchange, read_head};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use std::io::{BufReader, Write};
@@ -76,7 +76,9 @@ fn connect(server: &Server, files: &TlsFiles) -> StreamOwned<ClientConnection, T
 
 /// The status line of an answer over a connection, or nothing if there is no TLS.
 fn ask(mut stream: StreamOwned<ClientConnection, TcpStream>) -> Option<String> {
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .ok()?;
     let mut line = String::new();
     std::io::BufRead::read_line(&mut BufReader::new(stream), &mut line).ok()?;
     Some(line)
@@ -128,7 +130,7 @@ fn a_self_signed_certificate_is_made_once_and_serves() {
     let body = format!("{{\"token\": \"{secret}\"}}");
     write!(
         stream,
-        "POST /api/v1/session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+        "POST /api/v1/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
@@ -136,10 +138,18 @@ fn a_self_signed_certificate_is_made_once_and_serves() {
     let (status, headers) = read_head(&mut BufReader::new(stream));
     assert_eq!(status, 200);
     let cookie = headers.iter().find(|(n, _)| n.eq_ignore_ascii_case("set-cookie")).unwrap();
-    assert!(cookie.1.ends_with("; Secure"), "{}", cookie.1);
+    assert!(cookie.1.starts_with("__Host-forebay="), "{}", cookie.1);
+    assert!(cookie.1.ends_with("; Secure") && cookie.1.contains("; Path=/;"), "{}", cookie.1);
+    let value = cookie.1.split(';').next().unwrap().strip_prefix("__Host-").unwrap();
+    for (cookie, status) in [(format!("__Host-{value}"), 200), (value.to_owned(), 401)] {
+        let headers = [("Cookie".to_owned(), cookie)];
+        let stream = connect(&server, &files);
+        let answer = exchange(stream, "localhost", "GET", "/api/v1/session", &headers, b"");
+        assert_eq!(answer.status, status, "a cookie without the prefix may be anyone's");
+    }
 
     let mut plain = TcpStream::connect(server.address()).unwrap();
-    plain.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    plain.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     let _ = std::io::Read::read_to_end(&mut plain, &mut answer);
     assert!(!answer.starts_with(b"HTTP"), "no answer without TLS");
