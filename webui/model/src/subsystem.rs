@@ -80,7 +80,7 @@ pub struct SubsystemCreate {
     #[serde(default)]
     #[schema(max_items = 4096)]
     pub hosts: Vec<HostNqn>,
-    /// Let any host connect. Not together with `hosts`.
+    /// Let any host connect. Not together with `hosts`; needs the role admin.
     #[serde(default)]
     pub allow_any_host: bool,
 }

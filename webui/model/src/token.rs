@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 pub enum Role {
     /// Looks at everything but tokens and the audit log.
     Viewer,
-    /// Changes volumes, snapshots, subsystems, hosts and jobs.
+    /// Changes volumes, snapshots, subsystems, hosts and jobs; lets in no host that is not named.
     Operator,
     /// Changes everything: devices, pools, listeners, the declaration, tokens.
     Admin,

@@ -98,7 +98,7 @@ pub struct ExportSet {
     #[serde(default)]
     #[schema(max_items = 4096)]
     pub hosts: Vec<HostNqn>,
-    /// Let any host connect. Not together with `hosts`.
+    /// Let any host connect. Not together with `hosts`; needs the role admin.
     #[serde(default)]
     pub allow_any_host: bool,
 }
@@ -200,7 +200,7 @@ pub struct VolumeCreate {
     #[serde(default)]
     #[schema(max_items = 4096)]
     pub hosts: Vec<HostNqn>,
-    /// Let any host connect. Not together with `hosts`.
+    /// Let any host connect. Not together with `hosts`; needs the role admin.
     #[serde(default)]
     pub allow_any_host: bool,
 }
@@ -312,7 +312,7 @@ pub struct VolumeClone {
     #[serde(default)]
     #[schema(max_items = 4096)]
     pub hosts: Vec<HostNqn>,
-    /// Let any host connect. Not together with `hosts`.
+    /// Let any host connect. Not together with `hosts`; needs the role admin.
     #[serde(default)]
     pub allow_any_host: bool,
 }

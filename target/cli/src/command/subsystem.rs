@@ -26,7 +26,7 @@ enum SubsystemAction {
         /// A host that may connect (repeatable).
         #[arg(long, value_name = "NQN")]
         host: Vec<HostNqn>,
-        /// Let any host connect.
+        /// Let any host connect. Needs a token with the role admin.
         #[arg(long, conflicts_with = "host")]
         allow_any_host: bool,
     },

@@ -10,7 +10,7 @@ pub struct ExportFlags {
     /// A host that may connect (repeatable).
     #[arg(long, value_name = "NQN")]
     pub host: Vec<HostNqn>,
-    /// Let any host connect.
+    /// Let any host connect. Needs a token with the role admin.
     #[arg(long, conflicts_with = "host")]
     pub allow_any_host: bool,
     /// A subsystem that is there, to export it in.

@@ -72,6 +72,12 @@ pub(crate) trait Check {
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
+
+    /// Whether it lets any host connect to something: who reaches the fabric then reads and writes
+    /// it, which is for an admin to decide.
+    fn lets_in_any_host(&self) -> bool {
+        false
+    }
 }
 
 macro_rules! nothing_more_to_check {
@@ -103,17 +109,28 @@ checks_itself!(
     Declaration,
     DeviceAttach,
     DriveFormat,
-    ExportSet,
     GroupSnapshotCreate,
     HostAdd,
     Limits,
     NamespaceAdd,
     PoolCreate,
-    Resize,
-    SubsystemCreate,
-    VolumeClone,
-    VolumeCreate
+    Resize
 );
+
+macro_rules! says_who_may_connect {
+    ($($type:ty),*) => {
+        $(impl Check for $type {
+            fn check(&self) -> Result<(), String> {
+                <$type>::check(self)
+            }
+
+            fn lets_in_any_host(&self) -> bool {
+                self.allow_any_host
+            }
+        })*
+    };
+}
+says_who_may_connect!(ExportSet, SubsystemCreate, VolumeClone, VolumeCreate);
 
 /// Makes a derived schema say what serde does. Objects with fields take no others: it is not said
 /// for the variants of an enum.

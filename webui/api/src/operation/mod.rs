@@ -40,6 +40,25 @@ pub(crate) struct Caller {
     pub(crate) address: std::net::IpAddr,
 }
 
+impl Caller {
+    /// Refuses whoever has a weaker role than this for what is asked for beyond the operation itself.
+    fn needs(&self, role: Role, what: &str) -> Result<(), Refusal> {
+        match &self.identity {
+            Some(who) if who.role >= role => Ok(()),
+            Some(who) => Err(Refusal::new(
+                RefusalKind::Forbidden,
+                format!(
+                    "{what} needs the role {role}, and \"{}\" has the role {}.",
+                    who.name, who.role
+                ),
+            )),
+            None => {
+                Err(Refusal::new(RefusalKind::Unauthenticated, format!("{what} needs a token.")))
+            }
+        }
+    }
+}
+
 /// A request, read.
 pub(crate) struct Call<'a, P = NoPath, Q = NoQuery, B = ()> {
     pub(crate) app: &'a App,
@@ -205,7 +224,10 @@ impl Table {
         run: impl Fn(Call<'_, P, Q, B>) -> Result<A, Refusal> + Send + Sync + 'static,
     ) {
         let run = move |app: &App, caller: &Caller, input: Input<'_>| {
-            let (path, query, body) = (input.path()?, input.query()?, input.body()?);
+            let (path, query, body): (P, Q, B) = (input.path()?, input.query()?, input.body()?);
+            if body.lets_in_any_host() {
+                caller.needs(Role::Admin, "To let in any host")?;
+            }
             run(Call { app, caller, path, query, body }).map(A::reply)
         };
         let schema = self.schemas.refer::<B>();

@@ -246,6 +246,47 @@ fn a_token_that_is_revoked_while_its_request_waits_does_nothing() {
 }
 
 #[test]
+fn only_an_admin_lets_in_any_host() {
+    let rig = Rig::new(Appliance::furnished());
+    let operator = rig.token(Role::Operator);
+    let a = "/api/v1/pools/tank/volumes/a";
+    for (method, path, mut body) in [
+        ("POST", "/api/v1/pools/tank/volumes".to_owned(), json!({"name": "n", "bytes": 4096})),
+        ("PUT", format!("{a}/export"), json!({})),
+        ("POST", format!("{a}/snapshots/s/clone"), json!({"name": "m"})),
+        ("PUT", format!("{a}/snapshots/s/export"), json!({})),
+        ("POST", "/api/v1/subsystems".to_owned(), json!({"nqn": "nqn.2026-01.org.example:n"})),
+    ] {
+        body["allow_any_host"] = json!(true);
+        let refused = rig.ask_as(Some(&operator), method, &path, Some(&body));
+        assert_eq!((refused.status, refused.refusal().0.as_str()), (403, "forbidden"), "{path}");
+        assert!(refused.refusal().1.contains("any host needs the role admin"), "{path}");
+        body["allow_any_host"] = json!(false);
+        let named = rig.ask_as(Some(&operator), method, &path, Some(&body));
+        assert!(named.status < 300, "{path}: {}", named.text());
+        body["allow_any_host"] = json!(true);
+        // What is there already has others listed, which is said to an admin.
+        let allowed = rig.ask(method, &path, Some(&body)).status;
+        assert!(allowed < 300 || (allowed == 409 && method == "POST"), "{path}: {allowed}");
+    }
+    // What has the field is in the list above: a new one is seen here.
+    let document = document();
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let mut bodies: Vec<String> = operations(&document)
+        .iter()
+        .filter_map(|(.., o)| {
+            let body = &o["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+            let name = body.as_str()?.rsplit('/').next()?;
+            let has = schemas[name]["properties"]["allow_any_host"].is_object();
+            has.then(|| name.to_owned())
+        })
+        .collect();
+    bodies.sort_unstable();
+    let known = ["ExportSet", "ExportSet", "SubsystemCreate", "VolumeClone", "VolumeCreate"];
+    assert_eq!(bodies, known);
+}
+
+#[test]
 fn who_changed_what_is_written_down() {
     let rig = Rig::new(Appliance::furnished());
     let viewer = rig.token(Role::Viewer);
