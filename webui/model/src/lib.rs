@@ -31,6 +31,7 @@ mod status;
 mod subsystem;
 mod token;
 mod volume;
+mod words;
 
 pub use appliance::{Appliance, Ready, Slot, SlotState, Slots, UpdateInstall, UpdatePiece};
 pub use audit_record::AuditRecord;
@@ -70,6 +71,7 @@ pub use volume::{
     ConnectAddress, ConnectInfo, Export, ExportSet, Limits, PromoteOutcome, Rename, Resize,
     RollBack, Volume, VolumeClone, VolumeCreate, VolumeRef, VolumeSpace,
 };
+pub use words::count;
 
 /// The largest capacity the API takes, in bytes: 1 PiB, as much as a volume can have.
 pub const MAX_BYTES: u64 = 1 << 50;

@@ -9,7 +9,7 @@ use crate::flags::{Api, Confirm};
 use crate::print::{Fields, Table, value};
 use clap::{Args, Subcommand};
 use webui_client::{Failure, Method};
-use webui_model::{ImportablePool, Name, Pool, PoolCreate, PoolImport, RefusalKind};
+use webui_model::{ImportablePool, Name, Pool, PoolCreate, PoolImport, RefusalKind, count};
 
 /// What to do with pools.
 #[derive(Args)]
@@ -182,10 +182,10 @@ fn import(
     let answer = c.create(&[&"pool-imports"], &PoolImport { name, devices, force })?;
     c.print(&answer, |pool: &Pool| match answer.is_new() {
         true => crate::line!(
-            "Pool {} is back, with {} volumes and {} snapshots.",
+            "Pool {} is back, with {} and {}.",
             pool.name,
-            pool.volumes,
-            pool.snapshots
+            count(pool.volumes as usize, "volume"),
+            count(pool.snapshots as usize, "snapshot")
         ),
         false => crate::line!("Pool {} was imported already.", pool.name),
     })

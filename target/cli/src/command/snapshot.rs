@@ -148,8 +148,9 @@ fn create(c: &Connection, places: &[SnapshotPlace]) -> Result<(), Failure> {
     let request = GroupSnapshotCreate { name: first.snapshot.clone(), volumes };
     request.check().map_err(Failure::Usage)?;
     let answer = c.create(&[&"pools", &first.pool, &"snapshots"], &request)?;
-    c.print(&answer, |_: &serde_json::Value| {
-        crate::line!("{} snapshots are new, all of one instant.", found.len());
+    c.print(&answer, |_: &serde_json::Value| match found.len() {
+        1 => crate::line!("1 snapshot is new."),
+        more => crate::line!("{more} snapshots are new, all of one instant."),
     })
 }
 

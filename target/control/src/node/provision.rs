@@ -200,8 +200,8 @@ impl Node {
             let names: Vec<&str> =
                 status.volumes.iter().take(3).map(|volume| &*volume.name).collect();
             return Err(Refusal::in_use(format!(
-                "Pool {name} has {} volumes ({}{}): delete them first.",
-                status.volumes.len(),
+                "Pool {name} has {} ({}{}): delete them first.",
+                webui_model::count(status.volumes.len(), "volume"),
                 names.join(", "),
                 if status.volumes.len() > 3 { ", ..." } else { "" }
             )));

@@ -18,7 +18,6 @@ mod subsystems;
 mod view;
 mod volumes;
 mod watch;
-mod words;
 
 use crate::node::Node;
 use alerts::Alerts;

@@ -1,7 +1,7 @@
 //! Pools.
 
 use super::view::{View, name};
-use super::{ControlPlane, locked, words};
+use super::{ControlPlane, locked};
 use crate::node::Node;
 use crate::state::KnownPool;
 use bdev_pool::{DeviceState, DeviceStatus, EXTENT_BYTES, Found, PoolStatus};
@@ -44,7 +44,7 @@ fn how(status: &PoolStatus) -> (Status, String) {
         return (Status::Busy, format!("{}, {share}% done", job.what));
     }
     let (free, total) = (Size(status.space.free).rounded(), Size(status.space.total).rounded());
-    let devices = words::count(status.devices.len(), "device");
+    let devices = webui_model::count(status.devices.len(), "device");
     (Status::Ok, format!("{devices}, {free} of {total} free"))
 }
 
@@ -176,7 +176,7 @@ impl ControlPlane {
             View::of(node)?.pool(request.name.as_str()).map(Made::New)
         })?;
         if let Made::New(pool) = &made {
-            let devices = words::count(pool.devices.len(), "device");
+            let devices = webui_model::count(pool.devices.len(), "device");
             let message = format!("Pool {} is made of {devices}.", pool.name);
             self.done(EventKind::Created, (ObjectKind::Pool, &pool.name), message);
         }
@@ -204,7 +204,10 @@ impl ControlPlane {
                     }
                     _ => (
                         Status::Offline,
-                        format!("{} found; not imported", words::count(devices.len(), "device")),
+                        format!(
+                            "{} found; not imported",
+                            webui_model::count(devices.len(), "device")
+                        ),
                     ),
                 };
                 Ok(ImportablePool { name: name(&pool)?, uuid, devices, status, reason })

@@ -4,7 +4,6 @@ use super::ControlPlane;
 use super::exports::{of_snapshot, of_volume, uuid_for};
 use super::view::{View, host_names, name, nqn};
 use super::volumes::check_subsystem;
-use super::words;
 use crate::node::Node;
 use crate::state::{KnownNamespace, Source};
 use std::collections::btree_map::Entry;
@@ -70,7 +69,7 @@ impl View<'_> {
         let (status, reason) = match self.node.troubles.subsystems.get(of) {
             Some(why) => (Status::Failed, why.clone()),
             None if missing > 0 => {
-                let missing = words::count(missing, "namespace");
+                let missing = webui_model::count(missing, "namespace");
                 (Status::Degraded, format!("{missing} cannot be served now"))
             }
             None if !allow_any_host && hosts.is_empty() => {
@@ -78,7 +77,7 @@ impl View<'_> {
             }
             None => (
                 Status::Ok,
-                format!("{} connected", words::count(controllers as usize, "controller")),
+                format!("{} connected", webui_model::count(controllers as usize, "controller")),
             ),
         };
         Ok(Subsystem {
@@ -164,7 +163,7 @@ impl View<'_> {
             errors: controller.error_count(),
             queues,
             status: Status::Ok,
-            reason: format!("connected with {}", words::count(io, "I/O queue")),
+            reason: format!("connected with {}", webui_model::count(io, "I/O queue")),
         })
     }
 
@@ -189,8 +188,10 @@ impl View<'_> {
             let entry = hosts.entry(host.clone()).or_insert_with(|| fresh(&host));
             entry.controllers += 1;
             entry.status = Status::Ok;
-            entry.reason =
-                format!("{} connected", words::count(entry.controllers as usize, "controller"));
+            entry.reason = format!(
+                "{} connected",
+                webui_model::count(entry.controllers as usize, "controller")
+            );
             if let Some(address) = controller.address
                 && !entry.addresses.contains(&address)
             {

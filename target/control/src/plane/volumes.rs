@@ -1,7 +1,7 @@
 //! Volumes.
 
+use super::ControlPlane;
 use super::view::{View, name};
-use super::{ControlPlane, words};
 use crate::node::Node;
 use crate::state::Source;
 use bdev_pool::{EXTENT_BYTES, NewVolume, VolumeStatus};
@@ -131,7 +131,9 @@ impl View<'_> {
         }
         match export.controllers {
             0 => (Status::Ok, "exported, and no host is connected".to_owned()),
-            n => (Status::Ok, format!("{} connected", words::count(n as usize, "controller"))),
+            n => {
+                (Status::Ok, format!("{} connected", webui_model::count(n as usize, "controller")))
+            }
         }
     }
 }
@@ -223,7 +225,7 @@ impl ControlPlane {
             if !snapshots.is_empty() {
                 return Err(Refusal::in_use(format!(
                     "Volume {volume} has {} ({}): delete {} first.",
-                    words::count(snapshots.len(), "snapshot"),
+                    webui_model::count(snapshots.len(), "snapshot"),
                     snapshots.join(", "),
                     if snapshots.len() == 1 { "it" } else { "them" },
                 )));

@@ -1,7 +1,7 @@
 //! Numbers as people say them.
 
 /// A number of things: `1 volume`, `2 volumes`.
-pub(super) fn count(number: usize, thing: &str) -> String {
+pub fn count(number: usize, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
