@@ -43,15 +43,13 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
             });
         }
     };
-    let api = api.map(|(api, lines)| {
-        greeting.push_str(&lines);
-        api
-    });
+    let (api, lines) = api;
+    greeting.push_str(&lines);
     cli::line!("{greeting}");
     let signal = loop {
         match signals.wait() {
             Asked::Stop(signal) => break signal,
-            Asked::Reload => reload(args, &plane, api.as_ref()),
+            Asked::Reload => reload(args, &plane, &api),
         }
     };
     tracing::info!(signal, "stopping: no new connections, commands under way end first");
@@ -64,48 +62,46 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
 }
 
 /// Reads again what may change while hosts are at work. What is wrong leaves things as they are.
-fn reload(args: &ServeArgs, plane: &ControlPlane, api: Option<&Server>) {
-    let certificate = api.map_or(Ok(()), Server::renew_certificate);
-    plane.reload(configuration(args), certificate);
+fn reload(args: &ServeArgs, plane: &ControlPlane, api: &Server) {
+    plane.reload(configuration(args), api.renew_certificate());
 }
 
 /// Starts the API. Returns it, and what there is to say of it.
-fn start_api(
-    config: &Config,
-    plane: Arc<ControlPlane>,
-) -> Result<Option<(Server, String)>, String> {
-    let ApiAddress::At(address) = config.api.address else { return Ok(None) };
+fn start_api(config: &Config, plane: Arc<ControlPlane>) -> Result<(Server, String), String> {
     let names = &config.api.names;
     let in_data_dir = |name: &str| config.data_dir.join(name);
-    let tls = match (&config.api.certificate, &config.api.key) {
-        (Some(certificate), Some(key)) => {
-            Some(TlsFiles { certificate: certificate.clone(), key: key.clone() })
-        }
-        _ if address.ip().is_loopback() => None,
-        _ => {
-            let (certificate, key) = (in_data_dir(CERTIFICATE_FILE), in_data_dir("api.key"));
-            let files = TlsFiles { certificate, key };
-            make_certificate(&files, &in_data_dir("api.names"), &names_of(address, names))?;
-            Some(files)
-        }
+    let address = match config.api.address {
+        ApiAddress::At(address) => Some(address),
+        ApiAddress::Off => None,
     };
+    let tls = address.map_or(Ok(None), |address| tls_files(config, address, names))?;
+    let shown = tls.as_ref().map(webui_api::fingerprint).transpose()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let (tokens, audit) = (in_data_dir("tokens.json"), in_data_dir("audit.log"));
-    let shown = tls.as_ref().map(webui_api::fingerprint).transpose()?;
-    let server = ServerConfig { address, names: names.clone(), tls, tokens, audit, pages: None };
+    let server = ServerConfig {
+        address,
+        folder: config.data_dir.clone(),
+        names: names.clone(),
+        tls,
+        tokens,
+        audit,
+        pages: None,
+    };
     let mut server =
         Server::start(server, plane, Arc::new(Machine::new())).map_err(|why| match why {
             StartError::Address(why) => {
-                format!("{why} Give another address with --api, or --api off for no API.")
+                format!("{why} Give another address with --api, or --api off for no address.")
             }
             StartError::Other(why) => why,
         })?;
-    let port = server.address().port();
-    let url = match address.ip().is_unspecified() {
-        true => format!("{scheme}://{}:{port}", names_of(address, names)[0]),
-        false => format!("{scheme}://{}", server.address()),
-    };
-    let mut lines = format!("\nAPI: {url}/api/v1");
+    let mut lines = String::new();
+    let url = server.address().map(|address| match address.ip().is_unspecified() {
+        true => format!("{scheme}://{}:{}", names_of(address, names)[0], address.port()),
+        false => format!("{scheme}://{address}"),
+    });
+    if let Some(url) = &url {
+        lines.push_str(&format!("\nAPI: {url}/api/v1"));
+    }
     if let Some(fingerprint) = shown {
         lines.push_str(&format!("\nIts certificate has the SHA-256 {fingerprint}"));
     }
@@ -120,11 +116,35 @@ fn start_api(
             lines.push_str(&format!("\nIt cannot be kept in {}: {error}.", path.display()));
         }
     }
-    // Last: whoever finds the address finds the token, too.
-    let path = in_data_dir(ADDRESS_FILE);
-    std::fs::write(&path, format!("{url}\n"))
-        .map_err(|error| format!("{} cannot be written: {error}.", path.display()))?;
-    Ok(Some((server, lines)))
+    // Last: whoever finds the address finds the rest, too.
+    if let Some(url) = url {
+        let path = in_data_dir(ADDRESS_FILE);
+        std::fs::write(&path, format!("{url}\n"))
+            .map_err(|error| format!("{} cannot be written: {error}.", path.display()))?;
+    }
+    Ok((server, lines))
+}
+
+/// The certificate that the API shows at this address: the one that was named; none on loopback; else
+/// one of our own, which is made when it is missing.
+fn tls_files(
+    config: &Config,
+    address: SocketAddr,
+    names: &[String],
+) -> Result<Option<TlsFiles>, String> {
+    let in_data_dir = |name: &str| config.data_dir.join(name);
+    match (&config.api.certificate, &config.api.key) {
+        (Some(certificate), Some(key)) => {
+            Ok(Some(TlsFiles { certificate: certificate.clone(), key: key.clone() }))
+        }
+        _ if address.ip().is_loopback() => Ok(None),
+        _ => {
+            let (certificate, key) = (in_data_dir(CERTIFICATE_FILE), in_data_dir("api.key"));
+            let files = TlsFiles { certificate, key };
+            make_certificate(&files, &in_data_dir("api.names"), &names_of(address, names))?;
+            Ok(Some(files))
+        }
+    }
 }
 
 /// Names and addresses that the API is reached by, those that were given first. Where it listens

@@ -2,8 +2,8 @@
 
 use crate::clock::World;
 use crate::operation::{self, Table};
+use crate::peer::Peer;
 use crate::security::{AuditLog, Identity, LoginLimiter, Tokens};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use webui_model::{Control, Refusal, RefusalKind};
@@ -38,6 +38,8 @@ pub(crate) enum Credential {
     Token(String),
     /// A session.
     Session(String),
+    /// The socket that it came over, which nobody else reaches.
+    Socket,
     /// Nothing.
     Nothing,
 }
@@ -79,7 +81,7 @@ impl App {
     }
 
     /// Whose request this is.
-    pub(crate) fn identify(&self, shown: &Credential, from: IpAddr) -> Result<Identity, Denied> {
+    pub(crate) fn identify(&self, shown: &Credential, from: Peer) -> Result<Identity, Denied> {
         let unknown =
             |sentence: &str| Denied::Unknown(Refusal::new(RefusalKind::Unauthenticated, sentence));
         match shown {
@@ -89,6 +91,7 @@ impl App {
                 .tokens
                 .in_session(value, self.world.now_ns())
                 .ok_or_else(|| unknown("The session has ended: log in again.")),
+            Credential::Socket => Ok(Identity::local()),
             Credential::Nothing => {
                 Err(unknown("A token is needed: send it as \"Authorization: Bearer TOKEN\"."))
             }
@@ -96,7 +99,7 @@ impl App {
     }
 
     /// A token that is right is never held up, whoever else guesses.
-    fn check_token(&self, secret: &str, from: IpAddr) -> Result<Identity, Denied> {
+    fn check_token(&self, secret: &str, from: Peer) -> Result<Identity, Denied> {
         self.tokens.identify(secret).ok_or_else(|| self.wrong_token(from))
     }
 
@@ -104,9 +107,14 @@ impl App {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a token that is wrong.
-    fn wrong_token(&self, from: IpAddr) -> Denied {
-        match self.limiter().failed(from, self.world.now_ns()) {
+    /// Counts a token that is wrong, where it may have been guessed: who comes over the socket needs
+    /// none.
+    fn wrong_token(&self, from: Peer) -> Denied {
+        let counted = match from {
+            Peer::Address(address) => self.limiter().failed(address, self.world.now_ns()),
+            Peer::Socket { .. } => Ok(()),
+        };
+        match counted {
             Ok(()) => Denied::Wrong(Refusal::new(
                 RefusalKind::Unauthenticated,
                 "The token is not known: it is mistyped or was revoked.",
@@ -123,13 +131,14 @@ impl App {
     }
 
     /// Seconds until a wrong token of this address is looked at again.
-    pub(crate) fn wait_seconds(&self, from: IpAddr) -> u64 {
-        let wait_ns = self.limiter().wait_ns(from, self.world.now_ns());
+    pub(crate) fn wait_seconds(&self, from: Peer) -> u64 {
+        let Peer::Address(address) = from else { return 1 };
+        let wait_ns = self.limiter().wait_ns(address, self.world.now_ns());
         wait_ns.div_ceil(1_000_000_000).max(1)
     }
 
     /// Opens a session for whom this token is of. Returns who it is, and the cookie.
-    pub(crate) fn log_in(&self, secret: &str, from: IpAddr) -> Result<(Identity, String), Refusal> {
+    pub(crate) fn log_in(&self, secret: &str, from: Peer) -> Result<(Identity, String), Refusal> {
         let opened = self.tokens.log_in(secret, &*self.world);
         let (identity, value) = opened.ok_or_else(|| self.wrong_token(from).into_refusal())?;
         Ok((identity, self.cookie(&value)))
@@ -142,6 +151,7 @@ impl App {
             Credential::Session(value) => {
                 self.tokens.in_session(value, self.world.now_ns()).is_some()
             }
+            Credential::Socket => true,
             Credential::Nothing => false,
         }
     }

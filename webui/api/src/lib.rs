@@ -7,6 +7,7 @@ mod app;
 mod clock;
 mod limits;
 mod operation;
+mod peer;
 pub mod security;
 mod server;
 

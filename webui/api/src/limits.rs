@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Connections at once: browsers hold up to 6 each, programs one.
 pub(crate) const CONNECTIONS: usize = 256;
+/// Connections over the socket of the data directory, besides those.
+pub(crate) const LOCAL_CONNECTIONS: usize = 32;
 /// Connections of one address (of one /64 in IPv6): one caller leaves half of them to others.
 pub(crate) const CONNECTIONS_OF_ONE: usize = CONNECTIONS / 2;
 /// Streams of events at once. What is left of the connections is for everything else.

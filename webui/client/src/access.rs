@@ -3,18 +3,14 @@
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::http::Http;
-use std::io::ErrorKind;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use webui_model::data_dir::{self, ADDRESS_FILE, CERTIFICATE_FILE, TOKEN_FILE};
-
-/// The API of an appliance that was told nothing else.
-const DEFAULT_API: &str = "http://127.0.0.1:4480";
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use webui_model::data_dir::{self, CERTIFICATE_FILE};
 
 /// Which appliance to ask, and with what.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// Its API; that of this machine unless given.
+    /// Its API; unless given that of this machine, over the socket of its data directory.
     pub api: Option<String>,
     /// A file with the token to show.
     pub token_file: Option<PathBuf>,
@@ -33,8 +29,15 @@ struct Address {
     loopback: bool,
 }
 
+/// Whether every address that a name stands for is of this machine. Others could answer for one that
+/// does not lead here, or that nobody knows.
+fn leads_here(name: &str) -> bool {
+    let found = (name, 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+    found.is_ok_and(|found| !found.is_empty() && found.iter().all(|at| at.ip().is_loopback()))
+}
+
 impl Address {
-    fn read(text: &str) -> Result<Address, Failure> {
+    fn read(text: &str, leads_here: impl Fn(&str) -> bool) -> Result<Address, Failure> {
         let wrong = || {
             Failure::Usage(format!(
                 "\"{text}\" is no address of an API: write it as https://10.0.0.1:4480."
@@ -52,7 +55,10 @@ impl Address {
             Some(v6) => v6.split(']').next().unwrap_or(v6),
             None => rest.split(':').next().unwrap_or(rest),
         };
-        let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        let loopback = match host.parse::<IpAddr>() {
+            Ok(ip) => ip.is_loopback(),
+            Err(_) => host == "localhost" && leads_here(host),
+        };
         let secure = match scheme {
             Some("https") => true,
             Some("http") => false,
@@ -65,21 +71,15 @@ impl Address {
 }
 
 impl Access {
-    /// Finds the appliance and the token.
+    /// Finds the appliance and the token. A token is only ever shown where one was named.
     ///
     /// # Errors
     /// What cannot be read, or would not be safe.
     pub fn open(&self) -> Result<Client, Failure> {
         let folder = self.data_dir.clone().unwrap_or_else(data_dir::default);
-        let written = match (&self.api, &self.data_dir) {
-            (Some(api), _) => Some(api.clone()),
-            (None, Some(given)) => Some(address_in(given)?),
-            (None, None) => read_if_there(&folder.join(ADDRESS_FILE))?,
-        };
-        let address = Address::read(written.as_deref().unwrap_or(DEFAULT_API))?;
-        // The data directory's token is for the appliance of this machine only.
-        let own = self.api.is_none() || address.loopback;
-        let token = self.token(own.then_some(folder.as_path()))?;
+        let token = self.token()?;
+        let Some(api) = &self.api else { return Ok(Client::new(Http::local(folder, token))) };
+        let address = Address::read(api, leads_here)?;
         if token.is_some() && !address.secure && !address.loopback {
             return Err(Failure::Usage(format!(
                 "Others could read the token on its way to {}: use https.",
@@ -89,59 +89,33 @@ impl Access {
         let certificate = folder.join(CERTIFICATE_FILE);
         let ca = match &self.ca {
             Some(ca) => Some(ca.clone()),
-            None if own && address.secure && certificate.exists() => Some(certificate),
+            None if address.loopback && address.secure && certificate.exists() => Some(certificate),
             None => None,
         };
-        let http = Http::new(address.base, token, ca.as_deref())?;
+        let here = address.loopback && !address.secure;
+        let http = Http::new(address.base, here, token, ca.as_deref())?;
         Ok(Client::new(http))
     }
 
-    fn token(&self, folder: Option<&Path>) -> Result<Option<String>, Failure> {
+    fn token(&self) -> Result<Option<String>, Failure> {
         if let Some(path) = &self.token_file {
             let text = std::fs::read_to_string(path);
             let text = text.map_err(|e| format!("The token in {}: {e}.", path.display()))?;
             return Ok(Some(text.trim().to_owned()));
         }
-        match &self.token {
-            Some(token) if !token.is_empty() => Ok(Some(token.trim().to_owned())),
-            _ => folder.map_or(Ok(None), |folder| read_if_there(&folder.join(TOKEN_FILE))),
-        }
-    }
-}
-
-/// The address of the API that is served from a data directory. One that was named is never passed
-/// over for another appliance.
-fn address_in(folder: &Path) -> Result<String, Failure> {
-    let path = folder.join(ADDRESS_FILE);
-    let told = std::fs::read_to_string(&path).map_err(|error| {
-        let why = match error.kind() {
-            ErrorKind::NotFound => "it is not there".to_owned(),
-            _ => error.to_string(),
-        };
-        Failure::Failed(format!(
-            "No appliance with an API runs in the data directory {}: {ADDRESS_FILE} cannot be \
-             read, {why}. Give the --data-dir (or FOREBAY_DATA_DIR) of one that runs, or its --api.",
-            folder.display()
-        ))
-    })?;
-    Ok(told.trim().to_owned())
-}
-
-/// The text of a file without the line's end. A file that is not there or not ours to read is none:
-/// the appliance will say that a token is missing.
-fn read_if_there(path: &Path) -> Result<Option<String>, Failure> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text.trim().to_owned())),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
-            Ok(None)
-        }
-        Err(error) => Err(Failure::Failed(format!("{} cannot be read: {error}.", path.display()))),
+        let token = self.token.as_ref().map(|token| token.trim().to_owned());
+        Ok(token.filter(|token| !token.is_empty()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+
+    fn read(text: &str) -> Result<Address, Failure> {
+        Address::read(text, |_| true)
+    }
 
     #[test]
     fn addresses_are_read_as_people_write_them() {
@@ -153,13 +127,23 @@ mod tests {
             ("10.0.0.1:1", "https://10.0.0.1:1", false),
             ("https://node-a:1", "https://node-a:1", false),
             ("http://node-a:1", "http://node-a:1", false),
+            ("localhost.example:1", "https://localhost.example:1", false),
         ] {
-            let address = Address::read(text).unwrap();
+            let address = read(text).unwrap();
             assert_eq!((address.base.as_str(), address.loopback), (base, loopback), "{text}");
         }
         for text in ["", "ftp://a", "https://", "a b", "user@host", "host/api"] {
-            assert!(matches!(Address::read(text), Err(Failure::Usage(_))), "{text}");
+            assert!(matches!(read(text), Err(Failure::Usage(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn localhost_is_this_machine_where_it_leads_here() {
+        let elsewhere = |text| Address::read(text, |_| false).unwrap();
+        assert!(!elsewhere("http://localhost:1").loopback);
+        assert!(elsewhere("localhost:1").secure, "over TLS unless it is this machine");
+        assert!(!leads_here("nobody-knows.invalid"));
+        assert!(leads_here("127.0.0.1") && !leads_here("192.0.2.1"));
     }
 
     fn access(address: &str, folder: &Path) -> Access {
@@ -179,30 +163,26 @@ mod tests {
     }
 
     #[test]
-    fn a_data_directory_that_was_named_is_the_one_that_is_asked() {
+    fn a_token_is_one_that_was_named() {
         let folder = tempfile::tempdir().unwrap();
-        let mut access = access("", folder.path());
-        access.api = None;
-        for nowhere in [folder.path().to_owned(), "/nowhere".into(), "/dev/null".into()] {
-            access.data_dir = Some(nowhere.clone());
-            let why = access.open().err().unwrap().sentence().to_owned();
-            assert!(why.contains(nowhere.to_str().unwrap()) && why.contains("--api"), "{why}");
-        }
-        std::fs::write(folder.path().join(ADDRESS_FILE), "http://127.0.0.1:9\n").unwrap();
-        access.data_dir = Some(folder.path().to_owned());
-        assert!(access.open().is_ok());
+        std::fs::write(folder.path().join(data_dir::TOKEN_FILE), "secret\n").unwrap();
+        let mut access = access("http://127.0.0.1:4480", folder.path());
+        assert_eq!(access.token().unwrap().as_deref(), Some("secret"));
+        access.token_file = None;
+        assert_eq!(access.token().unwrap(), None, "the data directory's is for its reader");
+        access.token = Some(" named \n".into());
+        assert_eq!(access.token().unwrap().as_deref(), Some("named"));
     }
 
     #[test]
-    fn the_data_directorys_token_stays_on_its_machine() {
+    fn a_data_directory_that_was_named_is_the_one_that_is_asked() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(TOKEN_FILE), "secret\n").unwrap();
-        let mut access = access("https://10.0.0.1:4480", folder.path());
-        access.token_file = None;
-        assert_eq!(access.token(None).unwrap(), None);
-        assert_eq!(access.token(Some(folder.path())).unwrap().as_deref(), Some("secret"));
-        // Without https, a token would have been refused.
-        access.api = Some("http://10.0.0.1:4480".into());
-        assert!(access.open().is_ok());
+        std::fs::write(folder.path().join(data_dir::ADDRESS_FILE), "http://127.0.0.1:9\n").unwrap();
+        for nowhere in [folder.path(), "/nowhere".as_ref(), "/dev/null".as_ref()] {
+            let data_dir = Some(nowhere.to_owned());
+            let client = Access { data_dir, ..Access::default() }.open().unwrap();
+            let why = client.look(&[&"pools"]).err().unwrap().sentence().to_owned();
+            assert!(why.contains(nowhere.to_str().unwrap()) && why.contains("--api"), "{why}");
+        }
     }
 }

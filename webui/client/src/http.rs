@@ -1,12 +1,17 @@
 //! HTTP to one appliance.
 
 use crate::failure::Failure;
-use std::io::BufReader;
-use std::path::Path;
+use crate::socket::{NoResolver, SocketConnector};
+use std::io::{BufReader, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
-use ureq::http::{Method, Request, Response};
+use ureq::config::Config;
+use ureq::http::{Method, Request, Response, Uri};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, BodyReader, Error};
+use webui_model::data_dir::SOCKET_FILE;
 use webui_model::{ErrorBody, RefusalKind};
 
 /// How long connecting may take: an appliance is near, or it is not there.
@@ -21,9 +26,37 @@ const ANSWER_BYTES: u64 = 256 << 20;
 /// An appliance that is asked.
 pub struct Http {
     agent: Agent,
-    /// Scheme, host and port.
-    base: String,
+    place: Place,
     token: Option<String>,
+}
+
+/// Where an appliance is.
+enum Place {
+    /// At this scheme, host and port.
+    Url(String),
+    /// It is the one with this data directory.
+    Folder(PathBuf),
+}
+
+impl Place {
+    /// Scheme, host and port.
+    fn base(&self) -> &str {
+        match self {
+            Place::Url(base) => base,
+            Place::Folder(_) => "http://localhost",
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Url(base) => f.write_str(base),
+            Place::Folder(folder) => {
+                write!(f, "the appliance with the data directory {}", folder.display())
+            }
+        }
+    }
 }
 
 /// What the appliance answered when it did what was asked.
@@ -35,26 +68,34 @@ pub struct Answer {
 }
 
 impl Http {
-    /// Whom to ask, with what token, and which certificate to trust besides the well-known ones.
+    /// Whom to ask, with what token, and which certificate to trust besides the well-known ones; `here`:
+    /// no other machine than this one.
     ///
     /// # Errors
     /// The certificate cannot be read.
-    pub fn new(base: String, token: Option<String>, ca: Option<&Path>) -> Result<Http, Failure> {
+    pub fn new(
+        base: String,
+        here: bool,
+        token: Option<String>,
+        ca: Option<&Path>,
+    ) -> Result<Http, Failure> {
         let mut tls = TlsConfig::builder();
         if let Some(path) = ca {
             tls = tls.root_certs(certificates(path)?);
         }
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            // An appliance is in one's own network, and it never sends its clients elsewhere: the
-            // token goes to the address that was named and nowhere else.
-            .proxy(None)
-            .max_redirects(0)
-            .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(CONNECT_TIME))
-            .timeout_per_read(Some(ANSWER_TIME))
-            .tls_config(tls.build());
-        Ok(Http { agent: config.build().into(), base, token })
+        let config = config(tls.build());
+        let agent = match here {
+            true => Agent::with_parts(config, DefaultConnector::default(), OnlyHere::default()),
+            false => Agent::new_with_config(config),
+        };
+        Ok(Http { agent, place: Place::Url(base), token })
+    }
+
+    /// The appliance of this machine whose data directory is `folder`, asked over its socket.
+    pub fn local(folder: PathBuf, token: Option<String>) -> Http {
+        let connector = SocketConnector { folder: folder.clone() };
+        let agent = Agent::with_parts(config(TlsConfig::default()), connector, NoResolver);
+        Http { agent, place: Place::Folder(folder), token }
     }
 
     /// Sends a request and reads the whole answer.
@@ -96,7 +137,7 @@ impl Http {
     }
 
     fn request(&self, method: Method, path: &str) -> ureq::http::request::Builder {
-        let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.place.base()));
         match &self.token {
             Some(token) => request.header("Authorization", format!("Bearer {token}")),
             None => request,
@@ -127,7 +168,7 @@ impl Http {
         let Ok(ErrorBody { error }) = serde_json::from_slice::<ErrorBody>(body) else {
             return Failure::Failed(format!(
                 "{} answers with HTTP status {status} and is no Forebay appliance of this version.",
-                self.base
+                self.place
             ));
         };
         let kind = error.kind;
@@ -135,20 +176,23 @@ impl Http {
             RefusalKind::Unauthenticated,
             match (kind, &self.token) {
                 (RefusalKind::Unauthenticated, None) => {
-                    "(Set FOREBAY_TOKEN or give --token-file; on the appliance's own machine, run \
-                     this as the user that it runs as.)"
+                    "(Set FOREBAY_TOKEN or give --token-file. On the appliance's own machine leave out \
+                     --api and FOREBAY_API: root and the user that it runs as need no token there.)"
                 }
-                _ => "(It came from FOREBAY_TOKEN, --token-file or the data directory.)",
+                _ => "(It came from FOREBAY_TOKEN or --token-file.)",
             },
         )
     }
 
     /// Why there is no answer, and what to do.
     fn unreached(&self, error: &Error) -> Failure {
-        let base = &self.base;
+        let base = match &self.place {
+            Place::Url(base) => base,
+            Place::Folder(folder) => return unreached_in(folder, error),
+        };
         let io = |kind| matches!(error, Error::Io(io) if io.kind() == kind);
         let sentence = match error {
-            _ if io(std::io::ErrorKind::ConnectionRefused) => format!(
+            _ if io(ErrorKind::ConnectionRefused) => format!(
                 "Nothing listens on {base}: start the appliance with `forebay serve`, or name \
                  another one with --api or FOREBAY_API."
             ),
@@ -160,12 +204,71 @@ impl Http {
                  network is reached."
             ),
             // What rustls finds while it reads is wrapped as invalid data.
-            _ if io(std::io::ErrorKind::InvalidData) => untrusted(base, error),
+            _ if io(ErrorKind::InvalidData) => untrusted(base, error),
             Error::Rustls(_) | Error::Tls(_) => untrusted(base, error),
             _ => format!("{base} cannot be asked: {error}."),
         };
         Failure::Failed(sentence)
     }
+}
+
+/// Names are resolved as always, and what leads to another machine is not gone after.
+#[derive(Debug, Default)]
+struct OnlyHere(DefaultResolver);
+
+impl Resolver for OnlyHere {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let found = self.0.resolve(uri, config, timeout)?;
+        match found.iter().all(|address| address.ip().is_loopback()) {
+            true => Ok(found),
+            false => Err(Error::HostNotFound),
+        }
+    }
+}
+
+/// How an appliance is asked.
+fn config(tls: TlsConfig) -> Config {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        // An appliance is in one's own network, and it never sends its clients elsewhere: the token
+        // goes to the address that was named and nowhere else.
+        .proxy(None)
+        .max_redirects(0)
+        .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(CONNECT_TIME))
+        .timeout_per_read(Some(ANSWER_TIME))
+        .tls_config(tls)
+        .build()
+}
+
+/// Why the appliance with this data directory does not answer, and what to do.
+fn unreached_in(folder: &Path, error: &Error) -> Failure {
+    let folder = folder.display();
+    let kind = match error {
+        Error::Io(io) => io.kind(),
+        Error::Timeout(_) => ErrorKind::TimedOut,
+        _ => ErrorKind::Other,
+    };
+    Failure::Failed(match kind {
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::ConnectionRefused => format!(
+            "No appliance runs with the data directory {folder}: nothing listens on {SOCKET_FILE} in \
+             it. Start one with `forebay serve`, give the --data-dir (or FOREBAY_DATA_DIR) of one \
+             that runs, or name another with --api or FOREBAY_API."
+        ),
+        ErrorKind::PermissionDenied => format!(
+            "The data directory {folder} is closed to this user ({error}): run this as root or as the \
+             user that the appliance runs as, or ask its --api (or FOREBAY_API) with a token."
+        ),
+        ErrorKind::TimedOut => format!(
+            "The appliance with the data directory {folder} did not answer in time: look into its log."
+        ),
+        _ => format!("The appliance with the data directory {folder} cannot be asked: {error}."),
+    })
 }
 
 fn untrusted(base: &str, error: &Error) -> String {

@@ -8,6 +8,7 @@ mod client;
 mod failure;
 mod http;
 pub mod path;
+mod socket;
 
 pub use access::Access;
 pub use client::{Client, List};

@@ -10,11 +10,12 @@ use utoipa::ToSchema;
 pub struct AuditRecord {
     /// When it was answered.
     pub at_ms: u64,
-    /// The name of the token; nothing if none was shown that is known.
+    /// The name of the token, or `local` for who came over the socket of the data directory without
+    /// one; nothing if none was shown that is known.
     pub who: Option<Name>,
-    /// The token's role.
+    /// The role.
     pub role: Option<Role>,
-    /// The address it came from.
+    /// The address it came from, or the socket with the numbers of user and process.
     pub address: String,
     /// The operation, as the OpenAPI document calls it.
     pub operation: String,

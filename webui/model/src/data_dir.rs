@@ -1,7 +1,13 @@
-//! The data directory of an appliance: where it is, and the files in it that say how its API is
-//! reached from the same machine.
+//! The data directory of an appliance: where it is, and what is in it for those who reach its API
+//! from the same machine.
 
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use std::io;
 use std::path::{Path, PathBuf};
+
+/// The Unix socket that the API answers on, to root and to the appliance's own user.
+pub const SOCKET_FILE: &str = "api.sock";
 
 /// File with the address of the API that is served.
 pub const ADDRESS_FILE: &str = "api.url";
@@ -16,5 +22,38 @@ pub fn default() -> PathBuf {
     match std::env::var_os("HOME") {
         Some(home) if !root => Path::new(&home).join(".local/share/forebay"),
         _ => PathBuf::from("/var/lib/forebay"),
+    }
+}
+
+/// The socket of a data directory by a path that is short enough: that of a Unix socket has at most
+/// 107 bytes (unix(7), `sun_path`), that of a data directory may have more.
+pub struct SocketPath {
+    path: PathBuf,
+    folder: OwnedFd,
+}
+
+impl SocketPath {
+    /// Holds the data directory `folder` open.
+    ///
+    /// # Errors
+    /// What the kernel says: it is not there, or not ours to enter.
+    pub fn of(folder: &Path) -> io::Result<SocketPath> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(folder, flags, Mode::empty())?;
+        let path = format!("/proc/self/fd/{}/{SOCKET_FILE}", folder.as_raw_fd());
+        Ok(SocketPath { path: path.into(), folder })
+    }
+
+    /// The number of the user whose folder it is.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn owner(&self) -> io::Result<u32> {
+        Ok(rustix::fs::fstat(&self.folder)?.st_uid)
+    }
+
+    /// The path, for as long as this is there.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }

@@ -9,10 +9,11 @@ use webui_client::{Access, Failure};
 #[derive(Args)]
 #[command(next_help_heading = "Whom to ask")]
 pub struct Api {
-    /// The API of the appliance; that of this machine unless given.
+    /// The API of the appliance; unless given that of this machine, over the socket in its data
+    /// directory, which root and the user that it runs as need no token for.
     #[arg(long, value_name = "URL", env = "FOREBAY_API", global = true)]
     pub api: Option<String>,
-    /// A file with the token to show, which FOREBAY_TOKEN may hold as well.
+    /// A file with the token to show; FOREBAY_TOKEN may hold the token itself.
     #[arg(long, value_name = "FILE", global = true)]
     pub token_file: Option<PathBuf>,
     /// The certificate to trust, in PEM.

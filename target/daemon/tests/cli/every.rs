@@ -2,7 +2,7 @@
 
 use crate::appliance::HOST;
 use crate::proxy;
-use crate::rig::{Rig, file};
+use crate::rig::{Rig, Said, file};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -128,15 +128,14 @@ fn every_operation_is_in_the_command_line() {
             word => word.to_owned(),
         };
         let words: Vec<String> = line.iter().map(place).collect();
-        let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
-        words.extend(["--api", &api]);
-        let said = rig.run(&words);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let said = Said::from(rig.command_over_tcp(&api, &words).output().unwrap());
         if said.code != 0 {
             undone.push(format!("{line:?}: {}", said.err));
         }
     }
     // Followed until it is cut off: the stream has no end of its own.
-    let mut following = rig.command(&["events", "--follow", "--api", &api]).spawn().unwrap();
+    let mut following = rig.command_over_tcp(&api, &["events", "--follow"]).spawn().unwrap();
     let open = || seen.lock().unwrap().iter().any(|(_, path)| path.ends_with("/stream"));
     while !open() {
         std::thread::sleep(std::time::Duration::from_millis(20));

@@ -59,7 +59,7 @@ fn the_appliances_own_sentence_is_passed_on() {
 }
 
 #[test]
-fn tokens_come_from_the_environment_a_file_or_the_data_directory() {
+fn tokens_come_from_the_environment_or_a_file() {
     let rig = Rig::furnished();
     let url = format!("http://{}", rig.address());
     let empty = tempfile::tempdir().unwrap();
@@ -102,15 +102,20 @@ fn https_is_trusted_when_its_certificate_is_named_and_not_otherwise() {
         TlsFiles { certificate: folder.path().join("own.crt"), key: folder.path().join("own.key") };
     self_signed(&files, &["localhost".into(), "127.0.0.1".into()]).unwrap();
     let rig = Rig::start(Appliance::furnished(), Some(files.clone()));
-    let sentence = rig.bad(1, &["pool", "list"]);
-    assert!(sentence.contains("cannot be trusted") && sentence.contains("--ca"), "{sentence}");
+    let secure = format!("https://{}", rig.address());
+    let list = |more: &[&str]| -> Said {
+        let mut command = rig.command_over_tcp(&secure, &["pool", "list"]);
+        command.args(more).output().unwrap().into()
+    };
+    let said = list(&[]);
+    assert!(said.err.contains("cannot be trusted") && said.err.contains("--ca"), "{said:?}");
     let ca = files.certificate.to_str().unwrap();
-    assert!(rig.good(&["pool", "list", "--ca", ca]).contains("tank"));
+    assert!(list(&["--ca", ca]).out.contains("tank"));
     // The data directory's own certificate is found by itself.
     std::fs::copy(&files.certificate, rig.path("api.crt")).unwrap();
-    assert!(rig.good(&["pool", "list"]).contains("tank"));
-    let sentence = rig.bad(1, &["pool", "list", "--ca", files.key.to_str().unwrap()]);
-    assert!(sentence.contains("holds no certificate"), "{sentence}");
+    assert!(list(&[]).out.contains("tank"));
+    let said = list(&["--ca", files.key.to_str().unwrap()]);
+    assert!(said.err.contains("holds no certificate"), "{said:?}");
     // Plain HTTP to a port that speaks TLS is an error, no answer.
     let plain = format!("http://{}", rig.address());
     let said = rig.run(&["pool", "list", "--api", &plain]);

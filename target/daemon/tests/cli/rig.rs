@@ -60,9 +60,9 @@ impl Rig {
     pub fn start(appliance: Appliance, tls: Option<TlsFiles>) -> Rig {
         let folder = tempfile::tempdir().expect("a folder");
         let appliance = Arc::new(appliance);
-        let scheme = if tls.is_some() { "https" } else { "http" };
         let config = ServerConfig {
-            address: "127.0.0.1:0".parse().unwrap(),
+            address: Some("127.0.0.1:0".parse().unwrap()),
+            folder: folder.path().to_owned(),
             names: Vec::new(),
             tls,
             tokens: folder.path().join("tokens.json"),
@@ -73,8 +73,6 @@ impl Rig {
         let mut server = Server::start(config, appliance.clone(), world).expect("a server");
         let secret = server.take_first_token().expect("a first start").secret;
         std::fs::write(folder.path().join("admin.token"), format!("{secret}\n")).unwrap();
-        let url = format!("{scheme}://{}\n", server.address());
-        std::fs::write(folder.path().join("api.url"), url).unwrap();
         Rig { server, appliance, folder }
     }
 
@@ -87,13 +85,20 @@ impl Rig {
     }
 
     pub fn address(&self) -> std::net::SocketAddr {
-        self.server.address()
+        self.server.address().expect("it listens")
     }
 
     /// The binary with these arguments, for this server.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = binary();
         command.args(args).arg("--data-dir").arg(self.folder.path());
+        command
+    }
+
+    /// The binary with these arguments, for this server by its address and with its token.
+    pub fn command_over_tcp(&self, url: &str, args: &[&str]) -> Command {
+        let mut command = self.command(args);
+        command.env("FOREBAY_API", url).env("FOREBAY_TOKEN", self.secret());
         command
     }
 

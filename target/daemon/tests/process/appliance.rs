@@ -45,7 +45,10 @@ impl Appliance {
         let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
         command.arg("serve").arg("--data-dir").arg(dir.path());
         command.args(["--listen", listen, "--nqn", NQN, "--memory", "32MiB"]);
-        command.args(["--api", "127.0.0.1:0"]).args(flags);
+        if !flags.contains(&"--api") {
+            command.args(["--api", "127.0.0.1:0"]);
+        }
+        command.args(flags);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let address = greeting(&mut child);
         Appliance { child, address, dir }

@@ -16,3 +16,4 @@ mod sentences;
 mod short_of;
 mod signals;
 mod sizes;
+mod strangers;

@@ -13,6 +13,7 @@ pub(crate) use input::{Check, Input, NoPath, NoQuery, Schemas};
 pub(crate) use rows::{After, all};
 
 use crate::app::{App, Credential};
+use crate::peer::Peer;
 use crate::security::Identity;
 use axum::http::Method;
 use serde::de::DeserializeOwned;
@@ -37,7 +38,7 @@ pub(crate) struct Caller {
     /// What the request shows of itself.
     pub(crate) shown: Credential,
     /// From where.
-    pub(crate) address: std::net::IpAddr,
+    pub(crate) peer: Peer,
 }
 
 impl Caller {

@@ -21,12 +21,22 @@ pub fn save_secret(token: &NewToken, path: &Path) -> io::Result<()> {
 /// Who a request comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// The token's name.
+    /// The name of the token, or [`LOCAL`].
     pub(crate) name: Name,
     /// Its role.
     pub(crate) role: Role,
     /// The session it came with, if it did.
     pub(crate) session: Option<SessionId>,
+}
+
+/// The name of who comes over the socket of the data directory; no token has it.
+const LOCAL: &str = "local";
+
+impl Identity {
+    /// Who comes over the socket of the data directory, and shows no token.
+    pub(crate) fn local() -> Identity {
+        Identity { name: LOCAL.parse().expect("a name"), role: Role::Admin, session: None }
+    }
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -136,9 +146,15 @@ impl Tokens {
     /// Makes a token. It is on disk when this returns.
     ///
     /// # Errors
-    /// `Exists`: a secret is shown once, so there is no second answer. `Internal`: the file cannot
-    /// be written.
+    /// `Invalid`: the name is what the machine itself is called. `Exists`: a secret is shown once, so
+    /// there is no second answer. `Internal`: the file cannot be written.
     pub fn create(&self, request: TokenCreate, world: &dyn World) -> Result<NewToken, Refusal> {
+        if request.name.as_str() == LOCAL {
+            return Err(Refusal::invalid(format!(
+                "\"{LOCAL}\" is what the audit log calls the appliance's own machine: choose another \
+                 name."
+            )));
+        }
         let _one_at_a_time = self.change();
         let mut tokens = self.lock().tokens.clone();
         if tokens.iter().any(|kept| kept.name == request.name) {

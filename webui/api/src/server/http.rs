@@ -1,11 +1,11 @@
 //! Requests: whose they are, whether they may, what they hold, and who answers them.
 
-use super::listen::Peer;
 use super::origin::Target;
 use super::{respond, stream};
 use crate::app::{App, Credential, Denied};
 use crate::limits;
 use crate::operation::{Access, Action, After, Caller, Input, Operation};
+use crate::peer::Peer;
 use crate::security::{Identity, without_secrets};
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -118,13 +118,13 @@ async fn answer(
         return respond::method(&allowed.join(", "));
     };
     let (mut parts, body) = request.into_parts();
-    let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
-    let address = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let shown = shown(&shared.app, &parts.headers);
+    let peer = parts.extensions.get::<Peer>().copied();
+    let peer = peer.unwrap_or(Peer::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+    let shown = shown(&shared.app, &parts.headers, peer);
     let from_own_page = target.is_origin_of(&parts.headers, shared.app.secure);
-    let identity = match admit(&shared.app, operation, &shown, from_own_page, address) {
+    let identity = match admit(&shared.app, operation, &shown, from_own_page, peer) {
         Ok(identity) => identity,
-        Err(denied) => return deny(shared, operation, &parts, address, denied).await,
+        Err(denied) => return deny(shared, operation, &parts, peer, denied).await,
     };
     if let Action::Stream = operation.action {
         return match start_of(&parts) {
@@ -144,7 +144,7 @@ async fn answer(
         Ok(body) => body,
         Err(refusal) => return respond::refusal(refusal),
     };
-    let caller = Caller { identity, shown, address };
+    let caller = Caller { identity, shown, peer };
     call(shared, Arc::clone(operation), Asked { caller, parts, path, body }).await
 }
 
@@ -152,9 +152,10 @@ fn malformed(sentence: &str) -> Refusal {
     Refusal::new(RefusalKind::Malformed, sentence)
 }
 
-/// What a request shows of itself. A token comes before a session.
-fn shown(app: &App, headers: &HeaderMap) -> Credential {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+/// What a request shows of itself. A token comes before a session, and both before the socket that
+/// it came over: whoever shows one wants its role.
+fn shown(app: &App, headers: &HeaderMap, peer: Peer) -> Credential {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or(""));
     if let Some(header) = text(AUTHORIZATION) {
         let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
         let token = token.trim();
@@ -165,6 +166,7 @@ fn shown(app: &App, headers: &HeaderMap) -> Credential {
     }
     match text(COOKIE).and_then(|header| app.session_in(header)) {
         Some(session) => Credential::Session(session),
+        None if matches!(peer, Peer::Socket { .. }) => Credential::Socket,
         None => Credential::Nothing,
     }
 }
@@ -180,7 +182,7 @@ fn admit(
     operation: &Operation,
     shown: &Credential,
     from_own_page: bool,
-    from: IpAddr,
+    from: Peer,
 ) -> Result<Option<Identity>, NotAdmitted> {
     let Access::Role(role) = operation.access else { return Ok(None) };
     let identity =
@@ -212,19 +214,19 @@ async fn deny(
     shared: &Arc<Shared>,
     operation: &Arc<Operation>,
     parts: &Parts,
-    address: IpAddr,
+    peer: Peer,
     not: NotAdmitted,
 ) -> Response<Body> {
     let refusal = match not.denied {
         // Whoever shows nothing costs nothing, and fills no log.
         Denied::Unknown(refusal) => return respond::refusal(refusal),
         Denied::TooMany(refusal) => {
-            return respond::wait(refusal, shared.app.wait_seconds(address));
+            return respond::wait(refusal, shared.app.wait_seconds(peer));
         }
         Denied::Wrong(refusal) => refusal,
     };
     let status = refusal.kind.http_status();
-    let caller = Caller { identity: not.identity, shown: Credential::Nothing, address };
+    let caller = Caller { identity: not.identity, shown: Credential::Nothing, peer };
     let record = record(&shared.app, operation, &caller, parts, status);
     let app = Arc::clone(&shared.app);
     // The answer waits for the line: what is answered is on record.
@@ -243,7 +245,7 @@ fn record(
         at_ms: app.world.unix_ms(),
         who: caller.identity.as_ref().map(|who| who.name.clone()),
         role: caller.identity.as_ref().map(|who| who.role),
-        address: caller.address.to_string(),
+        address: caller.peer.to_string(),
         operation: operation.id.to_owned(),
         method: parts.method.to_string(),
         path: without_secrets(parts.uri.path_and_query().map_or("", |path| path.as_str())),
@@ -377,7 +379,7 @@ fn carry_out(app: &App, operation: &Operation, asked: &Asked) -> Response<Body> 
     match result {
         Ok(reply) => respond::success(reply),
         Err(refusal) if refusal.kind == RefusalKind::TooMany => {
-            respond::wait(refusal, app.wait_seconds(asked.caller.address))
+            respond::wait(refusal, app.wait_seconds(asked.caller.peer))
         }
         Err(refusal) => respond::refusal(refusal),
     }

@@ -1,6 +1,8 @@
 //! Connections: accepted, counted, wrapped in TLS, served, and ended when the server stops.
 
+use super::socket;
 use crate::limits;
+use crate::peer::Peer;
 use crate::security::caller;
 use axum::Router;
 use axum::body::Body;
@@ -10,17 +12,16 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
-
-/// Where a request comes from.
-#[derive(Clone, Copy)]
-pub(super) struct Peer(pub(super) SocketAddr);
 
 /// How long to wait after accepting failed, for lack of descriptors as a rule.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
@@ -64,7 +65,35 @@ impl Drop for Guest {
     }
 }
 
-/// Accepts connections until the server stops.
+/// The next connection with a place for it; nothing when the server stops.
+async fn next<C>(
+    accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<C>>,
+    room: &Arc<Semaphore>,
+    stopped: &mut watch::Receiver<bool>,
+) -> Option<(C, OwnedSemaphorePermit)> {
+    loop {
+        // Room first: what cannot be served waits in the kernel's queue.
+        let place = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop) => return None,
+            place = Arc::clone(room).acquire_owned() => place.ok()?,
+        };
+        let accepted = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop) => return None,
+            accepted = poll_fn(&accept) => accepted,
+        };
+        match accepted {
+            Ok(connection) => return Some((connection, place)),
+            Err(error) => {
+                tracing::warn!(%error, "the API could not accept a connection");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Accepts connections over TCP until the server stops.
 pub(super) async fn accept(
     listener: TcpListener,
     acceptor: watch::Receiver<Option<TlsAcceptor>>,
@@ -73,27 +102,8 @@ pub(super) async fn accept(
     mut stopped: watch::Receiver<bool>,
 ) {
     let guests = Arc::new(Guests::default());
-    loop {
-        // Room first: what cannot be served waits in the kernel's queue.
-        let place = tokio::select! {
-            biased;
-            _ = stopped.wait_for(|stop| *stop) => return,
-            place = Arc::clone(&room).acquire_owned() => place,
-        };
-        let Ok(place) = place else { return };
-        let accepted = tokio::select! {
-            biased;
-            _ = stopped.wait_for(|stop| *stop) => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "the API could not accept a connection");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
+    let accept = |cx: &mut Context<'_>| listener.poll_accept(cx);
+    while let Some(((stream, peer), place)) = next(accept, &room, &mut stopped).await {
         let Some(guest) = guests.enter(peer.ip()) else {
             tracing::debug!(%peer, "an address has all the connections of the API it may have");
             continue;
@@ -103,6 +113,30 @@ pub(super) async fn accept(
         tokio::spawn(async move {
             connection(stream, peer, acceptor, router, stopped).await;
             drop((guest, place));
+        });
+    }
+}
+
+/// Accepts connections over the socket of the data directory until the server stops.
+pub(super) async fn accept_local(
+    listener: UnixListener,
+    router: Router,
+    room: Arc<Semaphore>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let accept = |cx: &mut Context<'_>| listener.poll_accept(cx);
+    while let Some(((stream, _), place)) = next(accept, &room, &mut stopped).await {
+        let peer = match socket::peer(&stream) {
+            Ok(peer) => peer,
+            Err(why) => {
+                tracing::warn!("a connection over the socket of the API is refused: {why}");
+                continue;
+            }
+        };
+        let (router, stopped) = (router.clone(), stopped.clone());
+        tokio::spawn(async move {
+            serve(stream, peer, router, stopped).await;
+            drop(place);
         });
     }
 }
@@ -123,17 +157,18 @@ async fn connection(
     router: Router,
     stopped: watch::Receiver<bool>,
 ) {
+    let from = Peer::Address(peer.ip());
     // Answers are whole: to wait for more only delays them.
     let _ = stream.set_nodelay(true);
     if let Err(error) = notice_vanishing(&stream) {
         tracing::debug!(%peer, %error, "a client that vanishes is noticed late");
     }
     match acceptor {
-        None => serve(stream, peer, router, stopped).await,
+        None => serve(stream, from, router, stopped).await,
         Some(acceptor) => {
             let handshake = tokio::time::timeout(limits::HANDSHAKE_TIME, acceptor.accept(stream));
             match handshake.await {
-                Ok(Ok(stream)) => serve(stream, peer, router, stopped).await,
+                Ok(Ok(stream)) => serve(stream, from, router, stopped).await,
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
                 Err(_) => tracing::debug!(%peer, "no TLS in time"),
             }
@@ -143,13 +178,13 @@ async fn connection(
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: SocketAddr,
+    peer: Peer,
     router: Router,
     mut stopped: watch::Receiver<bool>,
 ) {
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(peer);
         router.clone().oneshot(request)
     });
     let mut server = http1::Builder::new();

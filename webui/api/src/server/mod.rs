@@ -4,6 +4,7 @@ mod http;
 mod listen;
 mod origin;
 mod respond;
+mod socket;
 mod stream;
 mod tls;
 
@@ -15,18 +16,23 @@ use crate::clock::World;
 use crate::limits;
 use crate::operation;
 use crate::security::{AuditLog, LoginLimiter, Tokens};
+use socket::SocketFile;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
+use webui_model::data_dir::SOCKET_FILE;
 use webui_model::{Control, NewToken};
 
 /// How to serve.
 pub struct ServerConfig {
-    /// The address to listen on; port 0: the kernel chooses.
-    pub address: SocketAddr,
+    /// The address to listen on, if any; port 0: the kernel chooses.
+    pub address: Option<SocketAddr>,
+    /// The folder to have the socket in for this machine's own callers, who need no token. Nobody
+    /// else may be able to enter it.
+    pub folder: PathBuf,
     /// Names it is reached by, beside addresses and `localhost`: no other is answered.
     pub names: Vec<String>,
     /// The certificate and key. Asked for on every address that is not loopback.
@@ -45,14 +51,13 @@ impl ServerConfig {
     /// # Errors
     /// What is wrong, as a sentence.
     pub fn check(&self) -> Result<(), String> {
-        if !self.address.ip().is_loopback() && self.tls.is_none() {
-            return Err(format!(
-                "The API on {} needs TLS, because others could read tokens on their way: name a \
-                 certificate and a key, let one be generated, or listen on 127.0.0.1.",
-                self.address
-            ));
+        match self.address {
+            Some(address) if !address.ip().is_loopback() && self.tls.is_none() => Err(format!(
+                "The API on {address} needs TLS, because others could read tokens on their way: name \
+                 a certificate and a key, let one be generated, or listen on 127.0.0.1."
+            )),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -78,16 +83,72 @@ impl std::fmt::Display for StartError {
     }
 }
 
+/// Places for connections: over TCP, and over the socket.
+struct Places {
+    network: Arc<Semaphore>,
+    local: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new() -> Self {
+        Self {
+            network: Arc::new(Semaphore::new(limits::CONNECTIONS)),
+            local: Arc::new(Semaphore::new(limits::LOCAL_CONNECTIONS)),
+        }
+    }
+
+    /// Waits until all connections have ended.
+    async fn wait_until_free(&self) {
+        let all = |places: usize| u32::try_from(places).expect("a small number");
+        let network = self.network.acquire_many(all(limits::CONNECTIONS)).await;
+        let local = self.local.acquire_many(all(limits::LOCAL_CONNECTIONS)).await;
+        drop((network, local));
+    }
+}
+
+/// What listens, before anything is answered.
+struct Listeners {
+    network: Option<(tokio::net::TcpListener, SocketAddr)>,
+    local: tokio::net::UnixListener,
+    file: SocketFile,
+}
+
+impl Listeners {
+    /// Listens on the address, if there is one, and on the socket.
+    fn open(config: &ServerConfig, runtime: &Runtime) -> Result<Self, StartError> {
+        let network = match config.address {
+            None => None,
+            Some(wanted) => {
+                let listener = runtime.block_on(tokio::net::TcpListener::bind(wanted));
+                let listener = listener.map_err(|e| {
+                    StartError::Address(format!("The API cannot listen on {wanted}: {e}."))
+                })?;
+                let address = listener.local_addr().map_err(|e| format!("{wanted}: {e}."))?;
+                Some((listener, address))
+            }
+        };
+        let cannot = |e| {
+            let folder = config.folder.display();
+            format!("The API cannot listen on {SOCKET_FILE} in {folder}: {e}.")
+        };
+        let (socket, file) = socket::listen(&config.folder).map_err(cannot)?;
+        let _inside = runtime.enter();
+        let local = tokio::net::UnixListener::from_std(socket).map_err(cannot)?;
+        Ok(Self { network, local, file })
+    }
+}
+
 /// A server that runs.
 pub struct Server {
-    address: SocketAddr,
+    address: Option<SocketAddr>,
+    _socket: SocketFile,
     first_token: Option<NewToken>,
     tls: Option<TlsFiles>,
     /// What accepts TLS connections from now on.
     acceptor: watch::Sender<Option<TlsAcceptor>>,
     stop: watch::Sender<bool>,
     /// A place for each connection.
-    places: Arc<Semaphore>,
+    places: Places,
     runtime: Option<Runtime>,
 }
 
@@ -111,11 +172,7 @@ impl Server {
             .enable_time()
             .build()
             .map_err(|e| format!("The threads of the API cannot be started: {e}."))?;
-        let listener =
-            runtime.block_on(tokio::net::TcpListener::bind(config.address)).map_err(|e| {
-                StartError::Address(format!("The API cannot listen on {}: {e}.", config.address))
-            })?;
-        let address = listener.local_addr().map_err(|e| format!("{}: {e}.", config.address))?;
+        let listeners = Listeners::open(&config, &runtime)?;
         let audit = AuditLog::open(&config.audit, limits::AUDIT_BYTES)
             .map_err(|e| format!("The audit log {}: {e}.", config.audit.display()))?;
         // Last of what may fail: a first token that is made is also shown.
@@ -139,15 +196,22 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let paths = operation::by_path(table.operations);
         let router = http::router(Arc::new(app), paths, config.pages, stopped.clone());
-        let places = Arc::new(Semaphore::new(limits::CONNECTIONS));
-        let (acceptor, accepts) = watch::channel(acceptor);
-        runtime.spawn(listen::accept(listener, accepts, router, Arc::clone(&places), stopped));
+        let places = Places::new();
+        let acceptor = watch::Sender::new(acceptor);
+        let address = listeners.network.as_ref().map(|(_, address)| *address);
+        let Listeners { network, local, file } = listeners;
+        if let Some((listener, _)) = network {
+            let (accepts, router) = (acceptor.subscribe(), router.clone());
+            let (room, stopped) = (Arc::clone(&places.network), stopped.clone());
+            runtime.spawn(listen::accept(listener, accepts, router, room, stopped));
+        }
+        runtime.spawn(listen::accept_local(local, router, Arc::clone(&places.local), stopped));
         let (tls, runtime) = (config.tls, Some(runtime));
-        Ok(Self { address, first_token, tls, acceptor, stop, places, runtime })
+        Ok(Self { address, _socket: file, first_token, tls, acceptor, stop, places, runtime })
     }
 
-    /// The address it listens on.
-    pub fn address(&self) -> SocketAddr {
+    /// The address it listens on, if any.
+    pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
@@ -174,10 +238,8 @@ impl Server {
     fn shut_down(&mut self) {
         self.stop.send_replace(true);
         if let Some(runtime) = self.runtime.take() {
-            let places = u32::try_from(limits::CONNECTIONS).expect("a small number");
-            // All places are free when all connections have ended.
             let ended = async {
-                tokio::time::timeout(limits::STOP_TIME, self.places.acquire_many(places)).await
+                tokio::time::timeout(limits::STOP_TIME, self.places.wait_until_free()).await
             };
             if runtime.block_on(ended).is_err() {
                 tracing::warn!("connections of the API had not ended when it stopped");

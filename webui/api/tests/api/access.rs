@@ -358,7 +358,7 @@ fn a_start_that_fails_makes_no_token_that_nobody_sees() {
     let rig = Rig::new(Appliance::furnished());
     let folder = tempfile::TempDir::new().unwrap();
     let mut config = config(&folder);
-    config.address = rig.address();
+    config.address = Some(rig.address());
     let control = Arc::clone(&rig.appliance);
     let error = Server::start(config, control, rig.world.clone()).err().unwrap();
     assert!(
@@ -390,7 +390,8 @@ fn an_audit_log_that_cannot_be_written_is_told() {
     let mut server = Server::start(config, appliance.clone(), world).unwrap();
     let secret = server.take_first_token().unwrap().secret;
     let headers = [("Authorization".to_owned(), format!("Bearer {secret}"))];
-    let answer = send(server.address(), "POST", "/api/v1/devices/d3/rescan", &headers, b"");
+    let answer =
+        send(server.address().unwrap(), "POST", "/api/v1/devices/d3/rescan", &headers, b"");
     assert_eq!(answer.status, 200);
     let last = appliance.event_log().newest(1).items.remove(0);
     assert_eq!(last.severity, Severity::Critical);

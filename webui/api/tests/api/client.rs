@@ -42,7 +42,8 @@ pub struct Rig {
 
 pub fn config(folder: &TempDir) -> ServerConfig {
     ServerConfig {
-        address: "127.0.0.1:0".parse().unwrap(),
+        address: Some("127.0.0.1:0".parse().unwrap()),
+        folder: folder.path().to_owned(),
         names: Vec::new(),
         tls: None,
         tokens: folder.path().join("tokens.json"),
@@ -61,7 +62,7 @@ impl Rig {
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.server.as_ref().unwrap().address()
+        self.server.as_ref().unwrap().address().expect("it listens")
     }
 
     /// Asks as the admin.

@@ -5,6 +5,7 @@ mod appliance;
 mod client;
 mod document;
 mod limiter;
+mod local;
 mod oracle;
 mod roles;
 mod schemathesis;

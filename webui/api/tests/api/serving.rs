@@ -185,7 +185,7 @@ fn a_page_runs_and_styles_nothing_that_stands_in_it() {
     config.pages = Some(Arc::new(OnePage));
     let world = Arc::new(Puppet::default());
     let server = Server::start(config, Arc::new(Appliance::furnished()), world).unwrap();
-    let answer = send(server.address(), "GET", "/", &[], b"");
+    let answer = send(server.address().unwrap(), "GET", "/", &[], b"");
     assert_eq!((answer.status, answer.text().as_str()), (200, "<p>x"));
     let policy = answer.header("content-security-policy").unwrap();
     assert!(policy.contains("default-src 'self'") && !policy.contains("unsafe"), "{policy}");

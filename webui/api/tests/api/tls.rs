@@ -27,7 +27,7 @@ fn an_address_that_is_not_loopback_needs_tls() {
     ] {
         let folder = TempDir::new().unwrap();
         let mut config = config(&folder);
-        config.address = address.parse().unwrap();
+        config.address = Some(address.parse().unwrap());
         assert_eq!(config.check().is_ok(), allowed, "{address}");
         if !allowed {
             let appliance = Arc::new(Appliance::new());
@@ -71,7 +71,7 @@ fn connect(server: &Server, files: &TlsFiles) -> StreamOwned<ClientConnection, T
         .with_no_client_auth();
     let name = ServerName::try_from("127.0.0.1").unwrap();
     let connection = ClientConnection::new(Arc::new(client), name).unwrap();
-    StreamOwned::new(connection, TcpStream::connect(server.address()).unwrap())
+    StreamOwned::new(connection, TcpStream::connect(server.address().unwrap()).unwrap())
 }
 
 /// The status line of an answer over a connection, or nothing if there is no TLS.
@@ -148,7 +148,7 @@ fn a_self_signed_certificate_is_made_once_and_serves() {
         assert_eq!(answer.status, status, "a cookie without the prefix may be anyone's");
     }
 
-    let mut plain = TcpStream::connect(server.address()).unwrap();
+    let mut plain = TcpStream::connect(server.address().unwrap()).unwrap();
     plain.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     let _ = std::io::Read::read_to_end(&mut plain, &mut answer);

@@ -80,7 +80,7 @@ fn sessions(table: &mut Table) {
             "Log in, for browsers: a cookie takes the place of the token.",
         ),
         |c: Call<'_, NoPath, NoQuery, LogIn>| {
-            let (identity, cookie) = c.app.log_in(&c.body.token, c.caller.address)?;
+            let (identity, cookie) = c.app.log_in(&c.body.token, c.caller.peer)?;
             Ok(WithCookie(Session { name: identity.name, role: identity.role }, cookie))
         },
     );
