@@ -107,14 +107,13 @@ fn callgrind(bed: &Bed, workload: &Workload, ios: u64) -> io::Result<u64> {
 /// Calls into the kernel for one I/O at full speed, by the target's own counters: those that moved
 /// data, and those that found nothing.
 fn calls(bed: &Bed, workload: &Workload) -> io::Result<(f64, f64)> {
-    let control = bed.dir.join("control.sock");
     let mut command = sides::serve(bed, "busy")?;
-    command.args(["--cores", "0"]).arg("--control").arg(&control);
+    command.args(["--cores", "0"]);
     let (target, address) = sides::start(bed, &mut command)?;
     let mut load = sides::load(bed, &address, workload);
     sides::sample(bed, load.args(["--ios", &COUNTED_RUN.to_string()]))?;
     let mut stats = Command::new(&bed.forebay);
-    stats.args(["stats", "--json", "--control"]).arg(&control);
+    stats.args(["stats", "--json", "--data-dir"]).arg(sides::data_dir(bed)?);
     let text = Running::start(&mut stats, &bed.dir)?.output(GRACE)?;
     target.stop(GRACE)?;
     let report: serde_json::Value = serde_json::from_str(&text)?;

@@ -74,9 +74,14 @@ pub(super) fn serve(bed: &Bed, poll: &str) -> io::Result<Command> {
 pub(super) fn serve_args(command: &mut Command, bed: &Bed, poll: &str) -> io::Result<()> {
     command.args(["serve", "--ram", "512MiB", "--nqn", NQN, "--listen", "127.0.0.1:0"]);
     command.args(["--api", "off", "--poll", poll, "--congestion", &bed.congestion]);
-    command.arg("--data-dir").arg(side_dir(bed, "data")?);
+    command.arg("--data-dir").arg(data_dir(bed)?);
     command.env("FOREBAY_LOG", "warn");
     Ok(())
+}
+
+/// The data directory of [`serve`].
+pub(super) fn data_dir(bed: &Bed) -> io::Result<PathBuf> {
+    side_dir(bed, "data")
 }
 
 /// Starts a target and waits until it says where to connect.

@@ -9,11 +9,7 @@ mod drain;
 mod node;
 mod plane;
 mod pool;
-mod report;
-mod socket;
 pub mod state;
 
 pub use node::Node;
 pub use plane::ControlPlane;
-pub use report::{Counts, Report};
-pub use socket::{Answer, ControlSocket, Request, ask};

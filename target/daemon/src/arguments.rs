@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use control::config::{ApiAddress, PollMode};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use webui_model::{Size, data_dir};
+use webui_model::Size;
 
 /// The storage appliance in front of the GPUs: an NVMe over Fabrics target in user space.
 #[derive(Parser)]
@@ -29,8 +29,6 @@ pub enum Command {
         #[arg(value_enum)]
         shell: ShellArg,
     },
-    /// Show the counters of a running target.
-    Stats(StatsArgs),
 }
 
 /// A shell.
@@ -61,12 +59,9 @@ pub struct ServeArgs {
     /// TOML file with devices, subsystems, listeners and hosts.
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where the control socket and the default namespace live.
+    /// Where its state, tokens, audit log and socket live.
     #[arg(long, value_name = "DIR", env = "FOREBAY_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Path of the control socket.
-    #[arg(long, value_name = "PATH")]
-    pub control: Option<PathBuf>,
     /// Listen here instead (repeatable).
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Vec<SocketAddr>,
@@ -131,34 +126,4 @@ impl From<PollArg> for PollMode {
             PollArg::Adaptive => PollMode::Adaptive,
         }
     }
-}
-
-/// Which running target to ask.
-#[derive(Args)]
-pub struct Target {
-    /// The data directory of the target.
-    #[arg(long, value_name = "DIR", env = "FOREBAY_DATA_DIR", global = true)]
-    pub data_dir: Option<PathBuf>,
-    /// The control socket of the target.
-    #[arg(long, value_name = "PATH", global = true)]
-    pub control: Option<PathBuf>,
-}
-
-impl Target {
-    /// The control socket to talk to.
-    pub fn path(&self) -> PathBuf {
-        let folder = || self.data_dir.clone().unwrap_or_else(data_dir::default);
-        self.control.clone().unwrap_or_else(|| folder().join("control.sock"))
-    }
-}
-
-/// What to show.
-#[derive(Args)]
-pub struct StatsArgs {
-    /// For programs.
-    #[arg(long)]
-    pub json: bool,
-    /// Whom to ask.
-    #[command(flatten)]
-    pub target: Target,
 }

@@ -3,7 +3,6 @@
 
 mod appliance;
 mod arguments;
-mod live;
 mod log;
 mod serve;
 mod signals;
@@ -33,7 +32,6 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => Ok(serve::serve(&args)?),
         Command::Ask(command) => command.run(),
         Command::Completion { shell } => complete(shell),
-        Command::Stats(args) => Ok(live::stats(&args)?),
     }
 }
 

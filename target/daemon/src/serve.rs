@@ -7,7 +7,7 @@ use control::config::{
     ApiAddress, BdevConfig, BdevKind, Config, DEFAULT_NQN, ListenerConfig, NamespaceConfig,
     SubsystemConfig,
 };
-use control::{ControlPlane, ControlSocket, Node};
+use control::{ControlPlane, Node};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,16 +24,16 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
     let config = configuration(args)?;
     let _log = start_log(args.log_json, log::filter()?);
     let mut signals = Caught::new()?;
+    if config.control.is_some() {
+        tracing::warn!(
+            "control means nothing any more: the API's socket is in data_dir; take it out"
+        );
+    }
     make_data_dir(&config.data_dir)?;
-    let control = config.control_path();
     let node = Node::start(config.clone())?;
     let mut greeting = greeting(&node);
     let plane = ControlPlane::start(node)?;
-    let served = start_api(&config, plane.clone()).and_then(|api| {
-        let socket = ControlSocket::serve(&control, plane.node())?;
-        Ok((api, socket))
-    });
-    let (api, socket) = match served {
+    let (api, lines) = match start_api(&config, plane.clone()) {
         Ok(served) => served,
         Err(why) => {
             // What stops it comes first; that it could not be stopped well is said beside it.
@@ -43,7 +43,6 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
             });
         }
     };
-    let (api, lines) = api;
     greeting.push_str(&lines);
     cli::line!("{greeting}");
     let signal = loop {
@@ -53,7 +52,7 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
         }
     };
     tracing::info!(signal, "stopping: no new connections, commands under way end first");
-    drop((socket, api));
+    drop(api);
     // Left behind it does no harm: nothing answers there.
     let _ = std::fs::remove_file(config.data_dir.join(ADDRESS_FILE));
     let stopped = plane.stop();
@@ -224,9 +223,6 @@ fn configuration(args: &ServeArgs) -> Result<Config, String> {
     if args.data_dir.is_some() {
         config.data_dir = data_dir;
     }
-    if args.control.is_some() {
-        config.control = args.control.clone();
-    }
     if !args.listen.is_empty() || !args.discovery.is_empty() {
         config.listeners = listeners(&args.listen, &args.discovery);
     }
@@ -354,10 +350,6 @@ fn greeting(node: &Node) -> String {
     let (reactors, each) = node.memory();
     let all = Size(each.0 * reactors as u64);
     lines.push(format!("Memory: {each} for each of {reactors} reactors, {all} in all (--memory)"));
-    lines.push(format!(
-        "Counters: forebay stats --control {}",
-        node.config().control_path().display()
-    ));
     lines.join("\n")
 }
 

@@ -16,7 +16,6 @@ pub struct Appliance {
     binary: PathBuf,
     folder: TempDir,
     port: u16,
-    api: bool,
     child: Option<Child>,
 }
 
@@ -52,18 +51,6 @@ impl Appliance {
     /// # Errors
     /// When it does not come up, with the end of its log.
     pub fn start(configuration: &str) -> Result<Self, String> {
-        Appliance::start_as(configuration, false)
-    }
-
-    /// [`Appliance::start`] with the API, for [`Appliance::operate`].
-    ///
-    /// # Errors
-    /// As [`Appliance::start`].
-    pub fn start_with_api(configuration: &str) -> Result<Self, String> {
-        Appliance::start_as(configuration, true)
-    }
-
-    fn start_as(configuration: &str, api: bool) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| format!("temporary folder: {error}"))?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .and_then(|listener| listener.local_addr())
@@ -74,7 +61,7 @@ impl Appliance {
             .replace("{PORT}", &port.to_string());
         std::fs::write(folder.path().join("forebay.toml"), text)
             .map_err(|error| format!("configuration: {error}"))?;
-        let mut appliance = Self { binary: binary()?, folder, port, api, child: None };
+        let mut appliance = Self { binary: binary()?, folder, port, child: None };
         appliance.restart()?;
         Ok(appliance)
     }
@@ -91,13 +78,13 @@ impl Appliance {
                 .open(self.folder.path().join(name))
                 .map_err(|error| format!("log: {error}"))
         };
-        // It says where its API is once that is served.
-        let url = self.folder.path().join("api.url");
-        if url.exists() {
-            std::fs::remove_file(&url).map_err(|error| format!("api.url: {error}"))?;
+        // It is there once it answers, and after a kill.
+        let socket = self.folder.path().join("api.sock");
+        if socket.exists() {
+            std::fs::remove_file(&socket).map_err(|error| format!("api.sock: {error}"))?;
         }
         let child = Command::new(&self.binary)
-            .args(["serve", "--api", if self.api { "127.0.0.1:0" } else { "off" }])
+            .args(["serve", "--api", "off"])
             .arg("--config")
             .arg(self.folder.path().join("forebay.toml"))
             .stdin(Stdio::null())
@@ -107,9 +94,7 @@ impl Appliance {
             .map_err(|error| format!("{}: {error}", self.binary.display()))?;
         self.child = Some(child);
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err()
-            || (self.api && !url.exists())
-        {
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() || !socket.exists() {
             if !self.running() {
                 return Err(format!("the appliance ended:\n{}", self.log_tail()));
             }
@@ -175,28 +160,15 @@ impl Appliance {
         Err(format!("it did not end on SIGTERM:\n{}", self.log_tail()))
     }
 
-    /// Runs a command that asks the control socket of this appliance; its standard output.
-    ///
-    /// # Errors
-    /// What it said when it failed.
-    pub fn command(&self, words: &[&str]) -> Result<String, String> {
-        self.said(words, "--control", &self.folder.path().join("control.sock"))
-    }
-
     /// Runs a command that asks the API of this appliance; its standard output.
     ///
     /// # Errors
     /// What it said when it failed.
     pub fn operate(&self, words: &[&str]) -> Result<String, String> {
-        self.said(words, "--data-dir", self.folder.path())
-    }
-
-    /// What a command says of the appliance that `flag` and `place` lead to.
-    fn said(&self, words: &[&str], flag: &str, place: &Path) -> Result<String, String> {
         let out = Command::new(&self.binary)
             .args(words)
-            .arg(flag)
-            .arg(place)
+            .arg("--data-dir")
+            .arg(self.folder.path())
             .stdin(Stdio::null())
             .output()
             .map_err(|error| format!("{}: {error}", self.binary.display()))?;

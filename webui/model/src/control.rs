@@ -3,7 +3,7 @@
 use crate::event_log::EventLog;
 use crate::{Address, Refusal};
 use crate::{
-    Alert, Appliance, Applied, ConnectInfo, Controller, Declaration, Device, DeviceAdd,
+    Alert, Appliance, Applied, ConnectInfo, Controller, Counters, Declaration, Device, DeviceAdd,
     DeviceAttach, Drive, DriveAddress, DriveFormat, DriveHealth, DriveSanitize, ExportSet,
     GroupSnapshotCreate, Host, HostAdd, HostNqn, ImportablePool, Job, Limits, Listener,
     ListenerCreate, Name, Namespace, NamespaceAdd, Nqn, Pool, PoolCreate, PoolDevice, PoolImport,
@@ -57,8 +57,10 @@ pub trait Control: Send + Sync + 'static {
     /// Stops everything, and then the machine: to start it again, or to switch it off. `Refused`
     /// where the machine is not the appliance's own.
     fn end_machine(&self, restart: bool) -> Result<(), Refusal>;
-    /// All counters.
+    /// All counters that somebody would watch.
     fn statistics(&self) -> Result<Statistics, Refusal>;
+    /// Counters of reactors, transports and queues.
+    fn counters(&self) -> Result<Counters, Refusal>;
     /// Alerts whose cause is there now.
     fn alerts(&self) -> Result<Vec<Alert>, Refusal>;
 

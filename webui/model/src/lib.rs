@@ -11,6 +11,7 @@
 mod appliance;
 mod audit_record;
 mod control;
+mod counters;
 pub mod data_dir;
 mod declaration;
 mod device;
@@ -36,6 +37,10 @@ mod words;
 pub use appliance::{Appliance, Ready, Slot, SlotState, Slots, UpdateInstall, UpdatePiece};
 pub use audit_record::AuditRecord;
 pub use control::{Control, Made};
+pub use counters::{
+    BdevCounters, ConnectionCounters, ControllerCounters, Counters, NamespaceCounters,
+    QueueCounters, ReactorCounters, SubsystemCounters,
+};
 pub use declaration::{
     Applied, Change, ChangeAction, Declaration, DeclaredPool, DeclaredSubsystem, DeclaredVolume,
 };

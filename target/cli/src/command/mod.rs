@@ -17,6 +17,7 @@ mod namespace;
 mod pool;
 mod remote;
 mod snapshot;
+mod stats;
 mod status;
 mod subsystem;
 mod token;
@@ -53,6 +54,8 @@ pub enum Command {
     ConnectInfo(connect_info::ConnectInfoArgs),
     /// Show what the appliance does, live.
     Top(top::TopArgs),
+    /// Show the counters of reactors, transports and queues.
+    Stats(stats::StatsArgs),
     /// Show, wait for and cancel jobs.
     Jobs(job::JobsArgs),
     /// Show what happened, or happens.
@@ -96,6 +99,7 @@ impl Command {
             Command::Listener(args) => listener::run(args),
             Command::ConnectInfo(args) => connect_info::run(args),
             Command::Top(args) => top::run(args),
+            Command::Stats(args) => stats::run(args),
             Command::Jobs(args) => job::run(args),
             Command::Events(args) => event::run(args),
             Command::Alerts(args) => alert::run(args),

@@ -23,9 +23,6 @@ fn refuse<T>(sentence: String) -> Result<T, ConfigError> {
 /// going.
 const MIN_MEMORY_BYTES: u64 = 16 << 20;
 
-/// Bytes of the longest path of a Unix socket: those of `sockaddr_un`, without the NUL at the end.
-const SOCKET_PATH_BYTES: usize = 107;
-
 impl Config {
     /// Checks names, references, sizes and limits; nothing is opened.
     ///
@@ -33,7 +30,6 @@ impl Config {
     /// The first thing that is wrong, as a sentence.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_reactors()?;
-        self.check_socket_path()?;
         self.api.check().map_err(ConfigError)?;
         let mut names = BTreeMap::new();
         for bdev in &self.bdevs {
@@ -77,19 +73,6 @@ impl Config {
                     ));
                 }
             }
-        }
-        Ok(())
-    }
-
-    fn check_socket_path(&self) -> Result<(), ConfigError> {
-        let path = self.control_path();
-        let bytes = path.as_os_str().len();
-        if bytes > SOCKET_PATH_BYTES {
-            return refuse(format!(
-                "The path of the control socket, {}, has {bytes} bytes, and sockets may have \
-                 {SOCKET_PATH_BYTES}: give a shorter one with --control, or a shorter --data-dir.",
-                path.display()
-            ));
         }
         Ok(())
     }

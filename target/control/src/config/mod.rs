@@ -19,11 +19,11 @@ use webui_model::{Size, data_dir};
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the control socket and the default namespace live.
+    /// Where the state, the tokens, the audit log and the socket of the API live.
     #[serde(default = "data_dir::default")]
     pub data_dir: PathBuf,
-    /// The control socket; `control.sock` in the data directory unless given.
-    #[serde(default)]
+    /// What files of earlier versions have. It says nothing any more.
+    #[serde(default, skip_serializing)]
     pub control: Option<PathBuf>,
     /// Cores and memory.
     #[serde(default)]
@@ -382,11 +382,6 @@ impl Config {
                 ListenerConfig::tcp(([127, 0, 0, 1], 8009).into(), true),
             ],
         }
-    }
-
-    /// The path of the control socket.
-    pub fn control_path(&self) -> PathBuf {
-        self.control.clone().unwrap_or_else(|| self.data_dir.join("control.sock"))
     }
 }
 

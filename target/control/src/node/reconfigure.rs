@@ -42,7 +42,6 @@ impl Node {
 fn differences(running: &Config, new: &Config) -> Vec<&'static str> {
     let parts = [
         ("data_dir", running.data_dir != new.data_dir),
-        ("control", running.control != new.control),
         ("reactors", running.reactors != new.reactors),
         ("api", running.api != new.api),
         ("tcp", running.tcp != new.tcp),

@@ -76,6 +76,10 @@ impl Control for ControlPlane {
         })
     }
 
+    fn counters(&self) -> Answer<Counters> {
+        self.with(|node| Ok(node.counters()))
+    }
+
     fn alerts(&self) -> Answer<Vec<Alert>> {
         Ok(locked(&self.seen).alerts.list())
     }

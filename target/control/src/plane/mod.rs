@@ -4,6 +4,7 @@
 mod alerts;
 mod apply;
 mod control;
+mod counters;
 mod devices;
 mod drives;
 mod exports;
@@ -46,7 +47,8 @@ struct Seen {
 
 /// The appliance behind the API.
 pub struct ControlPlane {
-    node: Arc<Mutex<Option<Node>>>,
+    /// `None`: it has been stopped.
+    node: Mutex<Option<Node>>,
     log: EventLog,
     started_ms: u64,
     slots: init::Slots,
@@ -82,7 +84,7 @@ impl ControlPlane {
     pub fn start(node: Node) -> Result<Arc<ControlPlane>, String> {
         let started_ms = now_ms();
         let plane = Arc::new(ControlPlane {
-            node: Arc::new(Mutex::new(Some(node))),
+            node: Mutex::new(Some(node)),
             log: EventLog::new(EVENTS, started_ms.saturating_mul(1000)),
             started_ms,
             slots: init::Slots::default(),
@@ -98,11 +100,6 @@ impl ControlPlane {
         *locked(&plane.thread) = Some(thread);
         plane.look();
         Ok(plane)
-    }
-
-    /// The appliance; `None` in the lock: it has been stopped.
-    pub fn node(&self) -> Arc<Mutex<Option<Node>>> {
-        self.node.clone()
     }
 
     fn run(&self) {

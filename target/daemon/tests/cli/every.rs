@@ -25,10 +25,11 @@ const FOR_OTHERS: [&str; 8] = [
 fn commands(declaration: &str) -> Vec<Vec<&str>> {
     let shared = "nqn.2026-01.org.example:shared";
     let own = "nqn.2026-01.io.forebay:tank:a";
-    let lines: [&[&str]; 64] = [
+    let lines: [&[&str]; 65] = [
         &["status"],
         &["alerts"],
         &["top", "-n", "1"],
+        &["stats"],
         &["events"],
         &["export"],
         &["apply", "-f", declaration],

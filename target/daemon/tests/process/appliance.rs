@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -91,18 +91,6 @@ impl Appliance {
         self.address.to_string()
     }
 
-    pub fn control(&self) -> PathBuf {
-        self.dir.path().join("control.sock")
-    }
-
-    /// Runs a command against it.
-    pub fn tell(&self, args: &[&str]) -> Output {
-        let control = self.control();
-        let mut all: Vec<&str> = args.to_vec();
-        all.extend(["--control", control.to_str().expect("a plain path")]);
-        forebay(&all)
-    }
-
     /// Asks its API.
     pub fn ask(&self, args: &[&str]) -> Output {
         let dir = self.dir.path().to_str().expect("a plain path");
@@ -119,7 +107,7 @@ impl Appliance {
 
     /// The counters.
     pub fn stats(&self) -> serde_json::Value {
-        let output = self.tell(&["stats", "--json"]);
+        let output = self.ask(&["stats", "--json"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("JSON")
     }

@@ -62,11 +62,11 @@ held() {
 same() { held >/out/held-now; [ "$(held)" = "$(cat /out/held)" ]; }
 # counted NAME: the sum of a count of the transport over all reactors.
 counted() {
-    forebay stats --json --control /data/control.sock | tr -d ' \n' | grep -o '"rdma":{[^}]*}' |
+    forebay stats --json | tr -d ' \n' | grep -o '"rdma":{[^}]*}' |
         grep -o "\"$1\":[0-9]*" | cut -d: -f2 | awk '{sum += $1} END {print sum + 0}'
 }
 buffers_back() {
-    forebay stats --json --control /data/control.sock >/out/stats 2>&1 &&
+    forebay stats --json >/out/stats 2>&1 &&
         tr -d ' \n' </out/stats | grep -q '"buffers_taken":\[0,0,0,0\]'
 }
 held >/out/held

@@ -102,7 +102,7 @@ done
 held() { rdma resource show | sed 's/ cm_id [0-9]*//'; }
 same() { [ "$(held)" = "$(cat /out/held)" ]; }
 buffers_back() {
-    forebay stats --json --control /data/control.sock >/out/stats 2>&1 &&
+    forebay stats --json >/out/stats 2>&1 &&
         tr -d ' \n' </out/stats | grep -q '"buffers_taken":\[0,0,0,0\]'
 }
 held >/out/held

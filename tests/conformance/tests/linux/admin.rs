@@ -1,6 +1,6 @@
 //! What an administrator types; namespaces and subsystems that come and go.
 
-use crate::{CLOSED, HOST, MAIN, run, start_with_api, stop};
+use crate::{CLOSED, HOST, MAIN, run, start, stop};
 use conformance::appliance::Appliance;
 use conformance::golden;
 use conformance::lab::{Kernel, Lab};
@@ -155,7 +155,7 @@ fn everything(kernel: Kernel) {
     let names = [("{MAIN}", MAIN), ("{HOST}", HOST)];
     let configuration =
         names.iter().fold(CONFIGURATION.to_owned(), |text, (name, nqn)| text.replace(name, nqn));
-    let mut appliance = start_with_api(&configuration);
+    let mut appliance = start(&configuration);
     let closed = ["subsystem", "create", CLOSED, "--host", OTHER_HOST];
     appliance.operate(&closed).expect("a subsystem");
     let namespace = ["namespace", "add", CLOSED, "--device", "nothing"];

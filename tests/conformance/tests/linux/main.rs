@@ -75,14 +75,6 @@ fn start(configuration: &str) -> Appliance {
     }
 }
 
-/// Starts the binary with its API. Fails the test where it does not come up.
-fn start_with_api(configuration: &str) -> Appliance {
-    match Appliance::start_with_api(&format!("{BASE}{configuration}")) {
-        Ok(appliance) => appliance,
-        Err(why) => panic!("{why}"),
-    }
-}
-
 /// The appliance ends on SIGTERM, or was not running any more: part of every outcome.
 fn stop(outcome: &mut Outcome, appliance: &mut Appliance) {
     let log = appliance.log_tail();
@@ -95,7 +87,7 @@ fn stop(outcome: &mut Outcome, appliance: &mut Appliance) {
 
 /// The appliance's counters.
 fn stats(appliance: &Appliance) -> Result<serde_json::Value, String> {
-    let text = appliance.command(&["stats", "--json"])?;
+    let text = appliance.operate(&["stats", "--json"])?;
     serde_json::from_str(&text).map_err(|error| format!("stats --json: {error}"))
 }
 

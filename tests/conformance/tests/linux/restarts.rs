@@ -1,7 +1,7 @@
 //! Volumes of a pool through restarts of the appliance in the middle of fio's verify.
 
 use crate::operator::{device, nqn};
-use crate::{HOST, run, start_with_api, stop};
+use crate::{HOST, run, start, stop};
 use conformance::lab::{Kernel, Lab};
 use conformance::report;
 
@@ -21,7 +21,7 @@ fn bookworm_6_1() {
 
 fn restarts(kernel: Kernel) {
     let Some(lab) = Lab::required_or_skip() else { return };
-    let mut appliance = start_with_api("");
+    let mut appliance = start("");
     let file = device(&appliance, "disk.img", 512);
     appliance.operate(&["pool", "create", "tank", &file]).expect("a pool");
     let volume = |name: &str| {

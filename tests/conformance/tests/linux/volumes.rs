@@ -1,7 +1,7 @@
 //! Pools and volumes: what an operator does on the command line, as a host sees it.
 
 use crate::operator::{Reads, device, json, nqn};
-use crate::{HOST, run, start_with_api, stop};
+use crate::{HOST, run, start, stop};
 use conformance::appliance::Appliance;
 use conformance::lab::{Kernel, Lab};
 use conformance::report;
@@ -140,7 +140,7 @@ fn compared(from: &Reads, now: &Reads, words: &[&str]) -> Result<String, String>
 
 fn volumes(kernel: Kernel) {
     let Some(lab) = Lab::required_or_skip() else { return };
-    let mut appliance = start_with_api("");
+    let mut appliance = start("");
     let (first, more) = (device(&appliance, "first.img", 224), device(&appliance, "more.img", 256));
     appliance.operate(&["pool", "create", "tank", &first]).expect("a pool");
     let port = appliance.port();

@@ -48,6 +48,15 @@ pub(super) fn rows(table: &mut Table) {
         c.control().statistics().map(Shown)
     });
     table.plain(
+        get(
+            "/api/v1/counters",
+            "get_counters",
+            VIEWER,
+            "Counters of reactors, transports and queues.",
+        ),
+        |c: Call| c.control().counters().map(Shown),
+    );
+    table.plain(
         get("/api/v1/alerts", "list_alerts", VIEWER, "What somebody should look at."),
         |c: Call| c.control().alerts().map(List),
     );

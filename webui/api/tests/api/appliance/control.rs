@@ -125,6 +125,31 @@ impl Control for Appliance {
             reactors: vec![reactor],
         })
     }
+    fn counters(&self) -> Result<Counters, Refusal> {
+        let counts: std::collections::BTreeMap<String, u64> =
+            [("turns".to_owned(), 7), ("commands".to_owned(), 9)].into();
+        Ok(Counters {
+            version: "0".into(),
+            pid: 1,
+            uptime_s: 2.5,
+            memory: "nothing".into(),
+            listeners: Vec::new(),
+            rdma: "off: this is a fake".into(),
+            connections: ConnectionCounters { open: 1, limit: 2, refused: 3 },
+            reactors: vec![ReactorCounters {
+                number: 0,
+                core: None,
+                counts: counts.clone(),
+                buffers_taken: vec![0; 4],
+                channels: 1,
+                tcp: counts.clone(),
+                rdma: None,
+            }],
+            subsystems: Vec::new(),
+            hosts: [("nqn.2014-08.org.example:h0".to_owned(), counts)].into(),
+            bdevs: Vec::new(),
+        })
+    }
     fn alerts(&self) -> Result<Vec<Alert>, Refusal> {
         Ok(vec![Alert {
             id: "model".into(),

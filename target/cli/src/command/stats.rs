@@ -1,49 +1,53 @@
-//! `forebay stats`: the counters of a running target, over its control socket.
+//! `forebay stats`.
 
-use crate::arguments::StatsArgs;
-use cli::print::Table;
-use control::{Report, Request, ask};
+use crate::flags::Api;
+use crate::print::Table;
+use clap::Args;
+use std::collections::BTreeMap;
+use webui_client::Failure;
+use webui_model::Counters;
 
-/// `forebay stats`.
-pub fn stats(args: &StatsArgs) -> Result<(), String> {
-    let report = ask(&args.target.path(), &Request::Stats)?;
-    if !args.json {
-        print(&report);
-        return Ok(());
-    }
-    let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-    cli::line!("{text}");
-    Ok(())
+/// Whom to ask for counters.
+#[derive(Args)]
+pub struct StatsArgs {
+    #[command(flatten)]
+    api: Api,
 }
 
-/// The report as tables.
-fn print(report: &Report) {
-    cli::line!(
+/// `forebay stats`: the counters of reactors, transports and queues.
+pub fn run(args: StatsArgs) -> Result<(), Failure> {
+    let c = args.api.open()?;
+    c.show(&[&"counters"], print)
+}
+
+/// The counters as tables.
+fn print(counters: &Counters) {
+    crate::line!(
         "forebay {}, process {}, up {:.0} s, {} on {}",
-        report.version,
-        report.pid,
-        report.uptime_s,
-        report.memory,
-        report.listeners.join(", ")
+        counters.version,
+        counters.pid,
+        counters.uptime_s,
+        counters.memory,
+        counters.listeners.join(", ")
     );
-    let c = &report.connections;
-    cli::line!("connections: {} open of {}, {} turned away\n", c.open, c.limit, c.refused);
-    print_reactors(report);
-    print_namespaces(report);
-    print_queues(report);
-    print_hosts(report);
+    let c = &counters.connections;
+    crate::line!("connections: {} open of {}, {} turned away\n", c.open, c.limit, c.refused);
+    print_reactors(counters);
+    print_namespaces(counters);
+    print_queues(counters);
+    print_hosts(counters);
 }
 
-fn count(counts: &control::Counts, name: &str) -> u64 {
+fn count(counts: &BTreeMap<String, u64>, name: &str) -> u64 {
     counts.get(name).copied().unwrap_or_default()
 }
 
-fn print_reactors(report: &Report) {
+fn print_reactors(counters: &Counters) {
     let mut table = Table::new(&[
         "reactor", "core", "busy s", "turns", "sleeps", "commands", "received", "sent", "recvs",
         "sends", "buffers",
     ]);
-    for r in &report.reactors {
+    for r in &counters.reactors {
         table.row([
             r.number.to_string(),
             r.core.map_or("any".into(), |core| core.to_string()),
@@ -64,14 +68,14 @@ fn print_reactors(report: &Report) {
 /// What every table of I/O shows.
 const IO_COLUMNS: [&str; 5] = ["reads", "read_bytes", "writes", "write_bytes", "errors"];
 
-fn io_columns(counts: &control::Counts) -> impl Iterator<Item = String> {
+fn io_columns(counts: &BTreeMap<String, u64>) -> impl Iterator<Item = String> {
     IO_COLUMNS.map(|name| count(counts, name).to_string()).into_iter()
 }
 
-fn print_namespaces(report: &Report) {
+fn print_namespaces(counters: &Counters) {
     let mut table =
         Table::new(&[&["subsystem", "nsid", "bdev", "bytes", "block"], &IO_COLUMNS[..]].concat());
-    for subsystem in &report.subsystems {
+    for subsystem in &counters.subsystems {
         for n in &subsystem.namespaces {
             let bytes = n.blocks * u64::from(n.block_bytes);
             let first = [
@@ -87,10 +91,10 @@ fn print_namespaces(report: &Report) {
     table.print();
 }
 
-fn print_queues(report: &Report) {
+fn print_queues(counters: &Counters) {
     let first = ["controller", "subsystem", "host", "queue", "reactor", "entries"];
     let mut table = Table::new(&[&first, &IO_COLUMNS[..]].concat());
-    for subsystem in &report.subsystems {
+    for subsystem in &counters.subsystems {
         for controller in &subsystem.controllers {
             for queue in &controller.queues {
                 let first = [
@@ -108,9 +112,9 @@ fn print_queues(report: &Report) {
     table.print();
 }
 
-fn print_hosts(report: &Report) {
+fn print_hosts(counters: &Counters) {
     let mut table = Table::new(&[&["host"], &IO_COLUMNS[..]].concat());
-    for (host, counts) in &report.hosts {
+    for (host, counts) in &counters.hosts {
         table.row(std::iter::once(host.clone()).chain(io_columns(counts)));
     }
     table.print();
