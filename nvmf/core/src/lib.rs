@@ -11,5 +11,7 @@ mod export;
 pub mod limits;
 mod machine;
 
-pub use export::{admin, controller, counters, namespace, places, registry, stats, subsystem};
+pub use export::{
+    admin, controller, counters, namespace, places, refused, registry, stats, subsystem,
+};
 pub use machine::{Target, transport};

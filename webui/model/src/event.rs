@@ -20,6 +20,8 @@ pub enum EventKind {
     Connected,
     /// A host's controller is gone.
     Disconnected,
+    /// A host was refused, or given up.
+    Refused,
     /// A job went on.
     Progress,
     /// An alert was raised.
@@ -39,6 +41,7 @@ impl EventKind {
             Self::Deleted => "deleted",
             Self::Connected => "connected",
             Self::Disconnected => "disconnected",
+            Self::Refused => "refused",
             Self::Progress => "progress",
             Self::AlertRaised => "alert_raised",
             Self::AlertCleared => "alert_cleared",

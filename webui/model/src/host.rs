@@ -5,7 +5,7 @@ use nvme_spec::Fabric;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A host: one that may connect somewhere, or is connected.
+/// A host: one that may connect somewhere, is connected, or was refused lately.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
@@ -21,6 +21,25 @@ pub struct Host {
     pub status: Status,
     /// Why.
     pub reason: String,
+    /// When it was refused or given up last, while that is remembered.
+    #[serde(default)]
+    pub last_refusal: Option<HostRefusal>,
+}
+
+/// That a host was refused, or given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostRefusal {
+    /// When last, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Where the host was.
+    pub address: String,
+    /// The NQN of the subsystem that it asked for.
+    pub subsystem: Option<String>,
+    /// Why, as the end of a sentence that begins with the host.
+    pub reason: String,
+    /// How often, for this reason and from there.
+    pub count: u64,
 }
 
 /// A queue of a controller.

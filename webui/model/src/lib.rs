@@ -51,7 +51,7 @@ pub use drive::{
 };
 pub use event::{Alert, Event, EventKind, Severity};
 pub use event_log::{EventLog, EventPage};
-pub use host::{Controller, ControllerQueue, Host};
+pub use host::{Controller, ControllerQueue, Host, HostRefusal};
 pub use job::{Job, JobKind, JobStatus};
 pub use listener::{Listener, ListenerCreate, fabric_schema};
 pub use metrics::render as render_metrics;

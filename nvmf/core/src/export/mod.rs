@@ -10,6 +10,7 @@ pub(crate) mod gate;
 pub(crate) mod listener;
 pub mod namespace;
 pub mod places;
+pub mod refused;
 pub mod registry;
 pub mod stats;
 pub mod subsystem;

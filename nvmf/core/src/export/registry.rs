@@ -5,6 +5,7 @@ use crate::export::counters::ReactorCounters;
 pub use crate::export::directory::Directory;
 pub use crate::export::listener::{Listener, Serves};
 use crate::export::namespace::{Namespace, NamespaceConfig, NamespaceIds};
+use crate::export::refused::RefusedHosts;
 use crate::export::subsystem::{Hosts, Subsystem, SubsystemConfig, SubsystemKind};
 use crate::limits;
 use nvme_spec::log::AnaState;
@@ -80,6 +81,7 @@ pub struct Registry {
     discovery: Arc<Subsystem>,
     /// Held by whoever changes something: changes come one after another.
     changes: Mutex<()>,
+    refused: RefusedHosts,
 }
 
 impl Registry {
@@ -102,6 +104,7 @@ impl Registry {
             directory,
             discovery: Arc::new(discovery),
             changes: Mutex::new(()),
+            refused: RefusedHosts::default(),
         })
     }
 
@@ -113,6 +116,11 @@ impl Registry {
     /// What the target has done on `reactor`; only it writes.
     pub fn reactor_counters(&self, reactor: usize) -> &Arc<ReactorCounters> {
         &self.counters[reactor]
+    }
+
+    /// The hosts that were refused lately, or given up.
+    pub fn refused(&self) -> &RefusedHosts {
+        &self.refused
     }
 
     /// What discovery tells of.

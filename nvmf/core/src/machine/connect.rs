@@ -3,6 +3,7 @@
 
 use crate::export::controller::{Association, Controller, Location, PropertyEffect, QueueRefusal};
 use crate::export::listener::Serves;
+use crate::export::refused::{RefusalReason, RefusedHost};
 use crate::export::subsystem::{ConnectRefusal, Subsystem, SubsystemKind};
 use crate::limits;
 use crate::machine::io::command::{Fault, described};
@@ -105,16 +106,52 @@ impl<T: Transport> Target<T> {
             Ok(connected) => Answer::result(connected.dword()),
             Err(refusal) => {
                 self.counters.refused_connects.add(1);
+                self.note_refused_connect(at, refusal, cx.now_ns);
                 refusal.into()
             }
         };
         self.finish(at, answer, cx);
     }
 
+    /// The data of a Connect.
+    fn connect_data(&self, at: u32) -> ConnectData {
+        let mut data = ConnectData::new_zeroed();
+        let came = self.requests[at as usize].data(size_of::<ConnectData>() as u32);
+        came.copy_out(0, data.as_mut_bytes());
+        data
+    }
+
+    /// Whom a Connect came from and what it was refused for, for an operator who is asked about it.
+    fn note_refused_connect(&self, at: u32, refusal: Refusal, now_ns: u64) {
+        let Some(qpair) = self.qpairs.get(self.requests[at as usize].qpair) else { return };
+        let (reason, detail) = match refusal {
+            Refusal::Parameter(BadParameter::SubNqn) => match qpair.origin.serves {
+                Serves::Everything => (RefusalReason::NoSubsystem, None),
+                Serves::Discovery => (RefusalReason::DiscoveryOnly, None),
+            },
+            Refusal::Parameter(which) => (RefusalReason::BadConnect, Some(format!("{which:?}"))),
+            Refusal::Status(status) if status == Status::CONNECT_INVALID_HOST.dnr() => {
+                (RefusalReason::NotListed, None)
+            }
+            Refusal::Status(Status::CONNECT_BUSY) => (RefusalReason::TooManyControllers, None),
+            Refusal::Status(status) => (RefusalReason::BadConnect, Some(status.to_string())),
+        };
+        let data = self.connect_data(at);
+        let name = |nqn: Nqn| nqn.as_str().to_owned();
+        self.registry.refused().note(RefusedHost {
+            host: host_name(&data).ok().map(name),
+            address: qpair.origin.peer.ip(),
+            subsystem: data.subnqn().ok().map(name),
+            reason,
+            detail,
+            last_ns: now_ns,
+            count: 0,
+        });
+    }
+
     fn connect(&mut self, at: u32, now_ns: u64) -> Result<Connected, Refusal> {
         let request = &self.requests[at as usize];
-        let mut data = ConnectData::new_zeroed();
-        request.data(size_of::<ConnectData>() as u32).copy_out(0, data.as_mut_bytes());
+        let data = self.connect_data(at);
         let connect = Connect::of(&request.sqe);
         if connect.recfmt != 0 {
             return Err(Refusal::Status(Status::CONNECT_INCOMPATIBLE_FORMAT.dnr()));

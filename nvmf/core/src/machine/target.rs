@@ -2,6 +2,7 @@
 
 use crate::export::controller::Location;
 use crate::export::counters::ReactorCounters;
+use crate::export::refused::{RefusalReason, RefusedHost};
 use crate::export::registry::Registry;
 use crate::limits;
 use crate::machine::cid::CidError;
@@ -224,11 +225,30 @@ impl<T: Transport> Target<T> {
         let Some(key) = self.key(id) else { return };
         self.by_place[usize::from(id.index)] = NONE;
         let qpair = self.qpairs.get_mut(key).expect("found by its key");
-        qpair.phase = Phase::Closed;
+        let before = std::mem::replace(&mut qpair.phase, Phase::Closed);
+        // What this side has ended was noted then.
+        if let (CloseReason::Protocol(what), false) = (why, matches!(before, Phase::Closing)) {
+            self.note_given_up(key, RefusalReason::Protocol, Some(what.clone()));
+        }
         count_closed(&self.counters, why);
         self.detach(key);
         self.doom_all(key, Status::ABORTED_SQ_DELETION, cx);
         self.forget_qpair_when_done(key);
+    }
+
+    /// A host is given up: whoever is asked about it finds out why.
+    pub(crate) fn note_given_up(&self, key: u32, reason: RefusalReason, detail: Option<String>) {
+        let Some(qpair) = self.qpairs.get(key) else { return };
+        let association = qpair.ctrl().map(|ctrl| ctrl.association());
+        self.registry.refused().note(RefusedHost {
+            host: association.map(|association| association.host_nqn.clone()),
+            address: qpair.origin.peer.ip(),
+            subsystem: qpair.ctrl().map(|ctrl| ctrl.subsystem().nqn().to_owned()),
+            reason,
+            detail,
+            last_ns: self.now_ns,
+            count: 0,
+        });
     }
 
     /// One place of the transport less for a queue pair.

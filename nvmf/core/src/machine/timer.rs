@@ -2,6 +2,7 @@
 //! whose controller has ended there.
 
 use crate::export::controller::EndReason;
+use crate::export::refused::RefusalReason;
 use crate::limits;
 use crate::machine::qpair::{Phase, Role};
 use crate::machine::target::Target;
@@ -33,11 +34,13 @@ impl<T: Transport> Target<T> {
         match (&qpair.phase, &mut qpair.role) {
             (Phase::AwaitingConnect { by_ns }, _) if cx.now_ns >= *by_ns => {
                 let why = CloseReason::Protocol("no Connect came in time".into());
+                self.note_given_up(key, RefusalReason::NoConnect, None);
                 self.close_qpair(key, why);
                 return true;
             }
             (Phase::AwaitingConnect { .. }, _) if qpair.origin.place.is_unwanted() => {
                 let why = CloseReason::Protocol("no Connect came, and its place was needed".into());
+                self.note_given_up(key, RefusalReason::NoConnect, None);
                 self.close_qpair(key, why);
                 return true;
             }
@@ -45,6 +48,7 @@ impl<T: Transport> Target<T> {
                 if queue.ctrl.is_live() && queue.ctrl.keep_alive_expired(cx.now_ns) {
                     self.counters.keep_alive_expiries.add(1);
                     queue.ctrl.end(EndReason::KeepAliveExpired);
+                    self.note_given_up(key, RefusalReason::KeepAlive, None);
                 }
                 told = self.deliver_events(key, cx) | self.collect_abort_answers(key, cx);
             }

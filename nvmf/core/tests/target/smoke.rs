@@ -9,6 +9,7 @@ use nvme_spec::identify::{self, IDENTIFY_BYTES, Identify, IdentifyController, cn
 use nvme_spec::opcode::{admin, nvm};
 use nvme_spec::{Sgl, Sqe, Status};
 use nvmf::places::{PlaceLimits, Places};
+use nvmf::refused::RefusalReason;
 use nvmf_wire::connect::{BadParameter, CNTLID_DYNAMIC, Connect};
 use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
@@ -340,6 +341,34 @@ fn a_host_that_is_not_listed_is_refused() {
     let connect = Connect { sqsize: 31, ..Connect::default() };
     let (_, answer) = node.connect_raw(connect, &connect_data(CNTLID_DYNAMIC));
     assert_eq!(answer.cqe.status(), Status::CONNECT_INVALID_HOST.dnr());
+    let refused = node.registry.refused().list();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].host.as_deref(), Some(crate::node::HOST));
+    assert_eq!((refused[0].subsystem.as_deref(), refused[0].count), (Some(NQN), 1));
+    assert_eq!(refused[0].reason, RefusalReason::NotListed);
+}
+
+#[test]
+fn whoever_is_given_up_is_noted_with_the_reason() {
+    let (mut node, _ram) = node();
+    let reasons = |node: &Node| -> Vec<RefusalReason> {
+        node.registry.refused().list().iter().map(|refused| refused.reason).collect()
+    };
+    let silent = node.fabric().connect().unwrap();
+    node.settle();
+    node.now_ns += 11_000_000_000;
+    node.settle();
+    assert!(!node.fabric().is_open(silent));
+    assert_eq!(reasons(&node), [RefusalReason::NoConnect]);
+    let (adm, _) = node.connect_admin(1000);
+    node.now_ns += 2_000_000_000;
+    node.settle();
+    assert!(!node.fabric().is_open(adm));
+    assert_eq!(reasons(&node), [RefusalReason::NoConnect, RefusalReason::KeepAlive]);
+    let connect = Connect { sqsize: 0, ..Connect::default() };
+    node.connect_raw(connect, &connect_data(CNTLID_DYNAMIC));
+    let last = node.registry.refused().list().into_iter().find(|r| r.detail.is_some()).unwrap();
+    assert_eq!((last.reason, last.detail.as_deref()), (RefusalReason::BadConnect, Some("Sqsize")));
 }
 
 #[test]

@@ -34,7 +34,7 @@ enum HostAction {
         #[command(flatten)]
         confirm: Confirm,
     },
-    /// Show hosts that are listed somewhere or connected.
+    /// Show hosts that are listed somewhere, connected, or were refused lately.
     List,
     /// Show one host.
     Show {
@@ -89,13 +89,14 @@ fn subsystem(c: &Connection, what: &Exported) -> Result<Nqn, Failure> {
 }
 
 const COLUMNS: Columns<'static, Host> = Columns {
-    headings: &["host", "subsystems", "controllers", "from", "status"],
+    headings: &["host", "subsystems", "controllers", "from", "refused", "status"],
     row: |h| {
         vec![
             h.nqn.to_string(),
             h.subsystems.len().to_string(),
             h.controllers.to_string(),
             if h.addresses.is_empty() { "-".into() } else { h.addresses.join(", ") },
+            h.last_refusal.as_ref().map_or("-".into(), |refusal| value::moment(refusal.at_ms)),
             value::status(h.status, &h.reason),
         ]
     },
@@ -110,5 +111,14 @@ fn print(h: &Host) {
     fields.add_all("may connect to", &h.subsystems);
     fields.add("controllers", h.controllers);
     fields.add_all("connected from", &h.addresses);
+    if let Some(refusal) = &h.last_refusal {
+        fields.add("last refused", value::moment(refusal.at_ms));
+        fields.add("from", &refusal.address);
+        fields.add("why", format!("it {}", refusal.reason));
+        if let Some(subsystem) = &refusal.subsystem {
+            fields.add("by", subsystem);
+        }
+        fields.add("times", refusal.count);
+    }
     fields.print();
 }

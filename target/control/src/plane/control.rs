@@ -298,7 +298,10 @@ impl Control for ControlPlane {
 
     fn host(&self, host: &HostNqn) -> Answer<Host> {
         let found = self.hosts()?.into_iter().find(|other| other.nqn == *host);
-        found.ok_or_else(|| Refusal::not_found(format!("No host {host} is listed or connected.")))
+        found.ok_or_else(|| {
+            let why = format!("No host {host} is listed or connected, or was refused lately.");
+            Refusal::not_found(why)
+        })
     }
 
     fn controllers(&self) -> Answer<Vec<Controller>> {

@@ -12,6 +12,7 @@ mod jobs;
 mod listeners;
 mod machine;
 mod pools;
+mod refusals;
 mod reload;
 mod snapshots;
 mod statistics;

@@ -1,9 +1,9 @@
 //! Subsystems, their namespaces, hosts, controllers and listeners.
 
-use super::ControlPlane;
 use super::exports::{of_snapshot, of_volume, uuid_for};
 use super::view::{View, host_names, name, nqn};
 use super::volumes::check_subsystem;
+use super::{ControlPlane, refusals};
 use crate::node::Node;
 use crate::state::{KnownNamespace, Source};
 use std::collections::btree_map::Entry;
@@ -176,6 +176,7 @@ impl View<'_> {
             addresses: Vec::new(),
             status: Status::Offline,
             reason: "not connected".to_owned(),
+            last_refusal: None,
         };
         for of in self.nqns() {
             for host in self.access(&of).0 {
@@ -196,6 +197,17 @@ impl View<'_> {
                 && !entry.addresses.contains(&address)
             {
                 entry.addresses.push(address);
+            }
+        }
+        for refused in self.node.registry.refused().list() {
+            let Some(host) = host_names(refused.host.clone()).pop() else { continue };
+            let entry = hosts.entry(host.clone()).or_insert_with(|| fresh(&host));
+            let refusal = refusals::shown(refused);
+            if entry.last_refusal.as_ref().is_none_or(|other| other.at_ms < refusal.at_ms) {
+                if entry.controllers == 0 {
+                    entry.reason = format!("not connected; it {}", refusal.reason);
+                }
+                entry.last_refusal = Some(refusal);
             }
         }
         hosts.into_values().collect()

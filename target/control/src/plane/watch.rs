@@ -70,6 +70,7 @@ impl ControlPlane {
         }
         self.look_at_pools(node, &mut seen, now_ms);
         self.look_at_hosts(node, &mut seen.connected);
+        self.look_at_refused(node);
     }
 
     fn look_at_pools(&self, node: &mut Node, seen: &mut Seen, now_ms: u64) {

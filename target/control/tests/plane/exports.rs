@@ -40,7 +40,10 @@ fn hosts_are_let_in_and_turned_away_one_by_one() {
     one.verify(1, 0, MIB);
     assert_eq!(node.host(&host(&nqn_of(1))).unwrap().controllers, 1);
     refused(node.remove_host(&own, &host(&nqn_of(2))), RefusalKind::NotFound);
-    refused(node.host(&host(&nqn_of(2))), RefusalKind::NotFound);
+    refused(node.host(&host(&nqn_of(9))), RefusalKind::NotFound);
+    node.eventually("it comes back and is refused", |node| {
+        node.host(&host(&nqn_of(2))).is_ok_and(|host| host.last_refusal.is_some())
+    });
     one.end();
 }
 

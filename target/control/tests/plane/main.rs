@@ -6,5 +6,6 @@ mod exports;
 mod host;
 mod life;
 mod random;
+mod refused;
 mod space;
 mod statistics;

@@ -7,7 +7,12 @@ use webui_model::ListenerCreate;
 pub(super) fn rows(table: &mut Table) {
     table.about("hosts");
     table.plain(
-        get("/api/v1/hosts", "list_hosts", VIEWER, "Hosts that are listed or connected."),
+        get(
+            "/api/v1/hosts",
+            "list_hosts",
+            VIEWER,
+            "Hosts that are listed, connected, or were refused lately.",
+        ),
         |c: Call| c.control().hosts().map(List),
     );
     table.plain(

@@ -283,6 +283,7 @@ impl State {
             addresses: vec![],
             status,
             reason: reason.into(),
+            last_refusal: None,
         }
     }
 }
