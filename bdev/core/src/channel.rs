@@ -1,8 +1,9 @@
 //! A bdev as one reactor sees it.
 
 use crate::stack::Slot;
-use crate::{Addr, DmaSlice, Done, Geometry, Home, Io, IoFlags, Memory, Op, Tag};
+use crate::{Addr, Discards, DmaSlice, Done, Geometry, Home, Io, IoFlags, Memory, Op, Tag};
 use nvme_spec::Status;
+use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -101,6 +102,25 @@ pub trait Bdev: Send + Sync {
         let below: Option<Vec<String>> =
             self.children().iter().map(|child| child.identity()).collect();
         below.filter(|below| !below.is_empty()).map(|below| below.join(", "))
+    }
+
+    /// Whether blocks that nobody needs are worth giving back. A layer says what the one below it
+    /// says.
+    fn discards(&self) -> Discards {
+        match &self.children()[..] {
+            [child] => child.discards(),
+            _ if self.geometry().deallocates => {
+                Discards::Well("it gives deallocated blocks back".to_owned())
+            }
+            _ => Discards::Never("it gives no blocks back".to_owned()),
+        }
+    }
+
+    /// Gives back `blocks` blocks from `lba` on, whose content nobody needs: it is undefined
+    /// afterwards. This waits, and is never called on a reactor. `None`: the bdev has no such way, and
+    /// a channel is given a Deallocate with [`IoFlags::ANY_CONTENT`].
+    fn discard(&self, _lba: u64, _blocks: u64) -> Option<io::Result<()>> {
+        None
     }
 
     /// Opens a channel for one reactor.

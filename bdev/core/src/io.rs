@@ -30,6 +30,8 @@ impl IoFlags {
     pub const FUA: IoFlags = IoFlags(1);
     /// Write Zeroes may give the space back.
     pub const MAY_DEALLOCATE: IoFlags = IoFlags(2);
+    /// Of Deallocate: what the blocks hold is undefined afterwards, so nothing is ever written for it.
+    pub const ANY_CONTENT: IoFlags = IoFlags(4);
 
     /// Whether every modifier of `other` is set.
     pub const fn has(self, other: IoFlags) -> bool {

@@ -9,6 +9,7 @@
 
 mod channel;
 mod counter;
+mod discard;
 pub mod dma;
 mod edge;
 mod geometry;
@@ -23,6 +24,7 @@ pub mod wake;
 
 pub use channel::{Bdev, Channel, Cx, OpenCx, OpenError};
 pub use counter::Counter;
+pub use discard::Discards;
 pub use dma::{DmaBuf, DmaPool, DmaSlice, Memory};
 pub use edge::{Edge, EdgeCx};
 pub use geometry::{Geometry, Home};

@@ -4,6 +4,7 @@ use bdev::latency::{Latencies, Latency};
 use bdev::{Addr, Bdev, Channel, Counter, Cx, Done, Geometry, Home, Io, Op, OpenCx, OpenError};
 use bdev::{Slab, Tag};
 use nvme_spec::Status;
+use std::io;
 use std::sync::Arc;
 
 /// What one reactor has done on a bdev, on cache lines of its own: one writer, any readers.
@@ -85,6 +86,10 @@ impl Bdev for Meter {
 
     fn children(&self) -> Vec<Arc<dyn Bdev>> {
         vec![self.child.clone()]
+    }
+
+    fn discard(&self, lba: u64, blocks: u64) -> Option<io::Result<()>> {
+        self.child.discard(lba, blocks)
     }
 
     fn open(&self, cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {

@@ -1,6 +1,6 @@
 //! One reactor's queue pair.
 
-use crate::command::{Cutter, Work};
+use crate::command::{Cutter, Sizes, Work};
 use crate::controller::Inner;
 use crate::limits::IO_COMMANDS;
 use crate::memory::Mapping;
@@ -75,12 +75,12 @@ impl NvmeChannel {
         inner: Arc<Inner>,
         namespace: Arc<Namespace>,
         opened: Opened,
-        (transfer_bytes, zeroes_bytes): (u32, Option<u64>),
+        sizes: Sizes,
         cx: &OpenCx<'_>,
     ) -> NvmeChannel {
         let Opened { ring, link, block, mappings, vector, epoch } = opened;
         let places = IO_COMMANDS.min(ring.entries() - 1);
-        let cutter = Cutter::new(&block, &namespace, transfer_bytes, zeroes_bytes);
+        let cutter = Cutter::new(&block, &namespace, sizes);
         NvmeChannel {
             mode: Mode::Parked,
             epoch,
@@ -111,6 +111,7 @@ impl NvmeChannel {
             Op::Flush => Some(Status::SUCCESS),
             _ if !is_inside => Some(Status::LBA_OUT_OF_RANGE.dnr()),
             _ if io.blocks == 0 => Some(Status::SUCCESS),
+            _ if self.cutter.is_beyond_it(io) => Some(Status::INVALID_OPCODE.dnr()),
             Op::Read | Op::Write if !io.data.is_aligned(4) => {
                 Some(Status::INVALID_PRP_OFFSET.dnr())
             }

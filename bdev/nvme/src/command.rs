@@ -1,5 +1,6 @@
 //! Operations cut into commands.
 
+use crate::identity::Identity;
 use crate::limits::{IO_ENTRIES, LIST_BYTES, LIST_ENTRIES, PAGE_BYTES};
 use crate::memory::{Block, Mapping, Piece};
 use crate::namespace::Namespace;
@@ -8,6 +9,7 @@ use crate::prp::prps;
 use crate::queues::LISTS_AT;
 use bdev::{DmaSlice, Io, IoFlags, Op};
 use nvme_spec::Sqe;
+use nvme_spec::dsm::DatasetManagement;
 use nvme_spec::opcode::nvm;
 use std::sync::Arc;
 
@@ -43,6 +45,22 @@ pub(crate) fn words(sqe: Sqe) -> [u64; 8] {
 /// Largest number of blocks that NLB can say.
 const MOST_BLOCKS: u64 = 1 << 16;
 
+/// What one command does at most.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    transfer_bytes: u32,
+    zeroes_bytes: Option<u64>,
+    discard_blocks: Option<u32>,
+}
+
+impl Sizes {
+    /// Of a controller.
+    pub(crate) fn of(controller: &Identity) -> Sizes {
+        let Identity { transfer_bytes, zeroes_bytes, discard_blocks, .. } = *controller;
+        Sizes { transfer_bytes, zeroes_bytes, discard_blocks }
+    }
+}
+
 /// Makes commands of one namespace in one channel.
 pub(crate) struct Cutter {
     nsid: u32,
@@ -51,6 +69,8 @@ pub(crate) struct Cutter {
     transfer_blocks: u32,
     /// Blocks of the largest Write Zeroes; `None` where zeros are written.
     zeroes_blocks: Option<u32>,
+    /// Blocks of the largest range of Dataset Management; `None` where there is no such command.
+    discard_blocks: Option<u32>,
     /// Write Zeroes may give the space back.
     deallocates: bool,
     lists: Piece,
@@ -61,12 +81,8 @@ pub(crate) struct Cutter {
 
 impl Cutter {
     /// For channels whose memory is `block`.
-    pub(crate) fn new(
-        block: &Arc<Block>,
-        namespace: &Namespace,
-        transfer_bytes: u32,
-        zeroes_bytes: Option<u64>,
-    ) -> Cutter {
+    pub(crate) fn new(block: &Arc<Block>, namespace: &Namespace, sizes: Sizes) -> Cutter {
+        let Sizes { transfer_bytes, zeroes_bytes, discard_blocks } = sizes;
         let geometry = namespace.geometry();
         let in_blocks =
             |bytes: u64| (bytes / u64::from(geometry.block_bytes)).clamp(1, MOST_BLOCKS) as u32;
@@ -76,6 +92,7 @@ impl Cutter {
             block_bytes: geometry.block_bytes,
             transfer_blocks: in_blocks(u64::from(transfer_bytes)),
             zeroes_blocks: zeroes_bytes.map(in_blocks),
+            discard_blocks,
             deallocates: geometry.deallocates,
             lists: block.piece(LISTS_AT, lists),
             list_bus: (0..IO_ENTRIES as usize)
@@ -90,7 +107,8 @@ impl Cutter {
     pub(crate) fn cut(&self, work: &mut Work) -> Work {
         let most = match work.op {
             Op::Read | Op::Write => self.transfer_blocks,
-            Op::WriteZeroes | Op::Deallocate => self.zeroes_blocks.unwrap_or(self.transfer_blocks),
+            Op::WriteZeroes => self.largest_zeroes(),
+            Op::Deallocate => self.discards(work.flags).unwrap_or(self.largest_zeroes()),
             Op::Flush => u32::MAX,
         };
         let mut piece = *work;
@@ -140,9 +158,38 @@ impl Cutter {
         let sqe = match piece.op {
             Op::Read | Op::Write => return self.transfer(*piece, cid, mappings),
             Op::Flush => Sqe::new(nvm::FLUSH, cid, self.nsid),
+            Op::Deallocate if self.discards(piece.flags).is_some() => self.discard(piece, cid),
             Op::WriteZeroes | Op::Deallocate => self.zeroes(piece, cid),
         };
         words(sqe)
+    }
+
+    /// Blocks of the largest command that zeroes.
+    fn largest_zeroes(&self) -> u32 {
+        self.zeroes_blocks.unwrap_or(self.transfer_blocks)
+    }
+
+    /// Blocks of the largest Dataset Management, where that is what a Deallocate becomes.
+    fn discards(&self, flags: IoFlags) -> Option<u32> {
+        self.discard_blocks.filter(|_| flags.has(IoFlags::ANY_CONTENT))
+    }
+
+    /// Whether zeros would have to be written for an operation that is not worth that.
+    pub(crate) fn is_beyond_it(&self, io: &Io) -> bool {
+        let is_discard = io.op == Op::Deallocate && io.flags.has(IoFlags::ANY_CONTENT);
+        is_discard && self.discard_blocks.is_none() && !self.deallocates
+    }
+
+    /// Blocks whose content nobody needs: Dataset Management, with its range where others have their
+    /// list.
+    fn discard(&self, piece: &Work, cid: u16) -> Sqe {
+        let place = Places::<()>::number(cid);
+        self.lists.put_u64(place * LIST_ENTRIES, u64::from(piece.blocks) << 32);
+        self.lists.put_u64(place * LIST_ENTRIES + 1, piece.lba);
+        let mut sqe = Sqe::new(nvm::DATASET_MANAGEMENT, cid, self.nsid);
+        DatasetManagement { ranges: 1, deallocate: true }.put(&mut sqe);
+        sqe.set_prps(self.list_bus[place], 0);
+        sqe
     }
 
     /// Blocks that read as zeros afterwards: Write Zeroes, which promises it, or a Write of one

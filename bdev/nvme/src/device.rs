@@ -1,18 +1,19 @@
 //! A namespace as a block device.
 
 use crate::channel::NvmeChannel;
+use crate::command::Sizes;
 use crate::controller::Inner;
 use crate::identity::{Identity, NamespaceIdentity};
 use crate::namespace::Namespace;
-use bdev::{Bdev, Channel, Geometry, OpenCx, OpenError};
+use bdev::{Bdev, Channel, Discards, Geometry, OpenCx, OpenError};
 use std::sync::Arc;
 
 /// A namespace of a controller. Each reactor opens a queue pair of its own.
 pub struct NvmeBdev {
     inner: Arc<Inner>,
     namespace: Arc<Namespace>,
-    transfer_bytes: u32,
-    zeroes_bytes: Option<u64>,
+    sizes: Sizes,
+    discards: Discards,
 }
 
 impl NvmeBdev {
@@ -21,8 +22,8 @@ impl NvmeBdev {
         namespace: Arc<Namespace>,
         controller: &Identity,
     ) -> NvmeBdev {
-        let Identity { transfer_bytes, zeroes_bytes, .. } = *controller;
-        NvmeBdev { inner, namespace, transfer_bytes, zeroes_bytes }
+        let discards = controller.discards(&namespace.geometry());
+        NvmeBdev { inner, namespace, sizes: Sizes::of(controller), discards }
     }
 
     /// What the namespace says of itself.
@@ -36,10 +37,13 @@ impl Bdev for NvmeBdev {
         self.namespace.geometry()
     }
 
+    fn discards(&self) -> Discards {
+        self.discards.clone()
+    }
+
     fn open(&self, cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {
         let opened = self.inner.admin().open_queue(cx.memory)?;
-        let sizes = (self.transfer_bytes, self.zeroes_bytes);
         let (inner, namespace) = (self.inner.clone(), self.namespace.clone());
-        Ok(Box::new(NvmeChannel::new(inner, namespace, opened, sizes, cx)))
+        Ok(Box::new(NvmeChannel::new(inner, namespace, opened, self.sizes, cx)))
     }
 }

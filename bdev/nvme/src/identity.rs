@@ -1,12 +1,12 @@
 //! What a controller and its namespaces say of themselves.
 
 use crate::limits::PAGE_BYTES;
-use bdev::Geometry;
 use bdev::limits::MAX_TRANSFER_BYTES;
+use bdev::{Discards, Geometry};
 use nvme_spec::Shown;
 use nvme_spec::identify::{
-    IdentifyController, IdentifyNamespace, LbaFormat, NsDescriptor, NsDescriptors, ascii, bits,
-    dlfeat, nsfeat,
+    IdentifyController, IdentifyNamespace, LbaFormat, NsDescriptor, NsDescriptors, NvmController,
+    ascii, bits, dlfeat, nsfeat,
 };
 
 /// What a controller says of itself (Base Specification, "Identify Controller Data Structure").
@@ -26,6 +26,8 @@ pub struct Identity {
     pub transfer_bytes: u32,
     /// Largest Write Zeroes of one command in bytes; `None` where there is no such command.
     pub zeroes_bytes: Option<u64>,
+    /// Most blocks of a range of Dataset Management; `None` where there is no such command.
+    pub discard_blocks: Option<u32>,
     /// Completed writes may be lost with power until a Flush.
     pub volatile_cache: bool,
     /// Blocks written atomically even when power fails, for namespaces that say nothing else.
@@ -64,6 +66,7 @@ impl Identity {
             version: data.ver.get(),
             transfer_bytes: mdts.min(u64::from(MAX_TRANSFER_BYTES)) as u32,
             zeroes_bytes: (oncs & bits::oncs::WRITE_ZEROES != 0).then_some(mdts),
+            discard_blocks: (oncs & bits::oncs::DATASET_MANAGEMENT != 0).then_some(u32::MAX),
             volatile_cache: data.vwc & bits::vwc::PRESENT != 0,
             atomic_blocks: u32::from(data.awupf.get()) + 1,
             admin_commands: data.oacs.get(),
@@ -83,11 +86,30 @@ impl Identity {
         (&self.model, &self.serial) == (&other.model, &other.serial)
     }
 
-    /// Takes the limit of Write Zeroes from Identify CNS 06h. Where that names none, what holds for
+    /// Takes the limits from Identify CNS 06h. Where that names none for Write Zeroes, what holds for
     /// transfers is kept: controllers of before that field expect it.
-    pub(crate) fn set_zeroes_limit(&mut self, wzsl: u8) {
-        if let (Some(bytes), Some(limit)) = (&mut self.zeroes_bytes, limit(wzsl)) {
+    pub(crate) fn set_limits(&mut self, data: &NvmController) {
+        if let (Some(bytes), Some(limit)) = (&mut self.zeroes_bytes, limit(data.wzsl)) {
             *bytes = limit;
+        }
+        // Of a command with one range both hold. 0 is no limit.
+        for limit in [u64::from(data.dmrsl.get()), data.dmsl.get()] {
+            if let (Some(blocks), 1..) = (&mut self.discard_blocks, limit) {
+                *blocks = u64::from(*blocks).min(limit) as u32;
+            }
+        }
+    }
+
+    /// What giving blocks of a namespace back does to the drive.
+    pub(crate) fn discards(&self, geometry: &Geometry) -> Discards {
+        if geometry.read_only {
+            Discards::Never("it is write protected".to_owned())
+        } else if self.discard_blocks.is_some() {
+            Discards::Well("the drive has Dataset Management".to_owned())
+        } else if geometry.deallocates {
+            Discards::Well("the drive deallocates what is zeroed".to_owned())
+        } else {
+            Discards::Never("the drive has no command for it".to_owned())
         }
     }
 

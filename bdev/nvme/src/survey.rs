@@ -77,7 +77,7 @@ impl Survey {
             Step::Limits => {
                 if well {
                     let data = NvmController::ref_from_bytes(page).expect(parsed);
-                    self.identity().set_zeroes_limit(data.wzsl);
+                    self.identity().set_limits(data);
                 }
                 Ok(Some(Step::Queues))
             }

@@ -3,7 +3,7 @@
 mod rig;
 mod soft;
 
-use bdev::{DmaSlice, IoFlags, Op};
+use bdev::{Bdev, Discards, DmaSlice, IoFlags, Op};
 use nvme_spec::opcode::nvm;
 use nvme_spec::{Sqe, Status};
 use rig::Rig;
@@ -225,6 +225,46 @@ fn zeroing_uses_the_command_where_there_is_one() {
         assert_eq!(*deallocates.last().unwrap(), write_zeroes);
         assert!(!deallocates[0]);
         drop(engine);
+        rig.check();
+    }
+}
+
+#[test]
+fn what_nobody_needs_is_discarded_and_never_zeroed() {
+    for most in [0, 60_000] {
+        let spaces = vec![Space::new(1, 512, 200_000)];
+        let mut rig = Rig::new(Config { discards: Some(most), spaces, ..Config::default() });
+        assert!(matches!(rig.bdev(1).unwrap().discards(), Discards::Well(_)));
+        let ns = rig.open(1);
+        rig.soft.engine().spaces[0].data.fill(0x77);
+        let seen = seen(&rig);
+        rig.submit(ns, Op::Deallocate, IoFlags::ANY_CONTENT, 10, 150_000, DmaSlice::EMPTY, 1);
+        rig.run(1);
+        assert_eq!(rig.dones.pop().unwrap().status, Status::SUCCESS);
+        let engine = rig.soft.engine();
+        let data = &engine.spaces[0].data;
+        assert!(data[10 * 512..150_010 * 512].iter().all(|byte| *byte == 0xdd));
+        assert!(data[..10 * 512].iter().chain(&data[150_010 * 512..]).all(|byte| *byte == 0x77));
+        let seen = seen.lock().unwrap();
+        assert!(seen.iter().all(|sqe| sqe.opcode == nvm::DATASET_MANAGEMENT));
+        assert_eq!(seen.len(), if most == 0 { 1 } else { 3 });
+        drop(engine);
+        rig.check();
+    }
+}
+
+#[test]
+fn a_drive_without_a_command_for_it_is_not_filled_with_zeros() {
+    for write_zeroes in [true, false] {
+        let mut rig = Rig::new(Config { write_zeroes, ..Config::default() });
+        let deallocates = rig.bdev(1).unwrap().geometry().deallocates;
+        let discards = rig.bdev(1).unwrap().discards();
+        assert_eq!(matches!(discards, Discards::Well(_)), deallocates, "{discards:?}");
+        let ns = rig.open(1);
+        rig.submit(ns, Op::Deallocate, IoFlags::ANY_CONTENT, 0, 8, DmaSlice::EMPTY, 1);
+        rig.run(1);
+        let status = rig.dones.pop().unwrap().status;
+        assert_eq!(status.is_success(), deallocates, "{status}");
         rig.check();
     }
 }

@@ -46,6 +46,13 @@ impl DatasetManagement {
         }
     }
 
+    /// Puts the fields into a Dataset Management command.
+    pub fn put(&self, sqe: &mut Sqe) {
+        debug_assert!((1..=MAX_RANGES).contains(&self.ranges), "{} ranges", self.ranges);
+        let attributes = if self.deallocate { attribute::DEALLOCATE } else { 0 };
+        (sqe.cdw10, sqe.cdw11) = (U32::new(self.ranges as u32 - 1), U32::new(attributes));
+    }
+
     /// Bytes of the ranges.
     pub fn bytes(&self) -> usize {
         self.ranges * size_of::<Range>()

@@ -1,11 +1,12 @@
 //! The file or block device that channels share.
 
 use crate::channel::UringChannel;
+use crate::discard;
 use crate::options::Options;
 use crate::ring::Ring;
 use crate::sys;
 use bdev::dma::Region;
-use bdev::{Bdev, Channel, Geometry, Memory, OpenCx, OpenError};
+use bdev::{Bdev, Channel, Discards, Geometry, Memory, OpenCx, OpenError};
 use std::fmt::{Debug, Display};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -122,6 +123,7 @@ impl Display for Fault {
 pub struct UringBdev {
     device: Arc<Device>,
     geometry: Geometry,
+    discards: Discards,
     /// What registering memory met, for the first channel that met it.
     unregistered: Mutex<Option<String>>,
 }
@@ -192,11 +194,17 @@ impl UringBdev {
             zeros: Memory::new(vec![zeros]),
             file,
         };
-        let deallocates = !options.read_only && can_deallocate(&device, size);
-        Ok(UringBdev::assemble(device, deallocates, atomic_bytes))
+        let deallocates = !options.read_only && discard::can_deallocate(&device, size);
+        let discards = discard::of(&device, deallocates);
+        Ok(UringBdev::assemble(device, deallocates, discards, atomic_bytes))
     }
 
-    fn assemble(device: Device, deallocates: bool, atomic_bytes: u32) -> UringBdev {
+    fn assemble(
+        device: Device,
+        deallocates: bool,
+        discards: Discards,
+        atomic_bytes: u32,
+    ) -> UringBdev {
         let geometry = Geometry {
             atomic_blocks: atomic_bytes / device.block_bytes,
             align_bytes: device.align_bytes,
@@ -206,7 +214,8 @@ impl UringBdev {
             read_only: device.read_only,
             ..Geometry::plain(device.block_bytes, 0)
         };
-        UringBdev { device: Arc::new(device), geometry, unregistered: Mutex::new(None) }
+        let (device, unregistered) = (Arc::new(device), Mutex::new(None));
+        UringBdev { device, geometry, discards, unregistered }
     }
 
     /// Why I/O goes through the page cache, as part of a sentence; `None` for direct I/O.
@@ -301,6 +310,19 @@ impl Bdev for UringBdev {
 
     fn identity(&self) -> Option<String> {
         crate::identity::of(&self.device.file, self.device.kind)
+    }
+
+    fn discards(&self) -> Discards {
+        self.discards.clone()
+    }
+
+    fn discard(&self, lba: u64, blocks: u64) -> Option<io::Result<()>> {
+        let block_bytes = u64::from(self.device.block_bytes);
+        let (at, bytes) = (lba * block_bytes, blocks * block_bytes);
+        Some(match self.device.kind {
+            Kind::File => sys::punch(&self.device.file, at, bytes),
+            Kind::Block => sys::discard(&self.device.file, at, bytes),
+        })
     }
 
     /// The channel is used by the thread that opens it, as every channel of a reactor is: its
@@ -448,19 +470,4 @@ fn make_direct(
         }
         Err(error) => Err(say(path, "cannot be read", &error)),
     }
-}
-
-/// Whether Deallocate gives space back.
-fn can_deallocate(device: &Device, size: u64) -> bool {
-    if device.kind == Kind::File {
-        return sys::punches_holes(&device.file, size);
-    }
-    let Ok(meta) = device.file.metadata() else { return false };
-    let (major, minor) = sys::major_minor(meta.rdev());
-    let limit = |folder: &str| {
-        let path = format!("/sys/dev/block/{major}:{minor}/{folder}/discard_max_bytes");
-        std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()
-    };
-    // A partition has no queue of its own: its parent has.
-    limit("queue").or_else(|| limit("../queue")).is_some_and(|bytes| bytes > 0)
 }

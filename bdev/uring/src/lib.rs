@@ -14,6 +14,7 @@
 
 mod channel;
 mod device;
+mod discard;
 mod errno;
 mod identity;
 mod options;

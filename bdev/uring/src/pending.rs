@@ -29,6 +29,8 @@ pub(crate) struct Pending {
     /// The kernel was short of something so often.
     pub(crate) retries: u8,
     may_deallocate: bool,
+    /// Nothing is written in place of what cannot be given back.
+    any_content: bool,
     /// Asked for with FUA, and not done by the write itself.
     sync_after: bool,
     /// The write itself carries FUA.
@@ -60,6 +62,7 @@ impl Pending {
             op,
             stage: Stage::Transfer,
             retries: 0,
+            any_content: flags.has(IoFlags::ANY_CONTENT),
             may_deallocate: op == Op::Deallocate || flags.has(IoFlags::MAY_DEALLOCATE),
             sync_after: fua && changes && !durable,
             durable,
@@ -77,7 +80,7 @@ impl Pending {
 
     /// The best way to zeros that is not known to be refused.
     fn zeroing(&self, learned: &Learned) -> Stage {
-        if self.may_deallocate && !is(&learned.no_punch) {
+        if self.any_content || self.may_deallocate && !is(&learned.no_punch) {
             Stage::Punch
         } else if !is(&learned.no_zero_range) {
             Stage::ZeroRange
@@ -130,6 +133,7 @@ impl Pending {
     /// there is one.
     pub(crate) fn instead(&mut self, learned: &Learned) -> Option<Stage> {
         match self.stage {
+            Stage::Punch if self.any_content => return None,
             Stage::Punch => learned.no_punch.store(true, Ordering::Relaxed),
             Stage::ZeroRange => learned.no_zero_range.store(true, Ordering::Relaxed),
             Stage::Transfer if self.durable => {

@@ -1,5 +1,6 @@
 //! System calls for opening and asking, none of them on the data path.
 
+use rustix::fs::FallocateFlags;
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,6 +14,9 @@ const BLKGETSIZE64: libc::c_ulong = 0x8008_1272;
 
 /// `BLKGETDISKSEQ`: _IOR(0x12, 128, __u64).
 const BLKGETDISKSEQ: libc::c_ulong = 0x8008_1280;
+
+/// `BLKDISCARD`: _IO(0x12, 119).
+const BLKDISCARD: libc::c_ulong = 0x1277;
 
 /// `BLKPBSZGET`: _IO(0x12, 123).
 const BLKPBSZGET: libc::c_ulong = 0x127b;
@@ -139,12 +143,23 @@ pub(crate) fn try_read(file: &File, bytes: u32) -> io::Result<()> {
     if got < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Gives bytes of a file back: they read as zeros.
+pub(crate) fn punch(file: &File, at: u64, bytes: u64) -> io::Result<()> {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let punched = || rustix::fs::fallocate(file, flags, at, bytes);
+    Ok(rustix::io::retry_on_intr(punched)?)
+}
+
+/// Gives bytes of a block device back: what they read as is the device's matter.
+pub(crate) fn discard(file: &File, at: u64, bytes: u64) -> io::Result<()> {
+    let range = [at, bytes];
+    // SAFETY: BLKDISCARD reads two u64 from where it is told.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), BLKDISCARD as _, &range) }).map(drop)
+}
+
 /// Whether holes can be punched, found out behind the end of the file, where it changes nothing.
 pub(crate) fn punches_holes(file: &File, behind: u64) -> bool {
-    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-    let Ok(at) = libc::off_t::try_from(behind.next_multiple_of(4096)) else { return false };
-    // SAFETY: a call on our own descriptor that touches no memory.
-    unsafe { libc::fallocate(file.as_raw_fd(), mode, at, 4096) == 0 }
+    punch(file, behind.next_multiple_of(4096), 4096).is_ok()
 }
 
 /// Major and minor number in `/sys/dev/block` of a device number.

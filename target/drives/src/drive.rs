@@ -4,7 +4,7 @@ use crate::bind::Consent;
 use crate::host::Host;
 use crate::place::DrivePlace;
 use crate::smart::in_words;
-use bdev::{Bdev, Channel, Geometry, OpenCx, OpenError};
+use bdev::{Bdev, Channel, Discards, Geometry, OpenCx, OpenError};
 use bdev_nvme::{
     Answer, Controller, Hardware, Health, NvmeBdev, Options, Request, RequestError, Ticket,
 };
@@ -71,6 +71,10 @@ pub struct DriveBdev {
 impl Bdev for DriveBdev {
     fn geometry(&self) -> Geometry {
         self.bdev.geometry()
+    }
+
+    fn discards(&self) -> Discards {
+        self.bdev.discards()
     }
 
     fn power_session(&self) -> u64 {

@@ -3,7 +3,8 @@
 use super::engine::{Cq, Engine, Fate, Space, Sq};
 use nvme_spec::feature::{Queues, SetFeatures, fid};
 use nvme_spec::identify::{
-    Identify, IdentifyController, IdentifyNamespace, LbaFormat, NamespaceList, bits, cns, put_ascii,
+    Identify, IdentifyController, IdentifyNamespace, LbaFormat, NamespaceList, NvmController, bits,
+    cns, put_ascii,
 };
 use nvme_spec::log::{ErrorEntry, FirmwareSlots, GetLogPage, SmartLog, lid};
 use nvme_spec::maintenance::Format;
@@ -89,6 +90,11 @@ impl Engine {
                 let list = NamespaceList::above(sqe.nsid(), nsids);
                 self.answer(sqe, list.as_bytes())
             }
+            cns::CSI_CONTROLLER => {
+                let dmrsl = self.config.discards.unwrap_or(0).into();
+                let data = NvmController { dmrsl, ..NvmController::default() };
+                self.answer(sqe, data.as_bytes())
+            }
             cns::NAMESPACE => {
                 let found = self.spaces.iter().find(|space| space.nsid == sqe.nsid());
                 let data = found.map(identify_namespace).unwrap_or_default();
@@ -110,7 +116,9 @@ impl Engine {
         put_ascii(&mut data.sn, "SOFT0001");
         put_ascii(&mut data.fr, "1.0");
         data.mdts = self.config.mdts;
-        data.ver = version(1, 4, 0).into();
+        // From then on there is a place for the limits of Dataset Management.
+        let limits = self.config.discards.is_some();
+        data.ver = if limits { version(2, 0, 0) } else { version(1, 4, 0) }.into();
         data.oaes = nvme_spec::aen::config::NAMESPACE.into();
         let shadows = if self.config.shadows { bits::oacs::DOORBELL_BUFFER } else { 0 };
         data.oacs = (bits::oacs::FORMAT | shadows).into();
@@ -121,7 +129,11 @@ impl Engine {
         data.cqes = 0x44;
         data.nn = 16.into();
         let zeroes = if self.config.write_zeroes { bits::oncs::WRITE_ZEROES } else { 0 };
-        data.oncs = zeroes.into();
+        let discards = match self.config.discards {
+            Some(_) => bits::oncs::DATASET_MANAGEMENT,
+            None => 0,
+        };
+        data.oncs = (zeroes | discards).into();
         data.vwc = u8::from(self.config.cache);
         data.awupf = 7.into();
         data

@@ -34,6 +34,8 @@ pub struct Config {
     pub shadows: bool,
     /// Offers Write Zeroes.
     pub write_zeroes: bool,
+    /// Offers Dataset Management, of so many blocks at most; 0: of any number.
+    pub discards: Option<u32>,
     /// Has a volatile write cache.
     pub cache: bool,
     /// Interrupt vectors.
@@ -53,6 +55,7 @@ impl Default for Config {
             io_queues: 4,
             shadows: false,
             write_zeroes: true,
+            discards: None,
             cache: true,
             vectors: 0,
             spaces: vec![Space::new(1, 512, 32 << 10)],

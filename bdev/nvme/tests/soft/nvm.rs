@@ -1,8 +1,10 @@
 //! I/O commands.
 
 use super::engine::Engine;
+use nvme_spec::dsm::{DatasetManagement, Range};
 use nvme_spec::opcode::nvm;
 use nvme_spec::{Sqe, Status};
+use zerocopy::IntoBytes;
 
 const PAGE: usize = 4096;
 
@@ -14,6 +16,9 @@ impl Engine {
         };
         if sqe.opcode == nvm::FLUSH {
             return Status::SUCCESS;
+        }
+        if sqe.opcode == nvm::DATASET_MANAGEMENT {
+            return self.discard(sqe, at);
         }
         let (block, blocks) = (self.spaces[at].block_bytes as usize, self.spaces[at].blocks());
         let end = sqe.slba().checked_add(u64::from(sqe.blocks()));
@@ -37,6 +42,30 @@ impl Engine {
             }
             _ => Status::INVALID_OPCODE.dnr(),
         }
+    }
+
+    /// Dataset Management: what is deallocated holds anything afterwards.
+    fn discard(&mut self, sqe: &Sqe, space: usize) -> Status {
+        let Some(most) = self.config.discards else { return Status::INVALID_OPCODE.dnr() };
+        let wanted = DatasetManagement::of(sqe);
+        let mut range = Range::default();
+        if !wanted.deallocate
+            || wanted.ranges != 1
+            || !self.dma_read(sqe.prps().0, range.as_mut_bytes())
+        {
+            self.blame("a range is deallocated at a time, and lies on the bus");
+            return Status::INVALID_FIELD.dnr();
+        }
+        let (slba, count) = (range.slba.get(), u64::from(range.blocks.get()));
+        if most != 0 && count > u64::from(most) {
+            self.blame(format!("{count} blocks are more than DMRSL"));
+        }
+        if slba + count > self.spaces[space].blocks() {
+            return Status::LBA_OUT_OF_RANGE.dnr();
+        }
+        let block = self.spaces[space].block_bytes as usize;
+        self.spaces[space].data[slba as usize * block..(slba + count) as usize * block].fill(0xdd);
+        Status::SUCCESS
     }
 
     fn transfer(&mut self, sqe: &Sqe, space: usize, from: usize, bytes: usize) -> Status {

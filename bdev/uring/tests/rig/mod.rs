@@ -133,6 +133,8 @@ pub fn on_tmpfs() -> TempDir {
 /// A loop device over a file of its own; detached when dropped.
 pub struct Loop {
     pub path: PathBuf,
+    /// The file.
+    pub file: PathBuf,
     _folder: TempDir,
 }
 
@@ -148,7 +150,7 @@ impl Loop {
         match made {
             Ok(out) if out.status.success() => {
                 let path = PathBuf::from(String::from_utf8(out.stdout).unwrap().trim());
-                Some(Loop { path, _folder: folder })
+                Some(Loop { path, file, _folder: folder })
             }
             Ok(out) => skip(&format!("no loop device: {}", String::from_utf8_lossy(&out.stderr))),
             Err(error) => skip(&format!("no losetup: {error}")),

@@ -12,6 +12,7 @@ fn identity() -> Identity {
         version: 0x1_0400,
         transfer_bytes: 1 << 20,
         zeroes_bytes: None,
+        discard_blocks: None,
         volatile_cache: false,
         atomic_blocks: 1,
         admin_commands: oacs::FORMAT,
