@@ -6,8 +6,8 @@ use bdev::dma::PoolPlan;
 use bdev::{Addr, Bdev, DmaPool, DmaSlice, Done, Io, IoFlags, Memory, Op, Stack, Tag};
 use bdev_mem::Null;
 use bdev_pool::{
-    FileMedium, Host, Journals, Limits, MEMORY_BYTES, Medium, NewMember, NewVolume, Pool, Reactors,
-    SharedJournals,
+    DiscardMode, FileMedium, Host, Journals, Limits, MEMORY_BYTES, Medium, NewMember, NewVolume,
+    Pool, Reactors, SharedJournals,
 };
 use bdev_uring::{Options as FileOptions, UringBdev};
 use clap::Args;
@@ -71,6 +71,10 @@ impl Medium for Counted {
 
     fn flush(&self) -> io::Result<()> {
         self.inner.flush()
+    }
+
+    fn discard(&self, at: u64, bytes: u64) -> io::Result<()> {
+        self.inner.discard(at, bytes)
     }
 }
 
@@ -278,7 +282,8 @@ impl Bench {
         // As `forebay serve` has them.
         let journals = Arc::new(SharedJournals::new(folder.join("journals")));
         let (memory, journals) = (vec![bounces], Some(journals as Arc<dyn Journals>));
-        let host = Host { reactors: Arc::new(Polled), memory, journals, stepped: None };
+        let (reactors, discard) = (Arc::new(Polled), DiscardMode::Off);
+        let host = Host { reactors, memory, journals, discard, stepped: None };
         let mut number = 0;
         let uuid = || {
             number += 1;

@@ -6,8 +6,8 @@
 use bdev::{Bdev, DmaSlice};
 use bdev_mem::Null;
 use bdev_pool::{
-    DeviceRecord, DeviceState, EXTENTS_PER_ROW, Entry, FileMedium, Host, NewMember, NodeRecord,
-    NodeState, Pool, Reactors, Row, Slot, Store, Superblock, Update, VolumeRecord,
+    DeviceRecord, DeviceState, DiscardMode, EXTENTS_PER_ROW, Entry, FileMedium, Host, NewMember,
+    NodeRecord, NodeState, Pool, Reactors, Row, Slot, Store, Superblock, Update, VolumeRecord,
 };
 use std::fs::File;
 use std::path::Path;
@@ -107,6 +107,7 @@ fn open(path: &Path) {
         reactors: Arc::new(Nobody),
         memory: vec![DmaSlice::EMPTY],
         journals: None,
+        discard: DiscardMode::Off,
         stepped: None,
     };
     let pool = Pool::import(vec![member], host).expect("a pool");

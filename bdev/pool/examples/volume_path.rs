@@ -7,7 +7,9 @@
 use bdev::dma::PoolPlan;
 use bdev::{Addr, Bdev, DmaPool, DmaSlice, Io, IoFlags, Memory, Op, Stack, Tag};
 use bdev_mem::Null;
-use bdev_pool::{FileMedium, Host, Limits, MEMORY_BYTES, NewMember, NewVolume, Pool, Reactors};
+use bdev_pool::{
+    DiscardMode, FileMedium, Host, Limits, MEMORY_BYTES, NewMember, NewVolume, Pool, Reactors,
+};
 use std::sync::{Arc, Mutex};
 use uuid::Uuid;
 
@@ -80,6 +82,7 @@ fn main() {
         reactors: Arc::new(One),
         memory: vec![bounces],
         journals: Some(journals),
+        discard: DiscardMode::Off,
         stepped: Some(stepped),
     };
     let pool =

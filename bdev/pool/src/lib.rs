@@ -33,8 +33,8 @@ pub use entry::{BLOCKS_PER_EXTENT, Blocks, EXTENTS_PER_ROW, Entry, NotARow, Rest
 pub use error::{Kind, PoolError};
 pub use journal::{Identities, JournalMemory, Journals, PoolJournals, SharedJournals};
 pub use keeper::{
-    DeviceStatus, NewMember, NewVolume, PoolStatus, Progress, Reactors, SnapshotStatus, Space,
-    Usage, VolumeStatus, is_name,
+    DeviceStatus, DiscardMode, DiscardStatus, NewMember, NewVolume, PoolStatus, Progress, Reactors,
+    SnapshotStatus, Space, Usage, VolumeStatus, is_name,
 };
 pub use limits::Limits;
 pub use merge::{Copy, Merge, merge};

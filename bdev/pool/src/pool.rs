@@ -5,8 +5,8 @@ use crate::entry::BLOCKS_PER_EXTENT;
 use crate::error::{Kind, PoolError};
 use crate::journal::{Journals, PoolJournals, Source};
 use crate::keeper::{
-    Keeper, Member, NewMember, NewVolume, Opened, PoolStatus, Reactors, Request, may_take,
-    new_superblock,
+    DiscardMode, Keeper, Member, NewMember, NewVolume, Opened, PoolStatus, Reactors, Request,
+    may_take, new_superblock,
 };
 use crate::limits::Limits;
 use crate::session::{self, Strangers, store_error};
@@ -34,6 +34,8 @@ pub struct Host {
     /// Where what is not committed outlives the process. Without, first writes are answered when
     /// they are committed.
     pub journals: Option<Arc<dyn Journals>>,
+    /// Whether devices are given back what nobody needs.
+    pub discard: DiscardMode,
     /// Without a thread of its own: what goes on while the pool waits for a reactor. For
     /// simulations, which call [`Pool::step`].
     pub stepped: Option<Box<dyn FnMut() + Send>>,
@@ -185,7 +187,7 @@ impl Pool {
         host: Host,
         claim: Claim,
     ) -> Result<Pool, PoolError> {
-        let Host { reactors, memory, journals: _, stepped } = host;
+        let Host { reactors, memory, journals: _, discard, stepped } = host;
         let first = members.values().next().expect("there is one at least");
         let (name, uuid) = (first.superblock.name.clone(), first.superblock.pool);
         let children = members.values().map(Member::child).collect();
@@ -197,8 +199,16 @@ impl Pool {
         let journals = claimed.clone().filter(|_| written);
         let journals = journals.map(|journals| Source { journals, session });
         let devices_of = devices.clone();
-        let opened =
-            Opened { store, members, devices: devices_of, reactors, contents, journals, pump };
+        let opened = Opened {
+            store,
+            members,
+            devices: devices_of,
+            reactors,
+            contents,
+            journals,
+            discard,
+            pump,
+        };
         let (keeper, requests) = Keeper::new(opened)?;
         let devices_bdev = keeper.devices_bdev.clone();
         let runner = if is_stepped {
@@ -253,7 +263,7 @@ impl Pool {
         }
     }
 
-    /// Does what has been asked for by now, and a step of what goes on by itself. Returns whether
+    /// Does what has been asked for by now, and a step of what goes on by itself, discards too. Returns whether
     /// there is more of that. Only of a pool that is stepped.
     ///
     /// # Panics
@@ -266,7 +276,7 @@ impl Pool {
         if more {
             keeper.step_jobs();
         }
-        more
+        keeper.step_discard() || more
     }
 
     /// Commits everything and lets go of the devices.
@@ -439,6 +449,17 @@ impl Pool {
     pub fn keep_device(&self, name: &str) -> Result<(), PoolError> {
         let name = name.to_owned();
         self.call(move |keeper| keeper.keep_device(&name))
+    }
+
+    /// Changes whether devices are given back what nobody needs.
+    ///
+    /// # Errors
+    /// The pool is on its way down.
+    pub fn set_discard(&self, mode: DiscardMode) -> Result<(), PoolError> {
+        self.ask(move |keeper| {
+            keeper.set_discard(mode);
+            Ok(())
+        })
     }
 
     /// A volume to open.

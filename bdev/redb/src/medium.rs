@@ -1,5 +1,6 @@
 //! A device as the thread of the metadata store uses it.
 
+use rustix::fs::FallocateFlags;
 use std::fmt::Debug;
 use std::fs::File;
 use std::io;
@@ -32,6 +33,13 @@ pub trait Medium: Debug + Send + Sync {
     /// # Errors
     /// The device's: nothing is known of what was written since the last flush.
     fn flush(&self) -> io::Result<()>;
+
+    /// Gives bytes back whose content nobody needs: it is undefined afterwards. Nobody reads or writes
+    /// them meanwhile; everything else goes on beside it.
+    ///
+    /// # Errors
+    /// The device's.
+    fn discard(&self, at: u64, bytes: u64) -> io::Result<()>;
 }
 
 /// A file or a block device of the kernel, through its page cache: the cache writes at depth what a
@@ -64,5 +72,10 @@ impl Medium for FileMedium {
 
     fn flush(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn discard(&self, at: u64, bytes: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(&self.file, flags, at, bytes)?)
     }
 }

@@ -174,7 +174,7 @@ impl Keeper {
     /// Copies what an entry has to a slot elsewhere.
     fn move_slot(&mut self, entry: Entry) -> Result<Slot, PoolError> {
         let from = entry.slot().expect("it has one");
-        let to = self.slots.take().ok_or_else(|| {
+        let to = self.take_slot().ok_or_else(|| {
             let why = "There is no space left to drain the device into: add one.";
             PoolError::new(Kind::Full, why)
         })?;
@@ -220,6 +220,7 @@ impl Keeper {
             }
             return Ok(());
         }
+        self.end_discards_on(device);
         if self.metadata_device() == Some(device) {
             self.move_metadata(device)?;
         }

@@ -1,6 +1,7 @@
 //! The thread that keeps a pool's metadata: it commits what volumes say, hands out slots, and does
 //! one thing after the other of what changes volumes, snapshots and devices.
 
+mod discard;
 mod drain;
 mod members;
 mod reclaim;
@@ -25,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 
+pub use discard::{DiscardMode, DiscardStatus};
 pub use members::NewMember;
 pub(crate) use members::{may_take, new_superblock};
 pub use space::{Space, Usage};
@@ -41,6 +43,10 @@ pub(crate) enum Request {
     Full,
     /// Nothing is under way on these any more.
     Free(Vec<Slot>),
+    /// A piece has been discarded, or not.
+    Discarded,
+    /// Discarding goes on.
+    Rested,
     /// An operator's wish.
     Call(Box<dyn FnOnce(&mut Keeper) + Send>),
     /// Nothing more will come.
@@ -138,6 +144,7 @@ pub(crate) struct Keeper {
     /// Why what goes on by itself has stopped, until an operator does something.
     pub stopped: Option<String>,
     reclaimed: reclaim::Reclaimed,
+    discarding: discard::Discarding,
     /// In a test: what goes on while an answer is waited for.
     pump: Option<Box<dyn FnMut() + Send>>,
     journals: Option<Source>,
@@ -152,6 +159,7 @@ pub(crate) struct Opened {
     pub reactors: Arc<dyn Reactors>,
     pub contents: Contents,
     pub journals: Option<Source>,
+    pub discard: DiscardMode,
     pub pump: Option<Box<dyn FnMut() + Send>>,
 }
 
@@ -161,7 +169,8 @@ impl Keeper {
     /// # Errors
     /// What is stored cannot be.
     pub(crate) fn new(opened: Opened) -> Result<(Keeper, Sender<Request>), PoolError> {
-        let Opened { store, members, devices, reactors, mut contents, journals, pump } = opened;
+        let Opened { store, members, devices, reactors, mut contents, .. } = opened;
+        let Opened { journals, discard, pump, .. } = opened;
         let (own, requests) = mpsc::channel();
         let rows = std::mem::take(&mut contents.rows);
         let numbers = contents.volumes.keys().chain(contents.nodes.keys());
@@ -190,6 +199,7 @@ impl Keeper {
             drain: None,
             stopped: None,
             reclaimed: reclaim::Reclaimed::default(),
+            discarding: discard::Discarding::new(discard, pump.is_some()),
             pump,
             journals,
             ended: false,
@@ -205,6 +215,7 @@ impl Keeper {
     /// Serves until nobody asks any more.
     pub(crate) fn run(mut self) {
         while !self.ended {
+            self.begin_discard();
             if self.has_jobs() {
                 self.serve();
                 self.step_jobs();
@@ -259,6 +270,8 @@ impl Keeper {
             Request::Commit { view, updates, gone } => self.batch.push((view, updates, gone)),
             Request::Full => self.found_full(),
             Request::Free(slots) => slots.into_iter().for_each(|slot| self.slots.give(slot)),
+            Request::Discarded => self.discarded(),
+            Request::Rested => self.rested(),
             Request::Call(call) => call(self),
             Request::End => self.ended = true,
         }
@@ -434,8 +447,9 @@ impl Keeper {
                 state.commit();
                 state.give_stock()
             })?;
-            stock.into_iter().for_each(|slot| self.slots.give(slot));
+            stock.into_iter().for_each(|slot| self.slots.give_unused(slot));
         }
+        self.await_discard();
         self.commit(Vec::new())?;
         for id in self.views.keys().copied().collect::<Vec<_>>() {
             self.with(id, |state| state.map.discard_journal())?;

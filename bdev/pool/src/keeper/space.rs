@@ -4,6 +4,7 @@ use super::Keeper;
 use crate::entry::{Row, Slot};
 use crate::error::{Kind, PoolError};
 use crate::record::NodeState;
+use crate::slots::Slots;
 use crate::state::{Mail, ViewId};
 use crate::store::{RowKey, StoreError};
 use crate::superblock::EXTENT_BYTES;
@@ -119,7 +120,7 @@ impl Keeper {
         }
         let share = (available / SHARE).clamp(available.min(1), wanted as u64);
         let count = share.max(kept_for_it.min(wanted as u64)).min(self.slots.free());
-        let slots: Vec<Slot> = (0..count).map_while(|_| self.slots.take()).collect();
+        let slots = self.take_slots(count);
         if !slots.is_empty() {
             self.stocked.insert(view);
             if std::mem::take(&mut self.full) {
@@ -129,6 +130,22 @@ impl Keeper {
         let kept = self.views.get_mut(&view).expect("as its record");
         kept.held += slots.len() as u64;
         kept.view.post(Mail::Granted(slots));
+    }
+
+    /// Takes up to `count` slots. None of them is being discarded: that is waited for where there are no
+    /// others.
+    fn take_slots(&mut self, count: u64) -> Vec<Slot> {
+        let take = |slots: &mut Slots| (0..count).map_while(|_| slots.take()).collect::<Vec<_>>();
+        let taken = take(&mut self.slots);
+        match taken.is_empty() && self.slots.free() > 0 && self.await_discard() {
+            true => take(&mut self.slots),
+            false => taken,
+        }
+    }
+
+    /// Takes a slot.
+    pub(super) fn take_slot(&mut self) -> Option<Slot> {
+        self.take_slots(1).pop()
     }
 
     /// A write found no space: a volume that only wants more for later has none refused.
@@ -153,7 +170,7 @@ impl Keeper {
             let slots = self.wait(&answer).unwrap_or_default();
             let kept = self.views.get_mut(&id).expect("just there");
             kept.lose(slots.len() as u64);
-            slots.into_iter().for_each(|slot| self.slots.give(slot));
+            slots.into_iter().for_each(|slot| self.slots.give_unused(slot));
         }
     }
 

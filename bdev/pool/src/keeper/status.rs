@@ -1,7 +1,7 @@
 //! What there is to say of a pool.
 
 use super::space::Whereabouts;
-use super::{Keeper, Member, Progress, Space, Usage};
+use super::{DiscardMode, DiscardStatus, Keeper, Member, Progress, Space, Usage};
 use crate::error::PoolError;
 use crate::limits::Limits;
 use crate::record::{DeviceState, NodeState};
@@ -27,6 +27,8 @@ pub struct DeviceStatus {
     pub state: DeviceState,
     /// It has the pool's metadata.
     pub has_metadata: bool,
+    /// What of it is given back.
+    pub discard: DiscardStatus,
 }
 
 /// A volume of a pool.
@@ -84,6 +86,8 @@ pub struct PoolStatus {
     pub jobs: Vec<Progress>,
     /// Why what goes on by itself has stopped.
     pub stopped: Option<String>,
+    /// Whether devices are given back what nobody needs.
+    pub discard: DiscardMode,
     /// A write that needed space failed, and there was none since.
     pub full: bool,
     /// Nothing becomes durable any more, and why.
@@ -107,6 +111,7 @@ impl Keeper {
             used: used[number],
             state: self.records.devices[&u32::from(*number)].state,
             has_metadata: metadata == Some(*number),
+            discard: self.discard_status(*number, member),
         };
         let volumes = self.records.volumes.iter().map(|(number, record)| VolumeStatus {
             name: record.name.clone(),
@@ -137,6 +142,7 @@ impl Keeper {
             commits: self.commits,
             jobs: self.draining().into_iter().chain(self.reclaiming()).collect(),
             stopped: self.stopped.clone(),
+            discard: self.discarding.mode,
             full: self.full,
             failed: self.failed.clone(),
         })

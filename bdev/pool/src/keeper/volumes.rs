@@ -262,7 +262,7 @@ impl Keeper {
             Some(slot) => slot,
             None => {
                 self.may_reserve(1, "Making a volume smaller beside its snapshots")?;
-                let slot = self.slots.take().expect("there is one");
+                let slot = self.take_slot().expect("there is one");
                 self.views.get_mut(&volume).expect("just asked").held += 1;
                 self.with(volume, move |state| state.map.adopt(extent, slot))?;
                 slot
@@ -320,7 +320,7 @@ impl Keeper {
             updates.push(self.leaving(node));
         }
         self.commit(updates)?;
-        stock.into_iter().for_each(|slot| self.slots.give(slot));
+        stock.into_iter().for_each(|slot| self.slots.give_unused(slot));
         // What it gave up before, and nobody could be told of any more.
         state.all_committed().into_iter().for_each(|slot| self.slots.give(slot));
         state.map.discard_journal();

@@ -250,6 +250,8 @@ pub fn run(seed: u64, steps: u64, only: Option<u64>, prepare: impl FnOnce(&World
     (0..steps).for_each(|_| world.step());
     world.finish();
     let log = std::mem::take(&mut world.machine.rack.lock().unwrap().log);
+    let is_discard = |(_, _, action): &&(u64, usize, Action)| matches!(action, Action::Discard(..));
+    world.tally.discards = log.iter().filter(is_discard).count() as u64;
     let tears = world.machine.rack.lock().unwrap().tears;
     let unit = if tears { SECTOR as u32 } else { world.atomic_bytes };
     let mut cuts = PowerCuts::new(&log, DEVICES.len(), unit);

@@ -5,10 +5,10 @@ use crate::support::chance::Chance;
 use bdev::{Addr, Bdev, Channel, Cx, DmaSlice, Geometry, Io, IoFlags, Op, OpenCx, OpenError, Tag};
 use bdev_pool::Medium;
 use nvme_spec::Status;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 pub const SECTOR: usize = 512;
 const PAGE: usize = 4096;
@@ -17,7 +17,7 @@ type Page = Box<[u8; PAGE]>;
 
 /// What a device holds: pages that are not zeros.
 #[derive(Clone, Default)]
-pub struct Image(HashMap<u64, Arc<Page>>);
+pub struct Image(BTreeMap<u64, Arc<Page>>);
 
 impl Image {
     fn read(&self, at: u64, into: &mut [u8]) {
@@ -40,6 +40,22 @@ impl Image {
             Arc::make_mut(page)[inside..inside + SECTOR].copy_from_slice(part);
         }
     }
+
+    /// Pages that are not zeros, of so many bytes from `at` on.
+    fn pages(&self, at: u64, bytes: u64) -> Vec<u64> {
+        let pages = at / PAGE as u64..(at + bytes).div_ceil(PAGE as u64);
+        self.0.range(pages).map(|(page, _)| *page).collect()
+    }
+
+    /// What was in a page is something else from now on, that nobody wrote.
+    fn spoil(&mut self, page: u64) {
+        static GARBAGE: LazyLock<Arc<Page>> = LazyLock::new(|| Arc::new(Box::new([0xdd; PAGE])));
+        self.0.insert(page, GARBAGE.clone());
+    }
+
+    fn discard(&mut self, at: u64, bytes: u64) {
+        self.pages(at, bytes).into_iter().for_each(|page| self.spoil(page));
+    }
 }
 
 /// Something that was done to a device.
@@ -48,6 +64,8 @@ pub enum Action {
     /// Where, what, and whether it is durable at once.
     Write(u64, Vec<u8>, bool),
     Flush,
+    /// Where, and how many bytes: what they hold is undefined from now on.
+    Discard(u64, u64),
     /// Nothing was done to the device, but to the journal of a volume.
     Journal(u64, Entry),
 }
@@ -78,7 +96,14 @@ pub struct Rack {
     pub lies: bool,
     /// The bug: flushes end before writes that ended before them are durable: the last one is not.
     pub hurries: bool,
+    /// The bug: discards take place some time after they have ended.
+    pub dawdles: bool,
+    /// When, to which device, and what.
+    late: Vec<(u64, usize, Action)>,
 }
+
+/// Ticks until a discard takes place where devices dawdle.
+const DAWDLE: u64 = 30;
 
 impl Rack {
     /// Without devices; those that are added say that they write `atomic_bytes` or a block
@@ -93,10 +118,24 @@ impl Rack {
     }
 
     pub fn act(&mut self, device: usize, action: Action) {
-        if let Action::Write(at, bytes, _) = &action {
-            self.images[device].write(*at, bytes);
-        } else if self.lies && matches!(action, Action::Flush) {
-            return;
+        let due = self.late.extract_if(.., |(due, ..)| *due <= self.tick);
+        for (_, device, action) in due.collect::<Vec<_>>() {
+            self.done(device, action);
+        }
+        match action {
+            Action::Discard(..) if self.dawdles => {
+                self.late.push((self.tick + DAWDLE, device, action));
+            }
+            action => self.done(device, action),
+        }
+    }
+
+    fn done(&mut self, device: usize, action: Action) {
+        match &action {
+            Action::Write(at, bytes, _) => self.images[device].write(*at, bytes),
+            Action::Discard(at, bytes) => self.images[device].discard(*at, *bytes),
+            Action::Flush if self.lies => return,
+            Action::Flush | Action::Journal(..) => {}
         }
         let tick = self.tick();
         self.log.push((tick, device, action));
@@ -189,6 +228,16 @@ impl Medium for Disk {
         self.rack.lock().unwrap().act(self.number, Action::Flush);
         Ok(())
     }
+
+    fn discard(&self, at: u64, bytes: u64) -> io::Result<()> {
+        self.wait();
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(io::Error::other("a worn out device"));
+        }
+        assert!(at + bytes <= *self.bytes.lock().unwrap(), "past the end");
+        self.rack.lock().unwrap().act(self.number, Action::Discard(at, bytes));
+        Ok(())
+    }
 }
 
 /// A [`Disk`] below volumes.
@@ -199,7 +248,7 @@ impl Bdev for DiskBdev {
         let blocks = self.0.bytes() / u64::from(self.0.block_bytes);
         let atomic_blocks = self.0.atomic_bytes / self.0.block_bytes;
         let plain = Geometry::plain(self.0.block_bytes, blocks);
-        Geometry { volatile_cache: true, atomic_blocks, ..plain }
+        Geometry { volatile_cache: true, deallocates: true, atomic_blocks, ..plain }
     }
 
     fn power_session(&self) -> u64 {
@@ -262,7 +311,7 @@ impl Channel for DiskChannel {
                 }
                 Op::WriteZeroes => rack.act(self.disk.number, Action::Write(at, buffer, fua)),
                 Op::Flush => rack.act(self.disk.number, Action::Flush),
-                Op::Deallocate => panic!("a pool gives nothing back to its devices"),
+                Op::Deallocate => panic!("volumes give nothing back: the keeper does"),
             }
             cx.complete_parts(reply.0, reply.1, Status::SUCCESS);
             ended += 1;
@@ -314,12 +363,17 @@ impl<'a> PowerCuts<'a> {
     pub fn images(&mut self, done: usize, chance: &mut Chance) -> Vec<Image> {
         for (_, device, action) in &self.log[self.next..done] {
             match action {
-                Action::Write(..) => self.pending[*device].push(action),
+                Action::Write(..) | Action::Discard(..) => self.pending[*device].push(action),
                 Action::Journal(..) => {}
                 Action::Flush => {
                     for action in self.pending[*device].drain(..) {
-                        let Action::Write(at, bytes, _) = action else { unreachable!() };
-                        self.durable[*device].write(*at, bytes);
+                        match action {
+                            Action::Write(at, bytes, _) => self.durable[*device].write(*at, bytes),
+                            Action::Discard(at, bytes) => {
+                                self.durable[*device].discard(*at, *bytes)
+                            }
+                            Action::Flush | Action::Journal(..) => unreachable!(),
+                        }
                     }
                 }
             }
@@ -330,11 +384,23 @@ impl<'a> PowerCuts<'a> {
             // Now and then all of it, or nothing.
             let odds = [0, 1, 1, 2][chance.below(4) as usize];
             for action in pending {
-                let Action::Write(at, bytes, forced) = action else { unreachable!() };
-                for (at, piece) in units(*at, bytes, self.unit) {
-                    if chance.below(2) < odds || *forced {
-                        image.write(at, piece);
+                match action {
+                    Action::Write(at, bytes, forced) => {
+                        for (at, piece) in units(*at, bytes, self.unit) {
+                            if chance.below(2) < odds || *forced {
+                                image.write(at, piece);
+                            }
+                        }
                     }
+                    // Blocks that are given back may come back with the power.
+                    Action::Discard(at, bytes) => {
+                        for page in image.pages(*at, *bytes) {
+                            if chance.below(2) < odds {
+                                image.spoil(page);
+                            }
+                        }
+                    }
+                    Action::Flush | Action::Journal(..) => unreachable!(),
                 }
             }
         }
@@ -362,6 +428,7 @@ impl<'a> Kills<'a> {
         for (_, device, action) in &self.log[self.next..done] {
             match action {
                 Action::Write(at, bytes, _) => self.images[*device].write(*at, bytes),
+                Action::Discard(at, bytes) => self.images[*device].discard(*at, *bytes),
                 Action::Flush => {}
                 Action::Journal(volume, Entry::Discarded) => drop(self.journals.remove(volume)),
                 Action::Journal(volume, Entry::Sized(words)) => {
@@ -420,6 +487,11 @@ impl Medium for Left {
     }
 
     fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn discard(&self, at: u64, bytes: u64) -> io::Result<()> {
+        self.image.lock().unwrap().discard(at, bytes);
         Ok(())
     }
 }

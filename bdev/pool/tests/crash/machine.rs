@@ -6,7 +6,7 @@ use crate::journals::TapeJournals;
 use crate::support::chance::Chance;
 use bdev::dma::PoolPlan;
 use bdev::{Addr, Bdev, DmaBuf, DmaPool, Done, Io, IoFlags, Memory, Op, Stack, Tag};
-use bdev_pool::{Host, MEMORY_BYTES, NewMember, Pool, Reactors};
+use bdev_pool::{DiscardMode, Host, MEMORY_BYTES, NewMember, Pool, Reactors};
 use nvme_spec::Status;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
@@ -151,6 +151,7 @@ pub fn host_without_reactors(journals: TapeJournals) -> Host {
         reactors: Arc::new(Nobody),
         memory: vec![bdev::DmaSlice::EMPTY],
         journals: Some(Arc::new(journals)),
+        discard: DiscardMode::Auto,
         stepped: Some(Box::new(|| {})),
     }
 }
@@ -194,6 +195,7 @@ pub fn new_reactor(rack: &Arc<Mutex<Rack>>, journals: TapeJournals) -> (Arc<Mute
         reactors: Arc::new(One(reactor.clone())),
         memory: vec![bounces.sub(0, MEMORY_BYTES)],
         journals: Some(Arc::new(journals)),
+        discard: DiscardMode::Auto,
         stepped: Some(Box::new(move || pumped.lock().unwrap().turn())),
     };
     (reactor, host)

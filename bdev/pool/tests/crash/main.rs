@@ -1,9 +1,10 @@
 //! A pool with volumes open on a reactor's stack: the real channel, keeper, store and format, over
 //! devices whose power goes at every moment, in a process that is killed at every moment. Reads,
 //! writes, discards and flushes beside snapshots, clones, roll backs, resizes, devices added and
-//! drained. Nothing flushed is lost with the power, nothing answered with the process, nothing
-//! foreign is seen, no block is torn, space is exact. `CRASH_SEEDS=n` runs so many seeds,
-//! `CRASH_FIRST=n` from another one on, `CRASH_IMAGE=n` one image of each.
+//! drained, while what is free is given back to the devices, which then hold anything there. Nothing
+//! flushed is lost with the power, nothing answered with the process, nothing foreign is seen, no block
+//! is torn, space is exact. `CRASH_SEEDS=n` runs so many seeds, `CRASH_FIRST=n` from another one on,
+//! `CRASH_IMAGE=n` one image of each.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -39,7 +40,7 @@ fn run_seeds(first: u64, seeds: u64) {
     assert!(all.images > seeds * 1250 && all.reopened > 0);
     let happened = [all.full, all.snapshots, all.clones, all.rolled_back, all.promoted];
     assert!(happened.iter().all(|count| *count > 0), "everything happens");
-    let happened = [all.shrunk, all.drained, all.added, all.deleted];
+    let happened = [all.shrunk, all.drained, all.added, all.deleted, all.discards];
     assert!(happened.iter().all(|count| *count > 0), "everything happens");
 }
 
@@ -66,6 +67,13 @@ fn the_checker_catches_devices_that_lie_about_flushes() {
 fn the_checker_catches_a_device_that_answers_too_early() {
     let hurry = |world: &World| world.machine.rack.lock().unwrap().hurries = true;
     let noticed = |seed| std::panic::catch_unwind(|| run(seed, 600, None, hurry)).is_err();
+    assert!((1..5).any(noticed), "nobody notices");
+}
+
+#[test]
+fn the_checker_catches_a_discard_that_takes_place_when_its_slot_is_used_again() {
+    let dawdle = |world: &World| world.machine.rack.lock().unwrap().dawdles = true;
+    let noticed = |seed| std::panic::catch_unwind(|| run(seed, 600, None, dawdle)).is_err();
     assert!((1..5).any(noticed), "nobody notices");
 }
 

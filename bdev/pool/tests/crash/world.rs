@@ -47,6 +47,7 @@ pub struct Tally {
     pub drained: u64,
     pub added: u64,
     pub deleted: u64,
+    pub discards: u64,
 }
 
 impl Tally {
@@ -63,6 +64,7 @@ impl Tally {
         self.drained += other.drained;
         self.added += other.added;
         self.deleted += other.deleted;
+        self.discards += other.discards;
     }
 }
 

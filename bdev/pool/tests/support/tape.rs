@@ -71,6 +71,10 @@ impl Medium for Tape {
         }
         Ok(())
     }
+
+    fn discard(&self, _at: u64, _bytes: u64) -> io::Result<()> {
+        unreachable!("a store discards nothing")
+    }
 }
 
 /// Power cuts, one after the other along a tape.

@@ -21,6 +21,7 @@ const STAGES: usize = 4;
 /// One operation of a call.
 struct Step {
     op: Op,
+    flags: IoFlags,
     lba: u64,
     blocks: u32,
     data: DmaSlice,
@@ -52,14 +53,27 @@ impl Edge for Courier {
     }
 }
 
+/// The way of one call at a time to the channel.
+struct Line {
+    channel: Addr,
+    edge: Addr,
+    ended: Receiver<Status>,
+}
+
+impl Line {
+    fn new(channel: Addr, reactor: &mut Reactor) -> Line {
+        let (report, ended) = self::channel();
+        let courier = Courier { ended: 0, failed: None, report };
+        Line { channel, edge: reactor.add_edge(Box::new(courier)), ended }
+    }
+}
+
 /// What is open on the reactor.
 struct Port {
     /// What the stages are of: it stays mapped while they are used, whatever ends first.
     _memory: Arc<Memory>,
-    channel: Addr,
-    edge: Addr,
+    line: Line,
     stages: Vec<DmaBuf>,
-    ended: Receiver<Status>,
 }
 
 /// See the module.
@@ -68,6 +82,8 @@ pub(crate) struct BdevMedium {
     reactor: Handle,
     /// One call at a time. `None`: it is closed.
     port: Mutex<Option<Port>>,
+    /// For discards, which nobody else waits for.
+    discards: Mutex<Option<Line>>,
     /// A flush failed: what was written before may be lost.
     lost: AtomicBool,
 }
@@ -93,11 +109,10 @@ impl BdevMedium {
             }
             match reactor.stack.open(&of, reactor.now_ns()) {
                 Ok(channel) => {
-                    let (report, ended) = self::channel();
-                    let courier = Courier { ended: 0, failed: None, report };
-                    let edge = reactor.add_edge(Box::new(courier));
+                    let (line, discards) =
+                        (Line::new(channel, reactor), Line::new(channel, reactor));
                     let _memory = reactor.pool.memory().clone();
-                    Ok(Port { _memory, channel, edge, stages, ended })
+                    Ok((Port { _memory, line, stages }, discards))
                 }
                 Err(error) => {
                     stages.into_iter().for_each(|stage| reactor.pool.give(stage));
@@ -105,16 +120,20 @@ impl BdevMedium {
                 }
             }
         });
-        let port = opened.unwrap_or_else(|| Err("the reactor has ended".to_owned()))?;
-        Ok(BdevMedium { bdev, reactor, port: Mutex::new(Some(port)), lost: AtomicBool::new(false) })
+        let opened = opened.unwrap_or_else(|| Err("the reactor has ended".to_owned()))?;
+        let (port, discards) = (Mutex::new(Some(opened.0)), Mutex::new(Some(opened.1)));
+        Ok(BdevMedium { bdev, reactor, port, discards, lost: AtomicBool::new(false) })
     }
 
     /// Closes the channel and gives the memory back. Calls fail from now on.
     pub(crate) fn close(&self) {
-        let Some(Port { channel, edge, stages, .. }) = self.lock().take() else { return };
+        let discards = lock(&self.discards).take();
+        let Some(Port { line, stages, .. }) = lock(&self.port).take() else { return };
         self.reactor.call(move |reactor: &mut Reactor| {
-            reactor.remove_edge(edge);
-            reactor.stack.close(channel);
+            for edge in [line.edge].into_iter().chain(discards.map(|line| line.edge)) {
+                reactor.remove_edge(edge);
+            }
+            reactor.stack.close(line.channel);
             stages.into_iter().for_each(|stage| reactor.pool.give(stage));
         });
     }
@@ -124,30 +143,22 @@ impl BdevMedium {
         self.lost.load(Ordering::Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Port>> {
-        self.port.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Does what `f` does with the port, one call at a time.
     fn with(&self, f: impl FnOnce(&Port) -> io::Result<()>) -> io::Result<()> {
-        match &*self.lock() {
-            Some(port) => f(port),
-            None => Err(io::Error::other("the device is closed")),
-        }
+        lock(&self.port).as_ref().map_or_else(closed, f)
     }
 
     /// Submits all of `steps` and waits for all of them.
-    fn carry(&self, port: &Port, steps: Vec<Step>) -> io::Result<()> {
-        let (channel, reply_to) = (port.channel, port.edge);
+    fn carry(&self, line: &Line, steps: Vec<Step>) -> io::Result<()> {
+        let (channel, reply_to) = (line.channel, line.edge);
         let reply_tag = Tag(steps.len() as u64);
         self.reactor.send(Box::new(move |reactor: &mut Reactor| {
-            for Step { op, lba, blocks, data } in steps {
-                let flags = IoFlags::NONE;
+            for Step { op, flags, lba, blocks, data } in steps {
                 let io = Io { op, flags, lba, blocks, data, reply_to, reply_tag };
                 reactor.stack.submit(channel, io, reactor.now_ns());
             }
         }));
-        match port.ended.recv() {
+        match line.ended.recv() {
             Ok(status) if status.is_success() => Ok(()),
             Ok(status) => Err(io::Error::other(format!("the device answered {status}"))),
             Err(_) => Err(io::Error::other("the reactor has ended")),
@@ -158,7 +169,8 @@ impl BdevMedium {
     fn step(&self, op: Op, at: u64, data: DmaSlice) -> Step {
         let block_bytes = self.bdev.geometry().block_bytes;
         let blocks = data.len() as u32 / block_bytes;
-        Step { op, lba: at / u64::from(block_bytes), blocks, data }
+        let (flags, lba) = (IoFlags::NONE, at / u64::from(block_bytes));
+        Step { op, flags, lba, blocks, data }
     }
 
     /// Reads into as many stages as there are, and copies from them.
@@ -171,13 +183,21 @@ impl BdevMedium {
             })
         };
         let steps = pieces().map(|(from, data)| self.step(Op::Read, at + from as u64, data));
-        self.carry(port, steps.collect())?;
+        self.carry(&port.line, steps.collect())?;
         let filled: Vec<(usize, DmaSlice)> = pieces().collect();
         for (from, data) in filled {
             data.copy_out(0, &mut into[from..from + data.len()]);
         }
         Ok(())
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn closed() -> io::Result<()> {
+    Err(io::Error::other("the device is closed"))
 }
 
 /// Where the next bytes to be written are put: stage and offset.
@@ -215,7 +235,7 @@ impl Medium for BdevMedium {
                         place = Place { stage: place.stage + 1, used: 0 };
                     }
                     if place.stage == port.stages.len() {
-                        self.carry(port, std::mem::take(&mut steps))?;
+                        self.carry(&port.line, std::mem::take(&mut steps))?;
                         place = Place::default();
                     }
                     let now = (bytes.len() - done).min(STAGE_BYTES - place.used);
@@ -226,16 +246,28 @@ impl Medium for BdevMedium {
                     done += now;
                 }
             }
-            if steps.is_empty() { Ok(()) } else { self.carry(port, steps) }
+            if steps.is_empty() { Ok(()) } else { self.carry(&port.line, steps) }
         })
     }
 
     fn flush(&self) -> io::Result<()> {
         self.with(|port| {
-            let flush = Step { op: Op::Flush, lba: 0, blocks: 0, data: DmaSlice::EMPTY };
-            let flushed = self.carry(port, vec![flush]);
+            let flushed = self.carry(&port.line, vec![self.step(Op::Flush, 0, DmaSlice::EMPTY)]);
             self.lost.fetch_or(flushed.is_err(), Ordering::Relaxed);
             flushed
         })
+    }
+
+    /// Where the bdev has a way that waits, no reactor has to do with it.
+    fn discard(&self, at: u64, bytes: u64) -> io::Result<()> {
+        let block_bytes = u64::from(self.bdev.geometry().block_bytes);
+        let (lba, blocks) = (at / block_bytes, bytes / block_bytes);
+        if let Some(done) = self.bdev.discard(lba, blocks) {
+            return done;
+        }
+        let blocks = u32::try_from(blocks).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let (op, flags, data) = (Op::Deallocate, IoFlags::ANY_CONTENT, DmaSlice::EMPTY);
+        let discard = Step { op, flags, lba, blocks, data };
+        lock(&self.discards).as_ref().map_or_else(closed, |line| self.carry(line, vec![discard]))
     }
 }

@@ -9,7 +9,7 @@ use reach::{Lease, Reach};
 use crate::state::Source;
 use bdev::Bdev;
 use bdev_pool::{
-    BLOCK_BYTES, Host, Journals, Kind, Medium, NewMember, Pool, PoolError, PoolStatus,
+    BLOCK_BYTES, DiscardMode, Host, Journals, Kind, Medium, NewMember, Pool, PoolError, PoolStatus,
     SharedJournals, Traffic, VolumeBdev,
 };
 use reactor::Handle;
@@ -99,7 +99,8 @@ impl OpenPool {
         let reach = Arc::new(Reach(reactors.to_vec()));
         let journals: Arc<dyn Journals> = Arc::new(SharedJournals::new(journal_folder()));
         let memory = lease.slices();
-        let host = Host { reactors: reach, memory, journals: Some(journals), stepped: None };
+        let (journals, discard) = (Some(journals), DiscardMode::Auto);
+        let host = Host { reactors: reach, memory, journals, discard, stepped: None };
         let members = parts.iter().map(Part::member).collect();
         match open(members, host) {
             Ok(pool) => {
