@@ -4,8 +4,8 @@ use crate::event_log::EventLog;
 use crate::{Address, Refusal};
 use crate::{
     Alert, Appliance, Applied, ConnectInfo, Controller, Counters, Declaration, Device, DeviceAdd,
-    DeviceAttach, Drive, DriveAddress, DriveFormat, DriveHealth, DriveSanitize, ExportSet,
-    GroupSnapshotCreate, Host, HostAdd, HostNqn, ImportablePool, Job, Limits, Listener,
+    DeviceAttach, DiscardSet, Drive, DriveAddress, DriveFormat, DriveHealth, DriveSanitize,
+    ExportSet, GroupSnapshotCreate, Host, HostAdd, HostNqn, ImportablePool, Job, Limits, Listener,
     ListenerCreate, Name, Namespace, NamespaceAdd, Nqn, Pool, PoolCreate, PoolDevice, PoolImport,
     PromoteOutcome, Ready, Rename, Resize, RollBack, Slots, Snapshot, SnapshotCreate, SnapshotRef,
     Statistics, Subsystem, SubsystemCreate, UpdateInstall, UpdatePiece, Volume, VolumeClone,
@@ -100,6 +100,8 @@ pub trait Control: Send + Sync + 'static {
     fn export_pool(&self, pool: &Name, force: bool) -> Result<(), Refusal>;
     /// Deletes a pool. `InUse` while it has volumes.
     fn delete_pool(&self, pool: &Name) -> Result<(), Refusal>;
+    /// Says whether its devices are given back what nobody needs, from now on.
+    fn set_discard(&self, pool: &Name, request: DiscardSet) -> Result<Pool, Refusal>;
     /// Adds a device.
     fn add_device(&self, pool: &Name, request: DeviceAdd) -> Result<Made<PoolDevice>, Refusal>;
     /// One device of a pool.

@@ -1,8 +1,8 @@
 //! The state of an appliance as a document: `forebay apply` makes it so, `forebay export` prints it.
 
 use crate::{
-    DeviceAttach, DeviceRef, HostNqn, Limits, ListenerCreate, Name, NamespaceAdd, Nqn, Object,
-    Size, VolumeCreate,
+    DeviceAttach, DeviceRef, DiscardMode, HostNqn, Limits, ListenerCreate, Name, NamespaceAdd, Nqn,
+    Object, Size, VolumeCreate,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -37,6 +37,9 @@ pub struct DeclaredPool {
     /// Its devices. A pool that is on them already is imported.
     #[schema(min_items = 1, max_items = 1024)]
     pub devices: Vec<DeviceRef>,
+    /// Whether its devices are given back what nobody needs; as it is unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discard: Option<DiscardMode>,
     /// Its volumes.
     #[serde(default, rename = "volume", skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<DeclaredVolume>,

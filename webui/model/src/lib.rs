@@ -58,7 +58,8 @@ pub use metrics::render as render_metrics;
 pub use name::{Address, DeviceRef, DriveAddress, HostNqn, Name, NameError, Nqn};
 pub use nvme_spec::Fabric;
 pub use pool::{
-    DeviceAdd, ImportablePool, MemberState, Pool, PoolCreate, PoolDevice, PoolImport, Space,
+    DeviceAdd, DeviceDiscard, DiscardMode, DiscardSet, ImportablePool, MemberState, Pool,
+    PoolCreate, PoolDevice, PoolImport, Space,
 };
 pub use refusal::{ErrorBody, Refusal, RefusalKind};
 pub use size::Size;

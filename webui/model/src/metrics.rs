@@ -124,7 +124,7 @@ fn reactors(text: &mut Text, statistics: &Statistics) {
 
 fn pools(text: &mut Text, statistics: &Statistics) {
     type Family = (&'static str, &'static str, &'static str, fn(&crate::PoolStatistics) -> u64);
-    const FAMILIES: [Family; 8] = [
+    const FAMILIES: [Family; 10] = [
         ("total_bytes", "gauge", "What the devices have for data.", |p| p.space.total_bytes),
         ("free_bytes", "gauge", "What anybody may still write to.", |p| p.space.free_bytes),
         ("used_bytes", "gauge", "What holds data.", |p| p.space.used_bytes),
@@ -133,6 +133,8 @@ fn pools(text: &mut Text, statistics: &Statistics) {
         ("reclaimable_bytes", "gauge", "Seen by nobody.", |p| p.space.reclaimable_bytes),
         ("commits_total", "counter", "Commits of the metadata.", |p| p.commits),
         ("full_errors_total", "counter", "Writes that found no room.", |p| p.full_errors),
+        ("discarded_bytes_total", "counter", "Given back to the devices.", |p| p.discarded_bytes),
+        ("discard_waiting_bytes", "gauge", "About to be given back.", |p| p.discard_waiting_bytes),
     ];
     for (name, kind, help, value) in FAMILIES {
         let name = format!("forebay_pool_{name}");

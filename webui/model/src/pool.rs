@@ -36,6 +36,52 @@ pub enum MemberState {
     Missing,
 }
 
+/// Whether a pool gives its devices back what nobody needs any more: a file gets smaller, a drive has
+/// more spare blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DiscardMode {
+    /// Devices that do it well.
+    #[default]
+    Auto,
+    /// All devices that can.
+    On,
+    /// None.
+    Off,
+}
+
+impl std::fmt::Display for DiscardMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            DiscardMode::Auto => "auto",
+            DiscardMode::On => "on",
+            DiscardMode::Off => "off",
+        })
+    }
+}
+
+/// What of a device of a pool is given back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceDiscard {
+    /// It is given back what nobody needs.
+    pub on: bool,
+    /// Why, or why not.
+    pub reason: String,
+    /// Bytes given back since the pool was imported.
+    pub discarded_bytes: u64,
+    /// Bytes that are free and may still take space below: they are given back where it is on.
+    pub waiting_bytes: u64,
+}
+
+/// Say whether a pool gives its devices back what nobody needs any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiscardSet {
+    /// Which devices.
+    pub mode: DiscardMode,
+}
+
 /// A device of a pool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +102,8 @@ pub struct PoolDevice {
     pub total_bytes: u64,
     /// Bytes that hold data.
     pub used_bytes: u64,
+    /// What of it is given back.
+    pub discard: DeviceDiscard,
     /// How it is.
     pub status: Status,
     /// Why.
@@ -80,6 +128,8 @@ pub struct Pool {
     pub snapshots: u32,
     /// Bytes in an extent.
     pub extent_bytes: u64,
+    /// Whether its devices are given back what nobody needs.
+    pub discard: DiscardMode,
     /// How it is.
     pub status: Status,
     /// Why.
@@ -98,6 +148,9 @@ pub struct PoolCreate {
     /// Take devices that hold somebody's data. That data is lost.
     #[serde(default)]
     pub force: bool,
+    /// Whether its devices are given back what nobody needs; unless given, those that do it well.
+    #[serde(default)]
+    pub discard: Option<DiscardMode>,
 }
 
 impl PoolCreate {

@@ -136,6 +136,10 @@ pub struct PoolStatistics {
     pub commits: u64,
     /// Writes that failed because it was full.
     pub full_errors: u64,
+    /// Bytes given back to its devices since it was imported.
+    pub discarded_bytes: u64,
+    /// Bytes that are about to be.
+    pub discard_waiting_bytes: u64,
 }
 
 /// All of it, at one moment.

@@ -7,9 +7,11 @@ use crate::command::{
 use crate::connection::{Columns, Connection};
 use crate::flags::{Api, Confirm};
 use crate::print::{Fields, Table, value};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use webui_client::{Failure, Method};
-use webui_model::{ImportablePool, Name, Pool, PoolCreate, PoolImport, RefusalKind, count};
+use webui_model::{
+    DiscardMode, DiscardSet, ImportablePool, Name, Pool, PoolCreate, PoolImport, RefusalKind, count,
+};
 
 /// What to do with pools.
 #[derive(Args)]
@@ -33,6 +35,10 @@ enum PoolAction {
         /// Take devices that hold somebody's data. That data is lost.
         #[arg(long)]
         force: bool,
+        /// Whether devices are given back what nobody needs: those that do it well, all that can, or
+        /// none.
+        #[arg(long, value_enum)]
+        discard: Option<DiscardWord>,
         #[command(flatten)]
         confirm: Confirm,
     },
@@ -74,6 +80,14 @@ enum PoolAction {
         /// Its name.
         name: Name,
     },
+    /// Show or say whether devices of a pool are given back what nobody needs: files get smaller.
+    Discard {
+        /// The pool.
+        pool: Name,
+        /// Devices that do it well, all that can, or none.
+        #[arg(value_enum)]
+        mode: Option<DiscardWord>,
+    },
     /// Add a device to a pool.
     AddDevice {
         /// The pool.
@@ -114,13 +128,30 @@ enum PoolAction {
     },
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum DiscardWord {
+    Auto,
+    On,
+    Off,
+}
+
+impl From<DiscardWord> for DiscardMode {
+    fn from(word: DiscardWord) -> DiscardMode {
+        match word {
+            DiscardWord::Auto => DiscardMode::Auto,
+            DiscardWord::On => DiscardMode::On,
+            DiscardWord::Off => DiscardMode::Off,
+        }
+    }
+}
+
 /// `forebay pool`.
 pub fn run(args: PoolArgs) -> Result<(), Failure> {
     let connection = args.api.open()?;
     let c = &connection;
     match args.action {
-        PoolAction::Create { name, devices, force, confirm } => {
-            create(c, name, &devices, force, confirm)
+        PoolAction::Create { name, devices, force, discard, confirm } => {
+            create(c, (name, &devices), force, discard, confirm)
         }
         PoolAction::Import { name, device, force } => import(c, name, &device, force),
         PoolAction::Importable => c.list(&[&"pool-imports"], &IMPORTABLE),
@@ -133,6 +164,12 @@ pub fn run(args: PoolArgs) -> Result<(), Failure> {
         }
         PoolAction::List => c.list(&[&"pools"], &COLUMNS),
         PoolAction::Show { name } => c.show(&[&"pools", &name], print),
+        PoolAction::Discard { pool, mode: None } => c.show(&[&"pools", &pool], print_discard),
+        PoolAction::Discard { pool, mode: Some(mode) } => {
+            let set = DiscardSet { mode: mode.into() };
+            let answer = c.put(&[&"pools", &pool, &"discard"], &set)?;
+            c.print(&answer, print_discard)
+        }
         PoolAction::AddDevice { pool, device, force, confirm } => {
             member::add(c, &pool, &device, force, confirm)
         }
@@ -146,9 +183,9 @@ pub fn run(args: PoolArgs) -> Result<(), Failure> {
 
 fn create(
     c: &Connection,
-    name: Name,
-    devices: &[String],
+    (name, devices): (Name, &[String]),
     force: bool,
+    discard: Option<DiscardWord>,
     confirm: Confirm,
 ) -> Result<(), Failure> {
     if force {
@@ -156,7 +193,8 @@ fn create(
     }
     let devices = devices.iter().map(|text| device::reference(text));
     let devices = devices.collect::<Result<Vec<_>, _>>()?;
-    let request = PoolCreate { name, devices, force };
+    let discard = discard.map(DiscardMode::from);
+    let request = PoolCreate { name, devices, force, discard };
     let answer = c.create(&[&"pools"], &request);
     let answer = answer.map_err(|failure| {
         failure.hint(RefusalKind::Refused, "(--force takes it all the same; its data is lost.)")
@@ -259,5 +297,24 @@ fn print(p: &Pool) {
         ]);
     }
     crate::line!("");
+    table.print_bare();
+    crate::line!("");
+    print_discard(p);
+}
+
+/// What is given back to which devices.
+fn print_discard(p: &Pool) {
+    crate::line!("discard  {}", p.discard);
+    let mut table = Table::new(&["", "device", "discard", "given back", "waiting", "why"]);
+    for d in &p.devices {
+        table.row([
+            d.number.to_string(),
+            value::or_none(&d.device),
+            if d.discard.on { "on" } else { "off" }.to_owned(),
+            value::bytes(d.discard.discarded_bytes),
+            value::bytes(d.discard.waiting_bytes),
+            d.discard.reason.clone(),
+        ]);
+    }
     table.print_bare();
 }

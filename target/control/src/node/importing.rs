@@ -117,8 +117,9 @@ impl Node {
             _ => {
                 let force = wish == Wish::Asked { force: true } || self.had(seen, &devices, uuid);
                 let parts = self.take_parts(&devices, &name)?;
-                let opened = OpenPool::import(&parts, force, &self.handles());
-                self.keep_pool(opened, &parts)
+                let discard = self.state().discard_of(uuid);
+                let opened = OpenPool::import(&parts, force, discard, &self.handles());
+                self.keep_pool(opened, &parts, discard)
             }
         };
         opened.map_err(|refusal| with_strangers(refusal, &name, &strangers))?;

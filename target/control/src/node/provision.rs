@@ -2,12 +2,12 @@
 
 use super::Node;
 use crate::channels;
-use crate::pool::{BdevMedium, OpenPool, Part, refusal};
+use crate::pool::{BdevMedium, OpenPool, Part, in_pool, refusal};
 use crate::state::KnownPool;
 use bdev_pool::PoolStatus;
 use std::sync::Arc;
 use uuid::Uuid;
-use webui_model::{DeviceRef, PoolCreate, Refusal, RefusalKind};
+use webui_model::{DeviceRef, DiscardMode, PoolCreate, Refusal, RefusalKind};
 
 /// How a device's user is called that is a pool.
 fn user(pool: &str) -> String {
@@ -95,8 +95,9 @@ impl Node {
         }
         self.with_devices(&request.devices, request.force, |node, devices| {
             let parts = node.take_parts(devices, name)?;
-            let made = OpenPool::create(name, &parts, request.force, &node.handles());
-            node.keep_pool(made, &parts)
+            let discard = request.discard.unwrap_or_default();
+            let made = OpenPool::create(name, &parts, request.force, discard, &node.handles());
+            node.keep_pool(made, &parts, discard)
         })
     }
 
@@ -105,13 +106,14 @@ impl Node {
         &mut self,
         opened: Result<OpenPool, Refusal>,
         parts: &[Part],
+        discard: DiscardMode,
     ) -> Result<(), Refusal> {
         let mut pool = opened.inspect_err(|_| self.give_parts(parts))?;
         pool.returns = self.returns_of(&pool);
         let (name, uuid) = (pool.pool.name().to_owned(), pool.pool.uuid());
         let configured: Vec<String> =
             self.config.subsystems.iter().map(|subsystem| subsystem.nqn.clone()).collect();
-        let kept = self.known(&pool).and_then(|known| {
+        let kept = self.known(&pool, discard).and_then(|known| {
             self.change_state(|state| {
                 state.pools.retain(|other| other.name != name);
                 state.pools.push(known);
@@ -131,7 +133,7 @@ impl Node {
     }
 
     /// What is noted of an open pool.
-    fn known(&self, pool: &OpenPool) -> Result<KnownPool, Refusal> {
+    fn known(&self, pool: &OpenPool, discard: DiscardMode) -> Result<KnownPool, Refusal> {
         let status = pool.status()?;
         let identity = |name: &str| self.bdevs.get(name).ok()?.identity();
         let identities = status.devices.iter();
@@ -142,6 +144,7 @@ impl Node {
             uuid: pool.pool.uuid(),
             identities: identities.collect(),
             devices: status.devices.into_iter().map(|device| device.name).collect(),
+            discard,
         })
     }
 
@@ -176,6 +179,21 @@ impl Node {
         }
         self.troubles.pools.remove(name);
         self.change_state(|state| state.let_pool_go(name))
+    }
+
+    /// Says whether the devices of a pool are given back what nobody needs, durably.
+    pub(crate) fn set_discard(&mut self, name: &str, mode: DiscardMode) -> Result<(), Refusal> {
+        if !self.state().pools.iter().any(|known| known.name == name) {
+            return Err(Refusal::not_found(format!("There is no pool {name}.")));
+        }
+        self.change_state(|state| {
+            state.pools.iter_mut().filter(|known| known.name == name).for_each(|known| {
+                known.discard = mode;
+            });
+        })?;
+        // One that is not imported now is told when it is.
+        let open = self.pools.get(name);
+        open.map_or(Ok(()), |open| open.pool.set_discard(in_pool(mode)).map_err(refusal))
     }
 
     fn first_connected(&self, pool: &str) -> Option<(String, String)> {
@@ -238,7 +256,8 @@ impl Node {
 
     /// Writes down what a pool is on.
     fn note_devices(&mut self, pool: &str) -> Result<(), Refusal> {
-        let now = self.known(self.pools.get(pool).expect("it is open"))?;
+        let open = self.pools.get(pool).expect("it is open");
+        let now = self.known(open, self.state().discard_of(open.pool.uuid()))?;
         self.change_state(|state| {
             for known in state.pools.iter_mut().filter(|known| known.uuid == now.uuid) {
                 known.clone_from(&now);

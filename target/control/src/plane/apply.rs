@@ -7,9 +7,9 @@ use crate::state::DevicePlace;
 use bdev_pool::Found;
 use webui_model::{
     Applied, Change, ChangeAction, Control, Declaration, DeclaredPool, DeclaredSubsystem,
-    DeclaredVolume, DeviceAdd, DeviceAttach, DeviceRef, Listener, ListenerCreate, Made,
-    NamespaceAdd, NamespaceSource, Nqn, Object, ObjectKind, Pool, PoolCreate, PoolImport, Refusal,
-    RefusalKind, Resize, Size, Subsystem, SubsystemCreate, Volume, VolumeRef,
+    DeclaredVolume, DeviceAdd, DeviceAttach, DeviceRef, DiscardMode, DiscardSet, Listener,
+    ListenerCreate, Made, NamespaceAdd, NamespaceSource, Nqn, Object, ObjectKind, Pool, PoolCreate,
+    PoolImport, Refusal, RefusalKind, Resize, Size, Subsystem, SubsystemCreate, Volume, VolumeRef,
 };
 
 /// A declaration on its way.
@@ -99,7 +99,10 @@ impl Run<'_> {
         let name = &declared.name;
         let there = found(self.plane.pool(name))?;
         match &there {
-            Some(pool) => self.pool_devices(declared, pool)?,
+            Some(pool) => {
+                self.pool_devices(declared, pool)?;
+                self.pool_discard(declared, pool.discard)?;
+            }
             None => self.new_pool(declared)?,
         }
         for volume in &declared.volumes {
@@ -120,13 +123,16 @@ impl Run<'_> {
         let object = (ObjectKind::Pool, &declared.name as &dyn std::fmt::Display);
         if self.is_on(declared)? {
             let message = format!("Pool {name} is imported.");
-            return self.change(ChangeAction::Import, object, message, |plane| {
+            self.change(ChangeAction::Import, object, message, |plane| {
                 plane.import_pool(PoolImport { name: Some(name), devices, force: false })
-            });
+            })?;
+            let now = found(self.plane.pool(&declared.name))?;
+            return self.pool_discard(declared, now.map_or_else(Default::default, |p| p.discard));
         }
+        let discard = declared.discard;
         let message = format!("Pool {name} is made of {} devices.", devices.len());
         self.change(ChangeAction::Create, object, message, |plane| {
-            plane.create_pool(PoolCreate { name, devices, force: false })
+            plane.create_pool(PoolCreate { name, devices, force: false, discard })
         })
     }
 
@@ -156,6 +162,15 @@ impl Run<'_> {
                 }
             }
             Ok(false)
+        })
+    }
+
+    fn pool_discard(&mut self, declared: &DeclaredPool, now: DiscardMode) -> Result<(), Refusal> {
+        let Some(mode) = declared.discard.filter(|mode| *mode != now) else { return Ok(()) };
+        let name = &declared.name;
+        let message = format!("Discard of pool {name} is {mode}.");
+        self.change(ChangeAction::Change, (ObjectKind::Pool, name), message, |plane| {
+            plane.set_discard(name, DiscardSet { mode })
         })
     }
 
@@ -443,6 +458,7 @@ fn declared_pool(view: &View<'_>, pool: &Pool, volumes: &[Volume]) -> DeclaredPo
     DeclaredPool {
         name: pool.name.clone(),
         devices: pool.devices.iter().filter_map(device).collect(),
+        discard: (pool.discard != DiscardMode::Auto).then_some(pool.discard),
         volumes: volumes.map(declared_volume).collect(),
     }
 }

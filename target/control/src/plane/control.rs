@@ -148,6 +148,10 @@ impl Control for ControlPlane {
         self.remove_pool(pool)
     }
 
+    fn set_discard(&self, pool: &Name, request: DiscardSet) -> Answer<Pool> {
+        self.discard(pool, request.mode)
+    }
+
     fn add_device(&self, pool: &Name, request: DeviceAdd) -> Answer<Made<PoolDevice>> {
         self.widen(pool, &request)
     }

@@ -4,13 +4,16 @@ use super::view::{View, name};
 use super::{ControlPlane, locked};
 use crate::node::Node;
 use crate::state::KnownPool;
-use bdev_pool::{DeviceState, DeviceStatus, EXTENT_BYTES, Found, PoolStatus};
+use bdev_pool::{DeviceState, DeviceStatus, DiscardStatus, EXTENT_BYTES, Found, PoolStatus};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use webui_model::{
-    DeviceAdd, EventKind, ImportablePool, Job, Made, MemberState, Name, ObjectKind, Pool,
-    PoolCreate, PoolDevice, PoolImport, Refusal, Size, Space, Status,
+    DeviceAdd, DeviceDiscard, DiscardMode, EventKind, ImportablePool, Job, Made, MemberState, Name,
+    ObjectKind, Pool, PoolCreate, PoolDevice, PoolImport, Refusal, Size, Space, Status,
 };
+
+/// Of a pool that is wanted.
+const NOT_HERE: &str = "it is not imported";
 
 /// How long taking out an empty device may take.
 const REMOVE: Duration = Duration::from_secs(20);
@@ -23,6 +26,15 @@ pub(super) fn space(space: &bdev_pool::Space) -> Space {
         reserved_bytes: space.reserved,
         shared_bytes: space.shared,
         reclaimable_bytes: space.reclaimable,
+    }
+}
+
+fn discard(status: &DiscardStatus) -> DeviceDiscard {
+    DeviceDiscard {
+        on: status.on,
+        reason: status.why.clone(),
+        discarded_bytes: status.done,
+        waiting_bytes: status.waiting,
     }
 }
 
@@ -75,6 +87,7 @@ impl View<'_> {
             volumes: pool.volumes.len() as u32,
             snapshots: pool.snapshots.len() as u32,
             extent_bytes: EXTENT_BYTES,
+            discard: known.discard,
             status,
             reason,
         })
@@ -94,6 +107,7 @@ impl View<'_> {
                 metadata: false,
                 total_bytes: 0,
                 used_bytes: 0,
+                discard: DeviceDiscard { reason: NOT_HERE.into(), ..DeviceDiscard::default() },
                 status: if why.is_some() { Status::Failed } else { Status::Offline },
                 reason: why.cloned().unwrap_or_else(|| "waits for the rest of its pool".into()),
             })
@@ -107,8 +121,9 @@ impl View<'_> {
             volumes: 0,
             snapshots: 0,
             extent_bytes: EXTENT_BYTES,
+            discard: known.discard,
             status: Status::Failed,
-            reason: why.map_or_else(|| "it is not imported".into(), Clone::clone),
+            reason: why.map_or_else(|| NOT_HERE.into(), Clone::clone),
         })
     }
 
@@ -124,6 +139,7 @@ impl View<'_> {
             metadata: member.has_metadata,
             total_bytes: member.bytes,
             used_bytes: member.used,
+            discard: discard(&member.discard),
             status: if draining { Status::Busy } else { Status::Ok },
             reason: match draining {
                 true => format!("{used} are left to move to the other devices"),
@@ -163,6 +179,13 @@ impl ControlPlane {
                 let mut has: Vec<String> = devices.map(ToString::to_string).collect();
                 has.sort();
                 wanted.sort();
+                if has == wanted && request.discard.is_some_and(|mode| mode != there.discard) {
+                    return Err(Refusal::exists(format!(
+                        "There is a pool {} already, and its discard is {}: `forebay pool discard` \
+                         changes it.",
+                        request.name, there.discard
+                    )));
+                }
                 if has == wanted {
                     return Ok(Made::Existing(there));
                 }
@@ -248,6 +271,16 @@ impl ControlPlane {
             self.done(EventKind::Created, (ObjectKind::Pool, &pool.name), message);
         }
         Ok(made)
+    }
+
+    pub(super) fn discard(&self, pool: &Name, mode: DiscardMode) -> Result<Pool, Refusal> {
+        let now = self.with(|node| {
+            node.set_discard(pool.as_str(), mode)?;
+            View::of(node)?.pool(pool.as_str())
+        })?;
+        let message = format!("Discard of pool {pool} is {mode}.");
+        self.done(EventKind::Changed, (ObjectKind::Pool, pool), message);
+        Ok(now)
     }
 
     pub(super) fn let_pool_go(&self, pool: &Name, force: bool) -> Result<(), Refusal> {

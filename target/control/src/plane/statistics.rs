@@ -265,11 +265,14 @@ impl View<'_> {
         };
         let show = |(pool, status): (&String, &bdev_pool::PoolStatus)| {
             let full_errors = full(pool).unwrap_or(0);
+            let discards = || status.devices.iter().map(|device| &device.discard);
             Ok(PoolStatistics {
                 pool: name(pool)?,
                 space: space(&status.space),
                 commits: status.commits,
                 full_errors,
+                discarded_bytes: discards().map(|discard| discard.done).sum(),
+                discard_waiting_bytes: discards().filter(|d| d.on).map(|d| d.waiting).sum(),
             })
         };
         self.statuses.iter().map(show).collect()

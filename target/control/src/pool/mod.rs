@@ -9,7 +9,7 @@ use reach::{Lease, Reach};
 use crate::state::Source;
 use bdev::Bdev;
 use bdev_pool::{
-    BLOCK_BYTES, DiscardMode, Host, Journals, Kind, Medium, NewMember, Pool, PoolError, PoolStatus,
+    BLOCK_BYTES, Host, Journals, Kind, Medium, NewMember, Pool, PoolError, PoolStatus,
     SharedJournals, Traffic, VolumeBdev,
 };
 use reactor::Handle;
@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
-use webui_model::{Refusal, RefusalKind};
+use webui_model::{DiscardMode, Refusal, RefusalKind};
 
 /// A device that a pool is to be opened on: its name, and how it is reached.
 pub(crate) struct Part {
@@ -59,6 +59,15 @@ pub(crate) fn refusal(error: PoolError) -> Refusal {
     Refusal::new(kind, error.message)
 }
 
+/// [`DiscardMode`] in a pool's words.
+pub(crate) fn in_pool(mode: DiscardMode) -> bdev_pool::DiscardMode {
+    match mode {
+        DiscardMode::Auto => bdev_pool::DiscardMode::Auto,
+        DiscardMode::On => bdev_pool::DiscardMode::On,
+        DiscardMode::Off => bdev_pool::DiscardMode::Off,
+    }
+}
+
 /// Where journals are: in memory, so that they cost no device anything, and each user's apart.
 fn journal_folder() -> PathBuf {
     let memory = Path::new("/dev/shm");
@@ -73,9 +82,10 @@ impl OpenPool {
         name: &str,
         parts: &[Part],
         force: bool,
+        discard: DiscardMode,
         reactors: &[Handle],
     ) -> Result<OpenPool, Refusal> {
-        OpenPool::start(parts, reactors, |members, host| {
+        OpenPool::start(parts, discard, reactors, |members, host| {
             Pool::create(name, members, force, host, Uuid::new_v4)
         })
     }
@@ -85,21 +95,28 @@ impl OpenPool {
     pub(crate) fn import(
         parts: &[Part],
         force: bool,
+        discard: DiscardMode,
         reactors: &[Handle],
     ) -> Result<OpenPool, Refusal> {
-        OpenPool::start(parts, reactors, if force { Pool::import_copy } else { Pool::import })
+        OpenPool::start(
+            parts,
+            discard,
+            reactors,
+            if force { Pool::import_copy } else { Pool::import },
+        )
     }
 
     fn start(
         parts: &[Part],
+        discard: DiscardMode,
         reactors: &[Handle],
         open: impl FnOnce(Vec<NewMember>, Host) -> Result<Pool, PoolError>,
     ) -> Result<OpenPool, Refusal> {
         let lease = Lease::take(reactors).map_err(Refusal::full)?;
         let reach = Arc::new(Reach(reactors.to_vec()));
         let journals: Arc<dyn Journals> = Arc::new(SharedJournals::new(journal_folder()));
-        let memory = lease.slices();
-        let (journals, discard) = (Some(journals), DiscardMode::Auto);
+        let (memory, journals) = (lease.slices(), Some(journals));
+        let discard = in_pool(discard);
         let host = Host { reactors: reach, memory, journals, discard, stepped: None };
         let members = parts.iter().map(Part::member).collect();
         match open(members, host) {

@@ -128,6 +128,7 @@ mod tests {
                 uuid,
                 devices: vec!["a".into()],
                 identities: [(Uuid::from_u128(8), "a file".into())].into(),
+                discard: webui_model::DiscardMode::On,
             }],
             namespaces: vec![KnownNamespace {
                 subsystem: "nqn.2026-01.org.example:a".into(),

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use uuid::Uuid;
+use webui_model::DiscardMode;
 
 /// The format that this version writes.
 pub const VERSION: u32 = 1;
@@ -105,6 +106,13 @@ pub struct KnownPool {
     /// What tells each of them from a copy, by its UUID ([`bdev::Bdev::identity`]).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub identities: BTreeMap<Uuid, String>,
+    /// Whether its devices are given back what nobody needs.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub discard: DiscardMode,
+}
+
+fn is_usual(mode: &DiscardMode) -> bool {
+    *mode == DiscardMode::default()
 }
 
 /// A pool that was here, and how its volumes and snapshots were exported.
@@ -120,6 +128,9 @@ pub struct GonePool {
     /// As of [`KnownPool`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub identities: BTreeMap<Uuid, String>,
+    /// As of [`KnownPool`].
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub discard: DiscardMode,
 }
 
 /// A subsystem.
@@ -259,10 +270,10 @@ impl State {
             .partition(|known| known.own && shows(&known.nqn));
         self.subsystems = others;
         if let Some(at) = self.pools.iter().position(|known| known.name == name) {
-            let KnownPool { uuid, identities, .. } = self.pools.remove(at);
+            let KnownPool { uuid, identities, discard, .. } = self.pools.remove(at);
             self.gone.retain(|gone| gone.uuid != uuid);
-            if !namespaces.is_empty() {
-                self.gone.push(GonePool { uuid, subsystems, namespaces, identities });
+            if !namespaces.is_empty() || !is_usual(&discard) {
+                self.gone.push(GonePool { uuid, subsystems, namespaces, identities, discard });
             }
         }
     }
@@ -289,6 +300,13 @@ impl State {
                 self.namespaces.push(known);
             }
         }
+    }
+
+    /// Whether the devices of a pool that is or was here are given back what nobody needs.
+    pub fn discard_of(&self, uuid: Uuid) -> DiscardMode {
+        let known = self.pools.iter().map(|known| (known.uuid, known.discard));
+        let gone = self.gone.iter().map(|gone| (gone.uuid, gone.discard));
+        known.chain(gone).find(|(of, _)| *of == uuid).map_or_else(Default::default, |found| found.1)
     }
 
     /// The subsystem `nqn`.

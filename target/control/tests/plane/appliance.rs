@@ -75,7 +75,7 @@ impl Appliance {
     /// A pool on new files of `bytes` bytes.
     pub fn make_pool(&self, pool: &str, files: &[&str], bytes: u64) -> Pool {
         let devices = files.iter().map(|file| self.make(file, bytes)).collect();
-        let request = PoolCreate { name: name(pool), devices, force: false };
+        let request = PoolCreate { name: name(pool), devices, force: false, discard: None };
         self.create_pool(request).unwrap().into_inner()
     }
 

@@ -77,7 +77,7 @@ fn with_a_bad_device(times: Option<u64>) -> (Arc<ControlPlane>, tempfile::TempDi
     let plane = ControlPlane::start(Node::start(config).unwrap()).unwrap();
     let devices = vec!["bad".parse().unwrap()];
     // By force: what cannot be read is not looked at.
-    let tank = PoolCreate { name: name("tank"), devices, force: true };
+    let tank = PoolCreate { name: name("tank"), devices, force: true, discard: None };
     plane.create_pool(tank).unwrap();
     let volume = plane.create_volume(&name("tank"), new_volume("v", 16 * MIB)).unwrap();
     let nqn = volume.into_inner().export.unwrap().subsystem;
@@ -183,7 +183,8 @@ fn with_a_bad_log(times: Option<u64>) -> (Arc<ControlPlane>, tempfile::TempDir, 
     config.bdevs = vec![below, BdevConfig { name: "bad".into(), kind }];
     let plane = ControlPlane::start(Node::start(config).unwrap()).unwrap();
     let devices = vec!["bad".parse().unwrap()];
-    plane.create_pool(PoolCreate { name: name("tank"), devices, force: false }).unwrap();
+    let tank = PoolCreate { name: name("tank"), devices, force: false, discard: None };
+    plane.create_pool(tank).unwrap();
     let volume = plane.create_volume(&name("tank"), new_volume("v", 16 * MIB)).unwrap();
     let nqn = volume.into_inner().export.unwrap().subsystem;
     let address = plane.listeners().unwrap()[0].address.0;

@@ -85,8 +85,10 @@ fn making_what_is_there_changes_nothing_and_conflicts_are_named() {
     let node = Appliance::new();
     let pool = node.make_pool("tank", &["a.img"], 64 * MIB);
     let devices = vec![node.file("a.img").to_str().unwrap().parse().unwrap()];
-    let again = webui_model::PoolCreate { name: name("tank"), devices, force: false };
-    assert!(matches!(node.create_pool(again.clone()).unwrap(), Made::Existing(p) if p == pool));
+    let again =
+        webui_model::PoolCreate { name: name("tank"), devices, force: false, discard: None };
+    let there = node.create_pool(again.clone()).unwrap();
+    assert!(matches!(there, Made::Existing(there) if there.uuid == pool.uuid));
     let other = webui_model::PoolCreate { devices: vec![node.make("b.img", MIB)], ..again };
     assert!(refused(node.create_pool(other), RefusalKind::Exists).contains("other devices"));
 

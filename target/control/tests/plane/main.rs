@@ -2,6 +2,7 @@
 
 mod appliance;
 mod degraded;
+mod discard;
 mod exports;
 mod host;
 mod life;

@@ -14,7 +14,9 @@ const MIB: u64 = 1 << 20;
 fn plane(config: Config, device: &str) -> (Arc<ControlPlane>, Host) {
     let plane = ControlPlane::start(Node::start(config).unwrap()).unwrap();
     let devices = vec![device.parse().unwrap()];
-    plane.create_pool(PoolCreate { name: name("tank"), devices, force: false }).unwrap();
+    plane
+        .create_pool(PoolCreate { name: name("tank"), devices, force: false, discard: None })
+        .unwrap();
     let volume = plane.create_volume(&name("tank"), new_volume("v", 16 * MIB)).unwrap();
     let nqn = volume.into_inner().export.unwrap().subsystem;
     let address = plane.listeners().unwrap()[0].address.0;

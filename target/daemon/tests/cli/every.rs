@@ -25,7 +25,7 @@ const FOR_OTHERS: [&str; 8] = [
 fn commands(declaration: &str) -> Vec<Vec<&str>> {
     let shared = "nqn.2026-01.org.example:shared";
     let own = "nqn.2026-01.io.forebay:tank:a";
-    let lines: [&[&str]; 65] = [
+    let lines: [&[&str]; 66] = [
         &["status"],
         &["alerts"],
         &["top", "-n", "1"],
@@ -48,6 +48,7 @@ fn commands(declaration: &str) -> Vec<Vec<&str>> {
         &["pool", "list"],
         &["pool", "show", "tank"],
         &["pool", "create", "other", "d2"],
+        &["pool", "discard", "other", "off"],
         &["pool", "add-device", "other", "d3"],
         &["pool", "grow-device", "other", "d3"],
         &["pool", "drain-device", "other", "d3"],

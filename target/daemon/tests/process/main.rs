@@ -6,6 +6,7 @@ mod copies;
 mod crowds;
 mod cut_short;
 mod descriptors;
+mod discard;
 #[path = "../../../control/tests/plane/host.rs"]
 mod host;
 mod identity;

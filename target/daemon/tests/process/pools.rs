@@ -34,9 +34,8 @@ fn shown(node: &Appliance, args: &[&str]) -> serde_json::Value {
 fn forget(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::Object(fields) => {
-            for field in ["controllers", "reason", "status", "space", "used_bytes"] {
-                fields.remove(field);
-            }
+            let moving = ["controllers", "reason", "status", "space", "used_bytes", "discard"];
+            moving.iter().for_each(|field| drop(fields.remove(*field)));
             fields.values_mut().for_each(forget);
         }
         serde_json::Value::Array(items) => items.iter_mut().for_each(forget),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use webui_model::{
-    Declaration, DeviceAdd, DeviceAttach, DriveFormat, DriveSanitize, ExportSet,
+    Declaration, DeviceAdd, DeviceAttach, DiscardSet, DriveFormat, DriveSanitize, ExportSet,
     GroupSnapshotCreate, HostAdd, Limits, ListenerCreate, NamespaceAdd, PoolCreate, PoolImport,
     Refusal, RefusalKind, Rename, Resize, RollBack, SnapshotCreate, SubsystemCreate, TokenCreate,
     UpdateInstall, UpdatePiece, VolumeClone, VolumeCreate,
@@ -85,6 +85,7 @@ macro_rules! nothing_more_to_check {
 }
 nothing_more_to_check!(
     DeviceAdd,
+    DiscardSet,
     DriveSanitize,
     ListenerCreate,
     PoolImport,

@@ -1,8 +1,11 @@
 //! Devices and the pools that are made of them.
 
-use super::{ADMIN, DevicePath, DrivePath, Force, MemberPath, PoolPath, VIEWER, delete, get, post};
+use super::{ADMIN, DevicePath, DrivePath, Force, MemberPath, PoolPath, VIEWER};
+use super::{delete, get, post, put};
 use crate::operation::{Call, Gone, List, NoPath, NoQuery, Shown, Started, Table};
-use webui_model::{DeviceAdd, DeviceAttach, DriveFormat, DriveSanitize, PoolCreate, PoolImport};
+use webui_model::{
+    DeviceAdd, DeviceAttach, DiscardSet, DriveFormat, DriveSanitize, PoolCreate, PoolImport,
+};
 
 pub(super) fn rows(table: &mut Table) {
     table.about("devices");
@@ -115,6 +118,17 @@ fn pools(table: &mut Table) {
 }
 
 fn members(table: &mut Table) {
+    table.with_body(
+        put(
+            "/api/v1/pools/{pool}/discard",
+            "set_discard",
+            ADMIN,
+            "Say whether its devices are given back what nobody needs.",
+        ),
+        |c: Call<'_, PoolPath, NoQuery, DiscardSet>| {
+            c.control().set_discard(&c.path.pool, c.body).map(Shown)
+        },
+    );
     table.with_body(
         post("/api/v1/pools/{pool}/devices", "add_device", ADMIN, "Add a device."),
         |c: Call<'_, PoolPath, NoQuery, DeviceAdd>| {

@@ -101,7 +101,14 @@ impl Control for Appliance {
         };
         let pools = state.pools.iter().filter(|(_, p)| p.imported).map(|(name, pool)| {
             let space = super::State::space(pool);
-            PoolStatistics { pool: name.clone(), space, commits: 5, full_errors: 0 }
+            PoolStatistics {
+                pool: name.clone(),
+                space,
+                commits: 5,
+                full_errors: 0,
+                discarded_bytes: 3,
+                discard_waiting_bytes: 0,
+            }
         });
         Ok(Statistics {
             at_ms: 1,
@@ -222,6 +229,9 @@ impl Control for Appliance {
     }
     fn grow_device(&self, pool: &Name, number: u32) -> Result<PoolDevice, Refusal> {
         self.lock().pool_device(pool, number)
+    }
+    fn set_discard(&self, pool: &Name, request: DiscardSet) -> Result<Pool, Refusal> {
+        self.change(|state| state.set_discard(pool, request))
     }
     fn drain_device(&self, pool: &Name, number: u32) -> Result<Job, Refusal> {
         self.change(|state| state.drain(pool, number))

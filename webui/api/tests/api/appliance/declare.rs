@@ -71,9 +71,16 @@ impl State {
                 note(changes, ChangeAction::Import, ObjectKind::Pool, &pool.name);
             } else {
                 let (name, devices) = (pool.name.clone(), pool.devices.clone());
-                self.create_pool(PoolCreate { name, devices, force: false })?;
+                let discard = pool.discard;
+                self.create_pool(PoolCreate { name, devices, force: false, discard })?;
                 note(changes, ChangeAction::Create, ObjectKind::Pool, &pool.name);
             }
+        }
+        if let Some(mode) = pool.discard
+            && self.pool_state(&pool.name)?.discard != mode
+        {
+            self.set_discard(&pool.name, DiscardSet { mode })?;
+            note(changes, ChangeAction::Change, ObjectKind::Pool, &pool.name);
         }
         for device in &pool.devices {
             let request = DeviceAdd { device: device.clone(), force: false };
@@ -223,6 +230,7 @@ impl State {
         DeclaredPool {
             name: name.clone(),
             devices: devices.collect(),
+            discard: (pool.discard != DiscardMode::Auto).then_some(pool.discard),
             volumes: volumes.into_iter().map(declared_volume).collect(),
         }
     }

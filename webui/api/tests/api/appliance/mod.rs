@@ -57,6 +57,7 @@ pub struct PoolState {
     pub imported: bool,
     pub members: BTreeMap<u32, MemberDevice>,
     pub next_number: u32,
+    pub discard: DiscardMode,
     pub volumes: BTreeMap<Name, VolumeState>,
 }
 

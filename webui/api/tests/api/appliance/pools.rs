@@ -130,6 +130,11 @@ impl State {
             metadata: state.members.keys().next() == Some(number),
             total_bytes: member.bytes,
             used_bytes: 0,
+            discard: DeviceDiscard {
+                on: true,
+                reason: "It is sparse.".into(),
+                ..Default::default()
+            },
             status: Status::Ok,
             reason: "It serves.".into(),
         };
@@ -164,6 +169,7 @@ impl State {
             volumes: state.volumes.len() as u32,
             snapshots: snapshots as u32,
             extent_bytes: MIB,
+            discard: state.discard,
             status: Status::Ok,
             reason: "It serves.".into(),
         })
@@ -176,6 +182,10 @@ impl State {
         }
         if let Some(there) = self.pools.get(&request.name) {
             let has = |n: &Name| there.members.values().any(|m| m.device == *n);
+            if request.discard.is_some_and(|mode| mode != there.discard) {
+                let why = format!("Discard of pool {} is {}.", request.name, there.discard);
+                return Err(Refusal::exists(why));
+            }
             if there.imported && names.len() == there.members.len() && names.iter().all(has) {
                 return self.pool(&request.name).map(Made::Existing);
             }
@@ -187,7 +197,8 @@ impl State {
         }
         let (uuid, next_number) = (self.uuid(), members.len() as u32);
         let volumes = Default::default();
-        let pool = PoolState { uuid, imported: true, members, next_number, volumes };
+        let discard = request.discard.unwrap_or_default();
+        let pool = PoolState { uuid, imported: true, members, next_number, discard, volumes };
         self.pools.insert(request.name.clone(), pool);
         self.tell(EventKind::Created, ObjectKind::Pool, &request.name, "is new");
         self.pool(&request.name).map(Made::New)
@@ -201,6 +212,12 @@ impl State {
         self.pool_mut(pool)?.imported = false;
         self.tell(EventKind::Changed, ObjectKind::Pool, pool, "is exported");
         Ok(())
+    }
+
+    pub fn set_discard(&mut self, pool: &Name, request: DiscardSet) -> Result<Pool, Refusal> {
+        self.pool_mut(pool)?.discard = request.mode;
+        self.tell(EventKind::Changed, ObjectKind::Pool, pool, "discards otherwise");
+        self.pool(pool)
     }
 
     pub fn importable(&self) -> Vec<ImportablePool> {
