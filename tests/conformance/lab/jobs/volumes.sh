@@ -77,7 +77,7 @@ check clone-umount umount /mnt/copy
 check clone-repair xfs_repair -n "$copy"
 check snapshot-umount umount /mnt/past
 
-# Discard gives space back.
+# Discard gives space back: to the pool, and to the file below it.
 asks raw-create cli volume create tank/raw 64MiB --host "$HOSTNQN"
 attach raw-connect tank/raw
 raw=$disk
@@ -86,10 +86,14 @@ before=$reply
 check raw-fill dd if=/dev/urandom of="$raw" bs=1M count=32 oflag=direct
 call used
 filled=$reply
+call taken
+taken=$reply
 check raw-takes-space test "$filled" -ge $((before + (32 << 20)))
 check raw-discard blkdiscard "$raw"
 given_back() { call used && [ "$reply" -le $((filled - (32 << 20))) ]; }
 if until_true 30 given_back; then ok discard-gives-back; else fail discard-gives-back "$before $filled $reply"; fi
+smaller() { call taken && [ "$reply" -le $((taken - (30 << 20))) ]; }
+if until_true 30 smaller; then ok file-gets-smaller; else fail file-gets-smaller "$taken $reply"; fi
 check raw-zeros sh -c "head -c 33554432 $raw | cmp -n 33554432 - /dev/zero"
 
 # Limits hold, and change while it runs: by fio's figures, and by the appliance's own count. They are

@@ -5,8 +5,9 @@ use crate::{HOST, run, start, stop};
 use conformance::appliance::Appliance;
 use conformance::lab::{Kernel, Lab};
 use conformance::report;
+use std::os::unix::fs::MetadataExt;
 
-const CHECKS: [&str; 62] = [
+const CHECKS: [&str; 63] = [
     "create",
     "connect",
     "mkfs",
@@ -40,6 +41,7 @@ const CHECKS: [&str; 62] = [
     "raw-takes-space",
     "raw-discard",
     "discard-gives-back",
+    "file-gets-smaller",
     "raw-zeros",
     "limit-fill",
     "limit-iops",
@@ -103,6 +105,11 @@ fn answer(
         ["used"] => {
             let pool = json(appliance, &["pool", "show", "tank"])?;
             Ok(pool["space"]["used_bytes"].to_string())
+        }
+        ["taken"] => {
+            let file = appliance.folder().join("first.img");
+            let meta = std::fs::metadata(file).map_err(|error| error.to_string())?;
+            Ok((meta.blocks() * 512).to_string())
         }
         ["alert"] => {
             let alerts = json(appliance, &["alerts"])?.to_string();
