@@ -82,7 +82,7 @@ impl Node {
     }
 
     /// Imports a pool that is wanted.
-    pub(super) fn import_known(&mut self, known: &KnownPool) -> Result<(), String> {
+    pub(super) fn import_known(&mut self, known: &KnownPool) -> Result<(), Refusal> {
         let missing: Vec<String> = known
             .devices
             .iter()
@@ -91,8 +91,8 @@ impl Node {
         let seen = self.scan(&[]);
         let imported = self.import_from(&seen, known.uuid, Wish::Known);
         imported.map(drop).map_err(|refusal| match missing.is_empty() {
-            true => refusal.message,
-            false => format!("{} {}", missing.join(" "), refusal.message),
+            true => refusal,
+            false => Refusal::not_found(format!("{} {}", missing.join(" "), refusal.message)),
         })
     }
 

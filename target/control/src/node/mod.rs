@@ -3,6 +3,7 @@
 
 mod addresses;
 mod attach;
+mod backoff;
 mod doors;
 mod importing;
 mod notify;
@@ -68,6 +69,8 @@ pub struct Node {
     pub(crate) troubles: Troubles,
     /// Pools that failed and are to be opened again.
     waiting: BTreeSet<String>,
+    /// When each is tried next.
+    backoff: backoff::Backoff,
 }
 
 impl Node {
@@ -122,6 +125,7 @@ impl Node {
             _lock: lock,
             troubles: Troubles::default(),
             waiting: BTreeSet::new(),
+            backoff: backoff::Backoff::default(),
         };
         let opened = node.open(sockets, &cores, &memory, &plan);
         opened.inspect_err(|_| {

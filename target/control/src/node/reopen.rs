@@ -6,6 +6,7 @@ use bdev_nvme::Health;
 use bdev_uring::Fault;
 use drives::Drive;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use webui_model::RefusalKind;
 
 /// What a file system has to have left for the files of a failed pool, in bytes: with less it would
@@ -21,27 +22,62 @@ impl Node {
     /// failed for. Journals would speak of blocks that were never written, so they do not count.
     /// Hosts see its namespaces go away and come back: that what they had not flushed may be lost
     /// they are told by errors.
+    ///
+    /// A device may take what is written to see whether it works, and nothing of what follows: so each
+    /// try has a longer wait behind it.
     pub(crate) fn reopen_pools(&mut self, look: bool) -> Vec<String> {
-        let mut reopened = Vec::new();
+        let now = Instant::now();
         for name in self.pools.keys().cloned().collect::<Vec<_>>() {
-            let came_back = self.returns_of(&self.pools[&name]) > self.pools[&name].returns;
-            if (look || came_back) && self.can_reopen(&name) {
+            if self.returns_of(&self.pools[&name]) > self.pools[&name].returns {
+                // Another drive, as it were.
+                self.backoff.forget(&name);
+            } else if !look || !self.backoff.is_due(&name, now) {
+                continue;
+            }
+            if !self.has_failed(&name) {
+                self.backoff.works(&name, now);
+            } else if self.can_reopen(&name) {
                 tracing::warn!(pool = name, "its devices work again: it is opened again");
                 self.begin_again(&name);
             }
         }
-        for name in self.waiting.clone() {
-            self.restore_pools();
-            if self.pools.contains_key(&name) {
-                self.restore_namespaces();
-                self.waiting.remove(&name);
-                reopened.push(name);
-            } else if !self.state().pools.iter().any(|known| known.name == name) {
-                // An operator let go of it.
-                self.waiting.remove(&name);
-            }
+        let due = self.waiting.iter().filter(|name| self.backoff.is_due(name, now));
+        let due: Vec<String> = due.cloned().collect();
+        due.into_iter().filter(|name| self.open_again(name, now)).collect()
+    }
+
+    /// Opens a pool that was closed since it failed. Whether it is open.
+    fn open_again(&mut self, name: &str, now: Instant) -> bool {
+        let known = self.state().pools.iter().find(|known| known.name == name).cloned();
+        let Some(known) = known else {
+            // An operator let go of it.
+            self.waiting.remove(name);
+            self.backoff.forget(name);
+            return false;
+        };
+        if !self.pools.contains_key(name) {
+            self.backoff.tried(name, now);
+            self.restore_pool(&known);
         }
-        reopened
+        let is_open = self.pools.contains_key(name);
+        if is_open {
+            self.restore_namespaces();
+            self.waiting.remove(name);
+        }
+        is_open
+    }
+
+    /// When a pool that failed is tried again, as a sentence; none if that is any moment.
+    pub(crate) fn next_try(&self, name: &str) -> Option<String> {
+        let left = self.backoff.left(name, Instant::now()).filter(|left| !left.is_zero())?;
+        let since_1970 = (SystemTime::now() + left).duration_since(UNIX_EPOCH).ok()?;
+        let second = since_1970.as_secs() % (24 * 3600);
+        Some(format!(
+            "The next attempt is at {:02}:{:02}:{:02} UTC, or when somebody imports it.",
+            second / 3600,
+            second / 60 % 60,
+            second % 60
+        ))
     }
 
     /// How often drives of a pool have come back, all together.
@@ -77,9 +113,15 @@ impl Node {
 
     /// Closes a failed pool, and has it opened again when it can be.
     pub(crate) fn begin_again(&mut self, name: &str) {
-        if self.close_failed(name) {
-            self.waiting.insert(name.to_owned());
+        match self.close_failed(name) {
+            true => drop(self.waiting.insert(name.to_owned())),
+            false => self.backoff.tried(name, Instant::now()),
         }
+    }
+
+    /// An operator wants a pool: it is tried at once.
+    pub(crate) fn want_now(&mut self, name: &str) {
+        self.backoff.forget(name);
     }
 
     /// Takes a failed pool's namespaces from the hosts, and lets go of it: that it cannot write is

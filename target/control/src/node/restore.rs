@@ -2,8 +2,10 @@
 
 use super::{DoorPlace, Node, hosts};
 use crate::config::{BdevConfig, SubsystemConfig};
-use crate::state::KnownNamespace;
+use crate::state::{KnownNamespace, KnownPool};
 use std::collections::BTreeMap;
+use std::time::Instant;
+use webui_model::RefusalKind;
 
 /// Why what is wanted is not there, in sentences.
 #[derive(Debug, Default)]
@@ -57,6 +59,9 @@ impl Node {
         self.restore_devices();
         self.restore_listeners();
         let pools = self.pools.len();
+        if self.bdevs.iter().count() != before.0 {
+            self.backoff.forget_all();
+        }
         if self.bdevs.iter().count() != before.0 || self.pools.len() < self.state().pools.len() {
             self.restore();
         }
@@ -75,18 +80,33 @@ impl Node {
         }
     }
 
+    /// Pools that failed wait for their time.
     pub(super) fn restore_pools(&mut self) {
         for known in self.state().pools.clone() {
-            if self.pools.contains_key(&known.name) {
-                continue;
+            if !self.pools.contains_key(&known.name) && !self.waiting.contains(&known.name) {
+                self.restore_pool(&known);
             }
-            let imported = self.import_known(&known);
-            if imported.is_ok() {
+        }
+    }
+
+    /// Brings back a pool, or notes why not.
+    pub(super) fn restore_pool(&mut self, known: &KnownPool) {
+        let imported = self.import_known(known);
+        match &imported {
+            Ok(()) => {
                 self.learn_names(&known.name);
                 self.find_moved(&known.name);
             }
-            note(&mut self.troubles.pools, known.name, "pool", imported);
+            // Its devices are there, and one does not do what it should.
+            Err(refusal) if refusal.kind == RefusalKind::Device => {
+                if self.waiting.insert(known.name.clone()) {
+                    self.backoff.tried(&known.name, Instant::now());
+                }
+            }
+            Err(_) => {}
         }
+        let imported = imported.map_err(|refusal| refusal.message);
+        note(&mut self.troubles.pools, known.name.clone(), "pool", imported);
     }
 
     pub(crate) fn restore_subsystems(&mut self) {

@@ -78,7 +78,10 @@ impl View<'_> {
     fn known_pool(&self, known: &KnownPool) -> Result<Pool, Refusal> {
         let Some(pool) = self.statuses.get(&known.name) else { return self.absent(known) };
         let devices = pool.devices.iter().map(|device| self.pool_member(device));
-        let (status, reason) = how(pool);
+        let (status, mut reason) = how(pool);
+        if let Some(next) = self.node.next_try(&known.name).filter(|_| status == Status::Failed) {
+            reason = format!("{reason} {next}");
+        }
         Ok(Pool {
             name: name(&known.name)?,
             uuid: known.uuid.to_string(),
@@ -112,7 +115,8 @@ impl View<'_> {
                 reason: why.cloned().unwrap_or_else(|| "waits for the rest of its pool".into()),
             })
         };
-        let why = self.node.troubles.pools.get(&known.name);
+        let why = self.node.troubles.pools.get(&known.name).cloned();
+        let next = self.node.next_try(&known.name);
         Ok(Pool {
             name: name(&known.name)?,
             uuid: known.uuid.to_string(),
@@ -123,7 +127,11 @@ impl View<'_> {
             extent_bytes: EXTENT_BYTES,
             discard: known.discard,
             status: Status::Failed,
-            reason: why.map_or_else(|| NOT_HERE.into(), Clone::clone),
+            reason: match (why, next) {
+                (None, _) => NOT_HERE.into(),
+                (Some(why), None) => why,
+                (Some(why), Some(next)) => format!("{why} {next}"),
+            },
         })
     }
 
@@ -252,12 +260,16 @@ impl ControlPlane {
                              is opened again when they do. Or export it by force."
                         )));
                     }
+                    node.want_now(pool.as_str());
                     node.begin_again(pool.as_str());
                     node.reopen_pools(false);
                     node.open_pool(pool.as_str())?;
                     return View::of(node)?.pool(pool.as_str()).map(Made::New);
                 }
                 return View::of(node)?.pool(pool.as_str()).map(Made::Existing);
+            }
+            if let Some(pool) = &request.name {
+                node.want_now(pool.as_str());
             }
             let pool = node.import(request.name.as_ref(), &request.devices, request.force)?;
             node.learn_names(&pool);

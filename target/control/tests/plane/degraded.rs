@@ -166,9 +166,12 @@ fn a_damaged_state_file_gets_a_sentence_and_the_pools_are_not_lost() {
     assert_eq!(node.volumes(None).unwrap().len(), 1);
 }
 
-/// A pool with a volume on a device whose redo log cannot be written, some times. Returns a host that
-/// has the volume open, and has had 8 MiB answered that are in no transaction.
-fn with_a_bad_log(times: Option<u64>) -> (Arc<ControlPlane>, tempfile::TempDir, Host) {
+/// A pool with a volume on a device whose redo log cannot be written, some times; nor, with `probes`,
+/// what is written to see whether it works. Returns a host that has the volume open, and has had 8 MiB answered that are in no transaction.
+fn with_a_bad_log(
+    times: Option<u64>,
+    probes: bool,
+) -> (Arc<ControlPlane>, tempfile::TempDir, Host) {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path(), ([127, 0, 0, 1], 0).into());
     let size = Size(128 * MIB);
@@ -176,15 +179,15 @@ fn with_a_bad_log(times: Option<u64>) -> (Arc<ControlPlane>, tempfile::TempDir, 
     let (lba, blocks) = (16 * MIB / 4096, MIB / 4096);
     let ops = vec!["write".into()];
     let rule = ErrorRule { ops, lba, blocks, status: [2, 0x80], count: times };
-    // Nor what is written to see whether it works, as long as it does not.
     let probe = ErrorRule { lba: 2, blocks: 1, ..rule.clone() };
-    let rules = if times.is_none() { vec![rule, probe] } else { vec![rule] };
+    let rules = if probes { vec![rule, probe] } else { vec![rule] };
     let kind = BdevKind::Error { base: "below".into(), rules };
     config.bdevs = vec![below, BdevConfig { name: "bad".into(), kind }];
     let plane = ControlPlane::start(Node::start(config).unwrap()).unwrap();
     let devices = vec!["bad".parse().unwrap()];
-    let tank = PoolCreate { name: name("tank"), devices, force: false, discard: None };
-    plane.create_pool(tank).unwrap();
+    plane
+        .create_pool(PoolCreate { name: name("tank"), devices, force: false, discard: None })
+        .unwrap();
     let volume = plane.create_volume(&name("tank"), new_volume("v", 16 * MIB)).unwrap();
     let nqn = volume.into_inner().export.unwrap().subsystem;
     let address = plane.listeners().unwrap()[0].address.0;
@@ -197,7 +200,7 @@ fn with_a_bad_log(times: Option<u64>) -> (Arc<ControlPlane>, tempfile::TempDir, 
 
 #[test]
 fn a_pool_that_failed_is_open_again_when_its_device_works() {
-    let (plane, _dir, host) = with_a_bad_log(Some(1));
+    let (plane, _dir, host) = with_a_bad_log(Some(1), false);
     host.end();
     let until = std::time::Instant::now() + crate::appliance::PATIENCE;
     while plane.pool(&name("tank")).unwrap().status != Status::Ok {
@@ -215,8 +218,45 @@ fn a_pool_that_failed_is_open_again_when_its_device_works() {
 }
 
 #[test]
+fn a_device_that_works_when_it_is_looked_at_and_no_further_is_left_in_peace() {
+    let (plane, _dir, host) = with_a_bad_log(None, false);
+    host.end();
+    let volume = plane.volume(&at("tank", "v")).unwrap();
+    let nqn = volume.export.unwrap().subsystem;
+    let address = plane.listeners().unwrap()[0].address.0;
+    // Blocks that are new to the map each time.
+    let mut mib = 8..16;
+    let mut fails_again = || {
+        let from = mib.next().unwrap() * MIB;
+        let mut host = Host::connect(address, nqn.as_str(), 1);
+        assert!(host.fill(2, from, MIB).1.is_success());
+        assert!(!host.one(bdev::Op::Flush, 0, 0, bdev::DmaSlice::EMPTY).is_success());
+        host.end();
+        plane.pool(&name("tank")).unwrap()
+    };
+    let until = std::time::Instant::now() + crate::appliance::PATIENCE;
+    while plane.pool(&name("tank")).unwrap().status != Status::Ok {
+        assert!(std::time::Instant::now() < until, "{:?}", plane.pool(&name("tank")));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // It was opened again just now, and that was in vain.
+    let failed = fails_again();
+    assert_eq!(failed.status, Status::Failed);
+    assert!(failed.reason.contains("could not be written"), "{}", failed.reason);
+    assert!(failed.reason.contains("The next attempt is at "), "{}", failed.reason);
+    // An operator does not wait; and then it is as at first.
+    for _ in 0..2 {
+        let import = webui_model::PoolImport { name: Some(name("tank")), ..Default::default() };
+        let back = plane.import_pool(import).unwrap().into_inner();
+        assert_eq!(back.status, Status::Ok, "{}", back.reason);
+        assert!(fails_again().reason.contains("The next attempt is at "));
+    }
+    plane.export_pool(&name("tank"), true).unwrap();
+}
+
+#[test]
 fn a_failed_pool_can_be_exported_by_force() {
-    let (plane, _dir, host) = with_a_bad_log(None);
+    let (plane, _dir, host) = with_a_bad_log(None, true);
     host.end();
     while !plane.controllers().unwrap().is_empty() {
         std::thread::sleep(std::time::Duration::from_millis(5));
