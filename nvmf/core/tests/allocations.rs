@@ -51,10 +51,10 @@ fn commands_in_steady_state_allocate_nothing() {
         assert_eq!(allocations(&mut lab, opcode, pulled, none), 0, "opcode {opcode:#x}");
     }
     let block = lab.block();
-    // As ranges: of no block.
+    // As ranges: of Dataset Management of no block, of Copy the first block.
     block.slice().zero();
     let data = InCapsule::Data(block.slice());
-    for opcode in [nvm::WRITE, nvm::DATASET_MANAGEMENT] {
+    for opcode in [nvm::WRITE, nvm::DATASET_MANAGEMENT, nvm::COPY] {
         assert_eq!(allocations(&mut lab, opcode, Sgl::in_capsule(0, 4096), data), 0);
     }
     lab.give(block);

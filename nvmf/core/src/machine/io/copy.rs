@@ -113,8 +113,8 @@ impl<T: Transport> Target<T> {
         let geometry = self.spaces.get(request.space).geometry.clone();
         let limit = COPY_BYTES / geometry.block_bytes;
         let mut total: u32 = 0;
-        let ranges: Vec<SourceRange> = sources(request).collect();
-        for (range, number) in ranges.iter().zip(0..) {
+        for number in 0..source_count(request) {
+            let range = source(&self.requests[at as usize], number);
             let stop = |status| (Fault::at(status, Location::DPTR), number);
             let blocks = range.blocks();
             if blocks > u32::from(copy_range_blocks(geometry.block_bytes)) {
@@ -145,7 +145,7 @@ impl<T: Transport> Target<T> {
             return Err(stop(Status::LBA_OUT_OF_RANGE, Location::SLBA));
         }
         if with_namespaces {
-            check_options(&ranges, own, command.lba, total)?;
+            check_options(&self.requests[at as usize], own, command.lba, total)?;
         }
         Ok(())
     }
@@ -165,8 +165,8 @@ impl<T: Transport> Target<T> {
 }
 
 /// What only ranges with namespaces have: Fast Copy Only, and no overlap with the destination.
-fn check_options(ranges: &[SourceRange], own: u32, lba: u64, total: u32) -> Result<(), Stop> {
-    for (range, number) in ranges.iter().zip(0..) {
+fn check_options(request: &Request, own: u32, lba: u64, total: u32) -> Result<(), Stop> {
+    for (range, number) in sources(request).zip(0..) {
         let stop = |status| Err((Fault::at(status, Location::DPTR), number));
         if range.fast_only() {
             return stop(Status::FAST_COPY_NOT_POSSIBLE);
@@ -190,15 +190,21 @@ fn has_namespaces(request: &Request) -> bool {
     matches!(request.job, Job::Io(Command { verb: Verb::Copy { with_namespaces: true }, .. }))
 }
 
+fn source_count(request: &Request) -> u32 {
+    request.command().bytes / size_of::<SourceRange>() as u32
+}
+
+/// Source range number `number`.
+fn source(request: &Request, number: u32) -> SourceRange {
+    let mut range = SourceRange::new_zeroed();
+    let data = request.data(request.command().bytes);
+    data.copy_out(number as usize * size_of::<SourceRange>(), range.as_mut_bytes());
+    range
+}
+
 /// The source ranges, in their order.
 fn sources(request: &Request) -> impl Iterator<Item = SourceRange> + '_ {
-    let bytes = request.command().bytes;
-    let data = request.data(bytes);
-    (0..bytes as usize / size_of::<SourceRange>()).map(move |number| {
-        let mut range = SourceRange::new_zeroed();
-        data.copy_out(number * size_of::<SourceRange>(), range.as_mut_bytes());
-        range
-    })
+    (0..source_count(request)).map(|number| source(request, number))
 }
 
 /// Blocks of the piece under way; 0 when all are written.
