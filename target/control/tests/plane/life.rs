@@ -101,7 +101,7 @@ fn making_what_is_there_changes_nothing_and_conflicts_are_named() {
     let nowhere = node.create_volume(&name("other"), new_volume("v", MIB));
     refused(nowhere, RefusalKind::NotFound);
     let deleted = node.delete_pool(&name("tank"));
-    assert!(refused(deleted, RefusalKind::InUse).contains("1 volumes (v)"));
+    assert!(refused(deleted, RefusalKind::InUse).contains("1 volume (v)"));
 }
 
 #[test]
