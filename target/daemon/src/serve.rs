@@ -4,8 +4,8 @@ use crate::arguments::ServeArgs;
 use crate::log;
 use crate::signals::{Asked, Caught};
 use control::config::{
-    ApiAddress, BdevConfig, BdevKind, Config, DEFAULT_NQN, ListenerConfig, NamespaceConfig,
-    SubsystemConfig,
+    ApiAddress, BdevConfig, BdevKind, Config, DEFAULT_NQN, Forward, ListenerConfig,
+    NamespaceConfig, SubsystemConfig,
 };
 use control::{ControlPlane, Node};
 use std::io::IsTerminal;
@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
-use webui_api::security::save_secret;
+use webui_api::security::{AuditForward, save_secret};
 use webui_api::{Machine, Server, ServerConfig, StartError, TlsFiles};
 use webui_model::Size;
-use webui_model::data_dir::{self, ADDRESS_FILE, CERTIFICATE_FILE, TOKEN_FILE};
+use webui_model::data_dir::{self, ADDRESS_FILE, AUDIT_LOG_FILE, CERTIFICATE_FILE, TOKEN_FILE};
 
 /// Runs the target until SIGTERM or SIGINT.
 pub fn serve(args: &ServeArgs) -> Result<(), String> {
@@ -76,7 +76,12 @@ fn start_api(config: &Config, plane: Arc<ControlPlane>) -> Result<(Server, Strin
     let tls = address.map_or(Ok(None), |address| tls_files(config, address, names))?;
     let shown = tls.as_ref().map(webui_api::fingerprint).transpose()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let (tokens, audit) = (in_data_dir("tokens.json"), in_data_dir("audit.log"));
+    let (tokens, audit) = (in_data_dir("tokens.json"), in_data_dir(AUDIT_LOG_FILE));
+    let audit_forward = match config.audit.forward {
+        Forward::Off => AuditForward::Off,
+        Forward::Syslog => AuditForward::Syslog,
+        Forward::Log => AuditForward::Log,
+    };
     let server = ServerConfig {
         address,
         folder: config.data_dir.clone(),
@@ -84,6 +89,7 @@ fn start_api(config: &Config, plane: Arc<ControlPlane>) -> Result<(Server, Strin
         tls,
         tokens,
         audit,
+        audit_forward,
         pages: None,
     };
     let mut server =

@@ -80,6 +80,7 @@ pub fn forbidden(from: &str, to: &str) -> Option<&'static str> {
         _ if from == "webui/model" && to != "bdev/spec" => Some("webui-model sees nvme-spec"),
         _ if from == "bdev/redb" => Some("bdev-redb depends on no project crate"),
         _ if from == "webui/client" && to != "webui/model" => Some("webui-client sees webui-model"),
+        _ if from == "webui/audit" && to != "webui/model" => Some("webui-audit sees webui-model"),
         _ if from == "replication/core" => Some("replica depends on no project crate"),
         ("bdev", "bdev") | ("target", _) => None,
         ("bdev", _) => Some("bdev sees only bdev"),

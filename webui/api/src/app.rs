@@ -3,7 +3,7 @@
 use crate::clock::World;
 use crate::operation::{self, Table};
 use crate::peer::Peer;
-use crate::security::{AuditLog, Identity, LoginLimiter, Tokens};
+use crate::security::{Audit, Identity, LoginLimiter, Tokens};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use webui_model::{Control, Refusal, RefusalKind};
@@ -19,7 +19,7 @@ pub(crate) struct App {
     pub(crate) control: Arc<dyn Control>,
     pub(crate) world: Arc<dyn World>,
     pub(crate) tokens: Tokens,
-    pub(crate) audit: AuditLog,
+    pub(crate) audit: Audit,
     pub(crate) limiter: Mutex<LoginLimiter>,
     /// The number of the newest event.
     pub(crate) latest: watch::Receiver<u64>,

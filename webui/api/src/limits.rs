@@ -32,5 +32,5 @@ pub(crate) const STOP_TIME: Duration = Duration::from_secs(10);
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Events read from the log at once for a stream.
 pub(crate) const STREAM_BATCH: usize = 128;
-/// The audit log is rotated at this size; with the four kept beside it, 80 MiB in all.
-pub(crate) const AUDIT_BYTES: u64 = 16 << 20;
+/// How often what was counted of requests that changed nothing is looked at, to be written down.
+pub(crate) const AUDIT_LOOK: Duration = Duration::from_secs(5);

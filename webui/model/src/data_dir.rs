@@ -16,6 +16,11 @@ pub const TOKEN_FILE: &str = "admin.token";
 /// File with the certificate that the API shows, if it made its own.
 pub const CERTIFICATE_FILE: &str = "api.crt";
 
+/// File with the log of changes.
+pub const AUDIT_LOG_FILE: &str = "audit.log";
+/// File with the log of who was let in and who was refused.
+pub const ACCESS_LOG_FILE: &str = "access.log";
+
 /// Where it is unless told: the system's place for root, the user's for others.
 pub fn default() -> PathBuf {
     let root = rustix::process::geteuid().is_root();

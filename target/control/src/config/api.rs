@@ -24,6 +24,27 @@ pub struct Api {
     pub key: Option<PathBuf>,
 }
 
+/// The audit log of the API.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Where its lines go beside its files.
+    pub forward: Forward,
+}
+
+/// Where lines of the audit log go beside its files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Forward {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// To the machine's log daemon at /dev/log: syslog, or journald.
+    Syslog,
+    /// Into the log of this program, which on the image goes to the log server.
+    Log,
+}
+
 impl Api {
     /// Checks the names.
     ///

@@ -4,7 +4,7 @@ mod api;
 mod check;
 pub(crate) mod memory;
 
-pub use api::{API_PORT, Api, ApiAddress};
+pub use api::{API_PORT, Api, ApiAddress, Audit, Forward};
 pub use check::{ConfigError, check_nqn};
 
 use drives::DrivePlace;
@@ -31,6 +31,9 @@ pub struct Config {
     /// The API.
     #[serde(default)]
     pub api: Api,
+    /// The audit log.
+    #[serde(default)]
+    pub audit: Audit,
     /// The TCP fabric.
     #[serde(default)]
     pub tcp: Tcp,
@@ -361,6 +364,7 @@ impl Config {
             control: None,
             reactors: Reactors::default(),
             api: Api::default(),
+            audit: Audit::default(),
             tcp: Tcp::default(),
             bdevs: vec![BdevConfig {
                 name: "disk0".into(),

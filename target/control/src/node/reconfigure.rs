@@ -44,6 +44,7 @@ fn differences(running: &Config, new: &Config) -> Vec<&'static str> {
         ("data_dir", running.data_dir != new.data_dir),
         ("reactors", running.reactors != new.reactors),
         ("api", running.api != new.api),
+        ("audit", running.audit != new.audit),
         ("tcp", running.tcp != new.tcp),
         ("bdev", running.bdevs != new.bdevs),
         ("subsystem", running.subsystems != new.subsystems),

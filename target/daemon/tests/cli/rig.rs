@@ -67,6 +67,7 @@ impl Rig {
             tls,
             tokens: folder.path().join("tokens.json"),
             audit: folder.path().join("audit.log"),
+            audit_forward: Default::default(),
             pages: None,
         };
         let world = Arc::new(Machine::new());

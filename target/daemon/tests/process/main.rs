@@ -1,6 +1,7 @@
 //! The binary as its users meet it: flags, sentences, signals, and peers that mean no good.
 
 mod appliance;
+mod audited;
 mod bad_peers;
 mod copies;
 mod crowds;

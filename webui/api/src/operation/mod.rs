@@ -19,6 +19,7 @@ use axum::http::Method;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use utoipa::ToSchema;
 use webui_model::{Control, Refusal, RefusalKind, Role};
 
@@ -39,9 +40,15 @@ pub(crate) struct Caller {
     pub(crate) shown: Credential,
     /// From where.
     pub(crate) peer: Peer,
+    /// Who a log-in found out that it is.
+    pub(crate) became: OnceLock<Identity>,
 }
 
 impl Caller {
+    pub(crate) fn new(identity: Option<Identity>, shown: Credential, peer: Peer) -> Self {
+        Self { identity, shown, peer, became: OnceLock::new() }
+    }
+
     /// Refuses whoever has a weaker role than this for what is asked for beyond the operation itself.
     fn needs(&self, role: Role, what: &str) -> Result<(), Refusal> {
         match &self.identity {
@@ -75,12 +82,17 @@ impl<P, Q, B> Call<'_, P, Q, B> {
     }
 }
 
-type Run = dyn Fn(&App, &Caller, Input<'_>) -> Result<Reply, Refusal> + Send + Sync;
+/// A request that was read: what is left is to do it.
+pub(crate) type Prepared = Box<dyn FnOnce(&App, &Caller) -> Result<Reply, Refusal>>;
+
+/// Reads a request. What cannot be read, or is not for whoever asks, is refused before anything is
+/// written down of it.
+type Prepare = dyn Fn(&Caller, Input<'_>) -> Result<Prepared, Refusal> + Send + Sync;
 
 /// What answers an operation.
 pub(crate) enum Action {
     /// A call that may block, on a thread of its own.
-    Call(Box<Run>),
+    Call(Box<Prepare>),
     /// Events as they happen, until the client goes.
     Stream,
 }
@@ -92,6 +104,17 @@ pub(crate) struct Success {
     pub(crate) content_type: &'static str,
     /// Nothing: no body.
     pub(crate) schema: Option<Value>,
+}
+
+/// What is written down of an operation, beside that it was refused to somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// Nothing.
+    Refusals,
+    /// Who was let in, folded: anyone may ask as often as they like.
+    Access,
+    /// A line before it is carried out, and one after.
+    Change,
 }
 
 /// One operation.
@@ -116,6 +139,15 @@ impl Operation {
     /// Whether it changes nothing.
     pub(crate) fn only_looks(&self) -> bool {
         self.method == Method::GET
+    }
+
+    /// What is written down of it.
+    pub(crate) fn recorded(&self) -> Recorded {
+        match self.id {
+            "open_session" | "close_session" => Recorded::Access,
+            _ if self.only_looks() => Recorded::Refusals,
+            _ => Recorded::Change,
+        }
     }
 
     /// The kinds of refusal it can answer with.
@@ -186,7 +218,7 @@ impl Table {
         &mut self,
         row: Row,
         body: Option<Value>,
-        run: Box<Run>,
+        prepare: Box<Prepare>,
     ) {
         let successes = A::successes(&mut self.schemas);
         let operation = Operation {
@@ -200,7 +232,7 @@ impl Table {
             query_schema: self.schemas.fields::<Q>(),
             body,
             successes,
-            action: Action::Call(run),
+            action: Action::Call(prepare),
         };
         self.operations.push(operation);
     }
@@ -211,11 +243,15 @@ impl Table {
         row: Row,
         run: impl Fn(Call<'_, P, Q>) -> Result<A, Refusal> + Send + Sync + 'static,
     ) {
-        let run = move |app: &App, caller: &Caller, input: Input<'_>| {
+        let run = Arc::new(run);
+        let prepare = move |_: &Caller, input: Input<'_>| -> Result<Prepared, Refusal> {
             let (path, query) = (input.path()?, input.query()?);
-            run(Call { app, caller, path, query, body: () }).map(A::reply)
+            let run = Arc::clone(&run);
+            Ok(Box::new(move |app, caller| {
+                run(Call { app, caller, path, query, body: () }).map(A::reply)
+            }))
         };
-        self.push::<P, Q, A>(row, None, Box::new(run));
+        self.push::<P, Q, A>(row, None, Box::new(prepare));
     }
 
     /// A row with a body.
@@ -224,15 +260,19 @@ impl Table {
         row: Row,
         run: impl Fn(Call<'_, P, Q, B>) -> Result<A, Refusal> + Send + Sync + 'static,
     ) {
-        let run = move |app: &App, caller: &Caller, input: Input<'_>| {
+        let run = Arc::new(run);
+        let prepare = move |caller: &Caller, input: Input<'_>| -> Result<Prepared, Refusal> {
             let (path, query, body): (P, Q, B) = (input.path()?, input.query()?, input.body()?);
             if body.lets_in_any_host() {
                 caller.needs(Role::Admin, "To let in any host")?;
             }
-            run(Call { app, caller, path, query, body }).map(A::reply)
+            let run = Arc::clone(&run);
+            Ok(Box::new(move |app, caller| {
+                run(Call { app, caller, path, query, body }).map(A::reply)
+            }))
         };
         let schema = self.schemas.refer::<B>();
-        self.push::<P, Q, A>(row, Some(schema), Box::new(run));
+        self.push::<P, Q, A>(row, Some(schema), Box::new(prepare));
     }
 
     /// The stream of events.

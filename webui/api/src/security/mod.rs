@@ -6,11 +6,12 @@ mod secret;
 mod session;
 mod token;
 
-pub use audit::AuditLog;
 pub use limiter::{LoginLimiter, Refill};
 pub use secret::write_private;
 pub use token::{Tokens, save_secret};
 
+pub use audit::AuditForward;
+pub(crate) use audit::{Audit, Unwritten, recorded_body};
 pub(crate) use limiter::caller;
 pub(crate) use secret::without_secrets;
 pub(crate) use token::Identity;

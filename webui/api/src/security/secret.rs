@@ -18,14 +18,28 @@ pub(super) fn draw(world: &dyn World) -> String {
 
 /// What a token starts with, so that it is known for one wherever it turns up.
 pub(super) const MARK: &str = "forebay_";
+/// What secrets start with: ours, and those of hosts (NVMe Base Specification, DH-HMAC-CHAP; NVMe
+/// TCP Transport Specification, TLS).
+const MARKS: [&str; 3] = [MARK, "DHHC-1:", "NVMeTLSkey-1:"];
+/// A secret goes on for longer than a name does after its mark.
+const LEAST: usize = 16;
 
-/// A path without the tokens that somebody has put into it by mistake.
-pub(crate) fn without_secrets(path: &str) -> String {
-    let mut parts = path.split(MARK);
+/// A text without the secrets that somebody has put into it by mistake.
+pub(crate) fn without_secrets(text: &str) -> String {
+    MARKS.iter().fold(text.to_owned(), |text, mark| without(&text, mark))
+}
+
+fn without(text: &str, mark: &str) -> String {
+    let mut parts = text.split(mark);
     let mut clean = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let rest = part.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
-        clean.extend([MARK, "***", rest]);
+        let of_secret = |c: char| c.is_ascii_alphanumeric() || (mark != MARK && "+/=:".contains(c));
+        let rest = part.trim_start_matches(of_secret);
+        clean.push_str(mark);
+        match part.len() - rest.len() {
+            0..LEAST => clean.push_str(part),
+            _ => clean.extend(["***", rest]),
+        }
     }
     clean
 }

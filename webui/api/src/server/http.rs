@@ -1,12 +1,12 @@
 //! Requests: whose they are, whether they may, what they hold, and who answers them.
 
 use super::origin::Target;
-use super::{respond, stream};
+use super::{ledger, respond, stream};
 use crate::app::{App, Credential, Denied};
 use crate::limits;
-use crate::operation::{Access, Action, After, Caller, Input, Operation};
+use crate::operation::{Access, Action, After, Caller, Input, Operation, Prepared, Recorded};
 use crate::peer::Peer;
-use crate::security::{Identity, without_secrets};
+use crate::security::Identity;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, RawPathParams, Request};
@@ -18,9 +18,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
-use webui_model::{
-    AuditRecord, EventKind, Name, Object, ObjectKind, Refusal, RefusalKind, Severity,
-};
+use webui_model::{Refusal, RefusalKind};
 
 /// A file of the page.
 pub struct Page {
@@ -140,11 +138,16 @@ async fn answer(
         Ok(named) => named.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
         Err(_) => return respond::refusal(malformed("The path is not encoded UTF-8.")),
     };
+    let caller = Caller::new(identity, shown, peer);
     let body = match read_body(operation, &parts.headers, body).await {
         Ok(body) => body,
-        Err(refusal) => return respond::refusal(refusal),
+        Err(refusal) => {
+            if caller.identity.is_some() {
+                ledger::refused(&shared.app, operation, &caller, &parts, &refusal).await;
+            }
+            return respond::refusal(refusal);
+        }
     };
-    let caller = Caller { identity, shown, peer };
     call(shared, Arc::clone(operation), Asked { caller, parts, path, body }).await
 }
 
@@ -221,51 +224,15 @@ async fn deny(
         // Whoever shows nothing costs nothing, and fills no log.
         Denied::Unknown(refusal) => return respond::refusal(refusal),
         Denied::TooMany(refusal) => {
+            let caller = Caller::new(None, Credential::Nothing, peer);
+            ledger::refused(&shared.app, operation, &caller, parts, &refusal).await;
             return respond::wait(refusal, shared.app.wait_seconds(peer));
         }
         Denied::Wrong(refusal) => refusal,
     };
-    let status = refusal.kind.http_status();
-    let caller = Caller { identity: not.identity, shown: Credential::Nothing, peer };
-    let record = record(&shared.app, operation, &caller, parts, status);
-    let app = Arc::clone(&shared.app);
-    // The answer waits for the line: what is answered is on record.
-    let _ = tokio::task::spawn_blocking(move || write_down(&app, record)).await;
+    let caller = Caller::new(not.identity, Credential::Nothing, peer);
+    ledger::refused(&shared.app, operation, &caller, parts, &refusal).await;
     respond::refusal(refusal)
-}
-
-fn record(
-    app: &App,
-    operation: &Operation,
-    caller: &Caller,
-    parts: &Parts,
-    status: u16,
-) -> AuditRecord {
-    AuditRecord {
-        at_ms: app.world.unix_ms(),
-        who: caller.identity.as_ref().map(|who| who.name.clone()),
-        role: caller.identity.as_ref().map(|who| who.role),
-        address: caller.peer.to_string(),
-        operation: operation.id.to_owned(),
-        method: parts.method.to_string(),
-        path: without_secrets(parts.uri.path_and_query().map_or("", |path| path.as_str())),
-        status,
-    }
-}
-
-fn write_down(app: &App, record: AuditRecord) {
-    if let Err(error) = app.audit.append(record.clone()) {
-        tracing::error!(%error, ?record, "the audit log could not be written");
-        // What was done cannot be taken back: everybody is told instead.
-        let object = Object::new(ObjectKind::Appliance, "audit log");
-        let message = format!(
-            "The audit log cannot be written ({error}): {} of {} is not in it.",
-            record.operation,
-            record.who.as_ref().map_or("nobody", Name::as_str)
-        );
-        let (kind, severity) = (EventKind::Notice, Severity::Critical);
-        app.control.event_log().publish(record.at_ms, kind, severity, object, message);
-    }
 }
 
 /// Where a stream starts.
@@ -353,34 +320,50 @@ async fn call(shared: &Arc<Shared>, operation: Arc<Operation>, asked: Asked) -> 
     }
 }
 
-/// Carries out a request, and writes it down if it changes anything. Runs to its end, also when the
-/// client has gone.
+/// Carries out a request, and writes it down. Runs to its end, also when the client has gone.
 fn carry_out(app: &App, operation: &Operation, asked: &Asked) -> Response<Body> {
-    let Action::Call(run) = &operation.action else { unreachable!("streams are answered before") };
-    let query = asked.parts.uri.query().unwrap_or("");
-    let input = Input { path: &asked.path, query, body: &asked.body };
-    // It may have waited for its body and for its turn: a token that was revoked meanwhile does
-    // nothing any more.
-    let result = match asked.caller.identity.is_none() || app.still(&asked.caller.shown) {
-        true => run(app, &asked.caller, input),
-        false => Err(Refusal::new(
-            RefusalKind::Unauthenticated,
-            "The token was revoked, or the session has ended, while the request waited.",
-        )),
+    let Asked { caller, parts, body, .. } = asked;
+    let result = match prepare(app, operation, asked) {
+        Ok(prepared) if operation.recorded() == Recorded::Change => {
+            ledger::change(app, operation, caller, (parts, body), prepared)
+        }
+        Ok(prepared) => {
+            let result = prepared(app, caller).map_err(|refusal| operation.documented(refusal));
+            if operation.recorded() == Recorded::Access {
+                ledger::access(app, operation, caller, parts, ledger::status_of(&result));
+            }
+            result
+        }
+        Err(refusal) => {
+            let result = Err(operation.documented(refusal));
+            if !operation.only_looks() {
+                ledger::access(app, operation, caller, parts, ledger::status_of(&result));
+            }
+            result
+        }
     };
-    let result = result.map_err(|refusal| operation.documented(refusal));
-    let status = match &result {
-        Ok(reply) => reply.status,
-        Err(refusal) => refusal.kind.http_status(),
-    };
-    if !operation.only_looks() && status != RefusalKind::TooMany.http_status() {
-        write_down(app, record(app, operation, &asked.caller, &asked.parts, status));
-    }
     match result {
         Ok(reply) => respond::success(reply),
         Err(refusal) if refusal.kind == RefusalKind::TooMany => {
-            respond::wait(refusal, app.wait_seconds(asked.caller.peer))
+            respond::wait(refusal, app.wait_seconds(caller.peer))
         }
         Err(refusal) => respond::refusal(refusal),
     }
+}
+
+/// Reads a request.
+fn prepare(app: &App, operation: &Operation, asked: &Asked) -> Result<Prepared, Refusal> {
+    let Action::Call(prepare) = &operation.action else {
+        unreachable!("streams are answered before")
+    };
+    // It may have waited for its body and for its turn: a token that was revoked meanwhile does
+    // nothing any more.
+    if asked.caller.identity.is_some() && !app.still(&asked.caller.shown) {
+        return Err(Refusal::new(
+            RefusalKind::Unauthenticated,
+            "The token was revoked, or the session has ended, while the request waited.",
+        ));
+    }
+    let query = asked.parts.uri.query().unwrap_or("");
+    prepare(&asked.caller, Input { path: &asked.path, query, body: &asked.body })
 }

@@ -1,6 +1,7 @@
 //! The server: started and stopped from outside of tokio, which runs on threads of its own.
 
 mod http;
+mod ledger;
 mod listen;
 mod origin;
 mod respond;
@@ -15,7 +16,7 @@ use crate::app::App;
 use crate::clock::World;
 use crate::limits;
 use crate::operation;
-use crate::security::{AuditLog, LoginLimiter, Tokens};
+use crate::security::{Audit, AuditForward, LoginLimiter, Tokens};
 use socket::SocketFile;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -39,7 +40,9 @@ pub struct ServerConfig {
     pub tls: Option<TlsFiles>,
     /// The file of the tokens, which is made on the first start.
     pub tokens: PathBuf,
-    /// The audit log.
+    /// Where the lines of both go, too.
+    pub audit_forward: AuditForward,
+    /// The log of changes; that of who was let in and refused is beside it.
     pub audit: PathBuf,
     /// The page, for browsers: every path outside of the API.
     pub pages: Option<Arc<dyn Pages>>,
@@ -140,6 +143,7 @@ impl Listeners {
 
 /// A server that runs.
 pub struct Server {
+    app: Arc<App>,
     address: Option<SocketAddr>,
     _socket: SocketFile,
     first_token: Option<NewToken>,
@@ -173,8 +177,7 @@ impl Server {
             .build()
             .map_err(|e| format!("The threads of the API cannot be started: {e}."))?;
         let listeners = Listeners::open(&config, &runtime)?;
-        let audit = AuditLog::open(&config.audit, limits::AUDIT_BYTES)
-            .map_err(|e| format!("The audit log {}: {e}.", config.audit.display()))?;
+        let audit = Audit::open(&config.audit, config.audit_forward)?;
         // Last of what may fail: a first token that is made is also shown.
         let (tokens, first_token) = Tokens::open(&config.tokens, &*world)?;
         let (document, table) = App::describe();
@@ -195,7 +198,9 @@ impl Server {
         };
         let (stop, stopped) = watch::channel(false);
         let paths = operation::by_path(table.operations);
-        let router = http::router(Arc::new(app), paths, config.pages, stopped.clone());
+        let app = Arc::new(app);
+        runtime.spawn(ledger::write_counted(Arc::clone(&app), stopped.clone()));
+        let router = http::router(Arc::clone(&app), paths, config.pages, stopped.clone());
         let places = Places::new();
         let acceptor = watch::Sender::new(acceptor);
         let address = listeners.network.as_ref().map(|(_, address)| *address);
@@ -207,7 +212,7 @@ impl Server {
         }
         runtime.spawn(listen::accept_local(local, router, Arc::clone(&places.local), stopped));
         let (tls, runtime) = (config.tls, Some(runtime));
-        Ok(Self { address, _socket: file, first_token, tls, acceptor, stop, places, runtime })
+        Ok(Self { app, address, _socket: file, first_token, tls, acceptor, stop, places, runtime })
     }
 
     /// The address it listens on, if any.
@@ -245,6 +250,7 @@ impl Server {
                 tracing::warn!("connections of the API had not ended when it stopped");
             }
             runtime.shutdown_timeout(limits::STOP_TIME);
+            ledger::write_due(&self.app, true);
         }
     }
 }

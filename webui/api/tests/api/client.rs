@@ -48,6 +48,7 @@ pub fn config(folder: &TempDir) -> ServerConfig {
         tls: None,
         tokens: folder.path().join("tokens.json"),
         audit: folder.path().join("audit.log"),
+        audit_forward: Default::default(),
         pages: None,
     }
 }

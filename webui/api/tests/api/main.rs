@@ -2,6 +2,7 @@
 
 mod access;
 mod appliance;
+mod audit;
 mod client;
 mod document;
 mod limiter;

@@ -1,6 +1,6 @@
 //! Who may use the API, and who did.
 
-use super::{ADMIN, ANYONE, Limit, Newest, TokenPath, VIEWER, delete, get, post};
+use super::{ADMIN, ANYONE, Limit, TokenPath, VIEWER, delete, get, post};
 use crate::app::Credential;
 use crate::operation::{Call, Check, Gone, List, NoPath, NoQuery, Shown, Table, WithCookie};
 use serde::Deserialize;
@@ -20,6 +20,20 @@ struct LogIn {
 }
 
 impl Check for LogIn {}
+
+/// Which records of the audit log.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Records {
+    /// At most so many; 100 unless given.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
+    /// Log-ins, and requests that were refused, instead of changes: a record a minute for each
+    /// caller.
+    #[serde(default)]
+    access: bool,
+}
 
 pub(super) fn rows(table: &mut Table) {
     table.about("access");
@@ -46,10 +60,15 @@ pub(super) fn rows(table: &mut Table) {
         },
     );
     table.plain(
-        get("/api/v1/audit", "list_audit", ADMIN, "Who changed what, newest first."),
-        |c: Call<'_, NoPath, Newest>| {
+        get(
+            "/api/v1/audit",
+            "list_audit",
+            ADMIN,
+            "Who changed what, newest first; or who was let in and who was refused.",
+        ),
+        |c: Call<'_, NoPath, Records>| {
             let limit = Limit::get(c.query.limit);
-            c.app.audit.newest(limit).map(List::<AuditRecord>).map_err(|error| {
+            c.app.audit.newest(c.query.access, limit).map(List::<AuditRecord>).map_err(|error| {
                 Refusal::new(
                     RefusalKind::Internal,
                     format!("The audit log cannot be read: {error}."),
@@ -81,7 +100,9 @@ fn sessions(table: &mut Table) {
         ),
         |c: Call<'_, NoPath, NoQuery, LogIn>| {
             let (identity, cookie) = c.app.log_in(&c.body.token, c.caller.peer)?;
-            Ok(WithCookie(Session { name: identity.name, role: identity.role }, cookie))
+            let session = Session { name: identity.name.clone(), role: identity.role };
+            c.caller.became.get_or_init(|| identity);
+            Ok(WithCookie(session, cookie))
         },
     );
     table.plain(get("/api/v1/session", "get_session", VIEWER, "Who is logged in."), |c: Call| {

@@ -88,16 +88,6 @@ impl Limit {
     }
 }
 
-/// The newest of something.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Newest {
-    /// At most so many; 100 unless given.
-    #[serde(default)]
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<Limit>,
-}
-
 /// Whether to go on where somebody is disturbed.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -108,6 +108,8 @@ pub struct Appliance {
     state: Mutex<State>,
     log: EventLog,
     pub ready: Mutex<Ready>,
+    /// Called before each change.
+    pub before_change: Mutex<Option<Box<dyn Fn() + Send>>>,
     /// How often it was asked whether it is ready; each answer waits for `ready`.
     pub asked: AtomicU64,
 }
@@ -119,6 +121,7 @@ impl Appliance {
             state: Mutex::default(),
             log: EventLog::new(256, 1_000),
             ready: Mutex::new(ready),
+            before_change: Mutex::default(),
             asked: AtomicU64::new(0),
         }
     }
@@ -153,6 +156,7 @@ impl Appliance {
 
     /// Changes the state, or leaves it as it is, and publishes what happened.
     fn change<T>(&self, how: impl FnOnce(&mut State) -> Result<T, Refusal>) -> Result<T, Refusal> {
+        self.before_change.lock().unwrap().iter().for_each(|see| see());
         let mut state = self.lock();
         let before = state.clone();
         let result = how(&mut state);
