@@ -31,6 +31,9 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_reactors()?;
         self.api.check().map_err(ConfigError)?;
+        if [self.tcp.connections, self.tcp.connections_per_address].contains(&Some(0)) {
+            return refuse("tcp.connections and tcp.connections_per_address are 1 or more.".into());
+        }
         let mut names = BTreeMap::new();
         for bdev in &self.bdevs {
             check_bdev(bdev, &names)?;

@@ -10,6 +10,7 @@ pub use check::{ConfigError, check_nqn};
 use drives::DrivePlace;
 use nvme_spec::Fabric;
 use nvmf::places::PlaceLimits;
+use nvmf_tcp::limits::QPAIRS;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -80,29 +81,30 @@ pub enum PollMode {
 }
 
 /// The TCP fabric.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tcp {
     /// Congestion control of the sockets (TCP_CONGESTION); empty for the kernel's default.
     pub congestion: String,
-    /// Connections accepted at once, over RDMA, too; more are closed as they come.
-    pub connections: u32,
+    /// Connections accepted at once, over RDMA, too; more are closed as they come. By default as many
+    /// as the reactors have places for over TCP.
+    pub connections: Option<u32>,
     /// Of these, connections of one address (of IPv6, of one /64 network); half of all by default.
     pub connections_per_address: Option<u32>,
 }
 
 impl Tcp {
+    /// Connections that `reactors` accept at once.
+    pub(crate) fn connections(&self, reactors: usize) -> u32 {
+        let places = u32::try_from(reactors).unwrap_or(u32::MAX).saturating_mul(QPAIRS);
+        self.connections.unwrap_or(places)
+    }
+
     /// How many connections there may be, where the process has descriptors for so many.
-    pub(crate) fn places(&self, descriptors: u32) -> PlaceLimits {
-        let limits = PlaceLimits::of(self.connections.min(descriptors));
+    pub(crate) fn places(&self, reactors: usize, descriptors: u32) -> PlaceLimits {
+        let limits = PlaceLimits::of(self.connections(reactors).min(descriptors));
         let each = self.connections_per_address.unwrap_or(limits.each).min(limits.all);
         PlaceLimits { each, ..limits }
-    }
-}
-
-impl Default for Tcp {
-    fn default() -> Self {
-        Tcp { congestion: String::new(), connections: 1024, connections_per_address: None }
     }
 }
 

@@ -60,6 +60,8 @@ fn every_mistake_gets_its_sentence() {
         ("cores = [0, 1]", "cores = [1, 1]", "Core 1 is given to two reactors"),
         ("memory = \"64MiB\"", "memory = \"1MiB\"", "between 16MiB and 64GiB"),
         ("memory = \"64MiB\"", "memery = \"64MiB\"", "memery"),
+        ("memory = \"64MiB\"", "[tcp]\nconnections = 0", "1 or more"),
+        ("memory = \"64MiB\"", "[tcp]\nconnections_per_address = 0", "1 or more"),
         ("size = \"512MiB\"", "size = \"much\"", "is no size"),
         ("size = \"512MiB\"", "size = \"5000\"", "not a multiple"),
         ("size = \"512MiB\"", "size = \"512MiB\"\nblock = 1024", "use 512 or 4096"),

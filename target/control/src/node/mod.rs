@@ -106,7 +106,7 @@ impl Node {
         let rdma = rdma::open(&memory);
         let registry = Arc::new(new_registry(cores.len())?);
         let descriptors = descriptors::for_connections(descriptors::raise());
-        let connections = Places::new(config.tcp.places(descriptors));
+        let connections = Places::new(config.tcp.places(cores.len(), descriptors));
         let mut node = Node {
             config,
             reactors: Vec::new(),

@@ -157,7 +157,7 @@ fn of_descriptors(found: &mut Found, node: &Node, (used, limit): (u64, u64)) {
     let object = (ObjectKind::Appliance, "");
     let (open, most) = (node.connections.open(), node.connections.limit());
     if open >= most {
-        let few = most < node.config().tcp.connections;
+        let few = most < node.config().tcp.connections(node.registry.reactors());
         let advice = match few {
             true => "Raise the limit of open files (LimitNOFILE of systemd, ulimit -n).",
             false => "Raise tcp.connections in the configuration file, or disconnect hosts.",
