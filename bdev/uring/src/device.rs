@@ -10,7 +10,7 @@ use bdev::{Bdev, Channel, Discards, Geometry, Memory, OpenCx, OpenError};
 use std::fmt::{Debug, Display};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -130,7 +130,7 @@ pub struct UringBdev {
 
 impl UringBdev {
     /// Makes a new sparse file of `bytes` bytes, rounded down to blocks of `block_bytes` (512 or
-    /// 4096), and opens it. The file's existence and length are durable before it returns.
+    /// 4096), and opens it. Only its owner reads and writes it. The file's existence and length are durable before it returns.
     ///
     /// # Errors
     /// A sentence: it exists already, there is no such directory, the size makes no block.
@@ -143,7 +143,8 @@ impl UringBdev {
             )));
         }
         let make = || -> io::Result<()> {
-            let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+            let mut options = OpenOptions::new();
+            let file = options.read(true).write(true).create_new(true).mode(0o600).open(path)?;
             file.set_len(bytes).and_then(|()| file.sync_all()).inspect_err(|_| {
                 // Half a device is of no use; what went wrong is what the caller hears of.
                 let _ = std::fs::remove_file(path);

@@ -2,7 +2,9 @@
 
 use crate::{kmsg, mounts};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
-use std::fs;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -134,14 +136,8 @@ pub const CRASH: &str = "/config/crash";
 
 /// Writes a note to the configuration partition; of many, the newest are kept.
 pub fn note(what: &str, text: &str) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let folder = Path::new(CRASH);
-    let written = fs::create_dir_all(folder).and_then(|()| {
-        let path = folder.join(format!("{now:010}-{what}.txt"));
-        fs::write(&path, text)?;
-        fs::File::open(&path)?.sync_all()
-    });
-    if let Err(error) = written {
+    if let Err(error) = note_in(folder, what, text) {
         kmsg::write(kmsg::ERROR, &format!("the note of a crash cannot be written: {error}"));
     }
     let mut notes: Vec<PathBuf> = fs::read_dir(folder)
@@ -152,6 +148,17 @@ pub fn note(what: &str, text: &str) {
         // The next note tries again.
         let _ = fs::remove_file(old);
     }
+}
+
+/// Writes a note into a folder, both for their owner only: a log may have anything in it.
+fn note_in(folder: &Path, what: &str, text: &str) -> io::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let path = folder.join(format!("{now:010}-{what}.txt"));
+    let mut options = File::options();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 /// Keeps what the kernel wrote into the firmware's memory when it crashed, and frees that memory.
@@ -176,5 +183,22 @@ pub fn note_kernel_crash() {
     note("kernel", &text);
     for record in records {
         let _ = fs::remove_file(record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn notes_are_for_their_owner() {
+        let outside = tempfile::tempdir().unwrap();
+        let folder = outside.path().join("crash");
+        note_in(&folder, "target", "The target ended.").unwrap();
+        let note = folder.read_dir().unwrap().next().unwrap().unwrap().path();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&note)), (0o700, 0o600));
+        assert_eq!(fs::read_to_string(&note).unwrap(), "The target ended.");
     }
 }

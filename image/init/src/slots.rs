@@ -13,6 +13,7 @@ use minisign_verify::{PublicKey, Signature};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -323,7 +324,7 @@ impl Slots {
         }
         let failed = |error: io::Error| UpdateError::Failed(format!("{STAGE}: {error}."));
         let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(offset == 0).open(STAGE);
+        let file = options.write(true).create(true).truncate(offset == 0).mode(0o600).open(STAGE);
         let mut file = file.map_err(failed)?;
         file.seek(SeekFrom::Start(offset)).map_err(failed)?;
         file.write_all(piece).map_err(failed)?;

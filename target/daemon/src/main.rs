@@ -14,6 +14,8 @@ use std::process::ExitCode;
 use webui_client::Failure;
 
 fn main() -> ExitCode {
+    // What this process makes is for its user alone, also what says nothing of its mode.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     if init::is_first_process() {
         init::run(appliance::health);
     }

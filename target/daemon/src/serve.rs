@@ -17,7 +17,9 @@ use tracing_subscriber::EnvFilter;
 use webui_api::security::{AuditForward, save_secret};
 use webui_api::{Machine, Server, ServerConfig, StartError, TlsFiles};
 use webui_model::Size;
-use webui_model::data_dir::{self, ADDRESS_FILE, AUDIT_LOG_FILE, CERTIFICATE_FILE, TOKEN_FILE};
+use webui_model::data_dir::{
+    self, ADDRESS_FILE, AUDIT_LOG_FILE, CERTIFICATE_FILE, TOKEN_FILE, write_private,
+};
 
 /// Runs the target until SIGTERM or SIGINT.
 pub fn serve(args: &ServeArgs) -> Result<(), String> {
@@ -29,7 +31,9 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
             "control means nothing any more: the API's socket is in data_dir; take it out"
         );
     }
-    make_data_dir(&config.data_dir)?;
+    for closed in data_dir::claim(&config.data_dir)? {
+        tracing::warn!("{closed} It is closed now, and whoever has read it keeps what is in it.");
+    }
     let node = Node::start(config.clone())?;
     let mut greeting = greeting(&node);
     let plane = ControlPlane::start(node)?;
@@ -124,7 +128,7 @@ fn start_api(config: &Config, plane: Arc<ControlPlane>) -> Result<(Server, Strin
     // Last: whoever finds the address finds the rest, too.
     if let Some(url) = url {
         let path = in_data_dir(ADDRESS_FILE);
-        std::fs::write(&path, format!("{url}\n"))
+        write_private(&path, format!("{url}\n").as_bytes())
             .map_err(|error| format!("{} cannot be written: {error}.", path.display()))?;
     }
     Ok((server, lines))
@@ -183,7 +187,7 @@ fn make_certificate(files: &TlsFiles, beside: &Path, names: &[String]) -> Result
     }
     if !same {
         // Durable before the certificate is: or the next start finds other names, and makes another.
-        webui_api::security::write_private(beside, wanted.as_bytes())
+        write_private(beside, wanted.as_bytes())
             .map_err(|error| format!("{} cannot be written: {error}.", beside.display()))?;
     }
     webui_api::self_signed(files, names)
@@ -202,15 +206,6 @@ fn start_log(json: bool, filter: EnvFilter) -> WorkerGuard {
         log.fmt_fields(log::ShownFields).init()
     }
     guard
-}
-
-fn make_data_dir(path: &Path) -> Result<(), String> {
-    std::fs::create_dir_all(path).map_err(|error| {
-        format!(
-            "The data directory {} cannot be made: {error}. Give another with --data-dir.",
-            path.display()
-        )
-    })
 }
 
 /// The configuration from a file, from flags, or the embedded default; flags that say where and how

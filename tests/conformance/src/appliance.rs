@@ -51,7 +51,10 @@ impl Appliance {
     /// # Errors
     /// When it does not come up, with the end of its log.
     pub fn start(configuration: &str) -> Result<Self, String> {
-        let folder = tempfile::tempdir().map_err(|error| format!("temporary folder: {error}"))?;
+        // The data directory, and it has more in it: nobody else enters it.
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        let folder = tempfile::Builder::new().permissions(private).tempdir();
+        let folder = folder.map_err(|error| format!("temporary folder: {error}"))?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .and_then(|listener| listener.local_addr())
             .map_err(|error| format!("no free port: {error}"))?

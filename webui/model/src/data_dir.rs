@@ -1,5 +1,9 @@
 //! The data directory of an appliance: where it is, and what is in it for those who reach its API
-//! from the same machine.
+//! from the same machine. It is for one user ([`claim`]).
+
+mod private;
+
+pub use private::{claim, is_own, write_private};
 
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};

@@ -155,7 +155,9 @@ impl PoolJournals for Claimed {
 
     fn set_devices(&self, devices: &Identities) -> io::Result<()> {
         let next = self.path("devices.new");
-        fs::write(&next, serde_json::to_vec(devices)?)?;
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+        file.write_all_at(&serde_json::to_vec(devices)?, 0)?;
         fs::rename(next, self.devices_path()?)
     }
 

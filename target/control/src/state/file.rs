@@ -2,10 +2,9 @@
 
 use super::{State, VERSION};
 use serde::Deserialize;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
+use webui_model::data_dir::write_private;
 
 /// Why the state cannot be read or kept, as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,16 +85,9 @@ impl StateFile {
     /// A power cut leaves the old file or the new one: the new one has its name only when it is
     /// durable.
     fn write(&self, state: &State) -> io::Result<()> {
-        let folder = self.path.parent().expect("the file is in the data directory");
-        let next = self.path.with_extension("json.new");
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&next)?;
         let mut text = serde_json::to_vec_pretty(state)?;
         text.push(b'\n');
-        file.write_all(&text)?;
-        file.sync_all()?;
-        std::fs::rename(&next, &self.path)?;
-        File::open(folder)?.sync_all()
+        write_private(&self.path, &text)
     }
 }
 
@@ -114,6 +106,7 @@ mod tests {
     use crate::state::{
         DevicePlace, KnownDevice, KnownNamespace, KnownPool, KnownSubsystem, Source,
     };
+    use std::os::unix::fs::PermissionsExt;
     use uuid::Uuid;
 
     fn filled() -> State {
@@ -204,6 +197,23 @@ mod tests {
         let error = file.change(|state| *state = filled()).unwrap_err();
         assert!(error.0.contains("cannot be written"), "{error}");
         assert_eq!(*file.get(), State::default());
+    }
+
+    #[test]
+    fn what_is_left_beside_it_is_replaced_and_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (treasure, next) = (folder.path().join("t"), folder.path().join("state.json.new"));
+        std::fs::write(&treasure, "gold").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let mut file = StateFile::open(folder.path()).unwrap();
+        std::os::unix::fs::symlink(&treasure, &next).unwrap();
+        file.change(|state| *state = filled()).unwrap();
+        assert_eq!(std::fs::read_to_string(&treasure).unwrap(), "gold");
+        // One that a crash left, open to others.
+        std::fs::write(&next, "{").unwrap();
+        std::fs::set_permissions(&next, std::fs::Permissions::from_mode(0o666)).unwrap();
+        file.change(|state| *state = State::default()).unwrap();
+        assert_eq!(mode(&folder.path().join(StateFile::NAME)), 0o600);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::StateError;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// The lock of a data directory. It ends with this, or with the process.
@@ -22,7 +23,8 @@ impl DirectoryLock {
     pub fn take(folder: &Path) -> Result<DirectoryLock, StateError> {
         let path = folder.join(Self::NAME);
         let options = &mut OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(&path);
+        let file =
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let failed = |error: std::io::Error| {
             StateError(format!("{} cannot be locked: {error}.", path.display()))
         };

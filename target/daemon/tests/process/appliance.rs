@@ -13,6 +13,13 @@ pub const NQN: &str = "nqn.2026-01.org.example:test";
 /// How long anything may take on a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A folder that nobody else enters: one that others use is no data directory once something is in it.
+pub fn private_folder() -> TempDir {
+    let mut folder = tempfile::Builder::new();
+    folder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    folder.tempdir().expect("a folder")
+}
+
 /// Runs the binary to its end.
 pub fn forebay(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_forebay")).args(args).output().expect("the binary runs")
@@ -45,23 +52,21 @@ impl Appliance {
         let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
         command.arg("serve").arg("--data-dir").arg(dir.path());
         command.args(["--listen", listen, "--nqn", NQN, "--memory", "32MiB"]);
-        if !flags.contains(&"--api") {
-            command.args(["--api", "127.0.0.1:0"]);
-        }
-        command.args(flags);
+        command.args(with_api(flags));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let address = greeting(&mut child);
         Appliance { child, address, dir }
     }
 
-    /// Starts one under limits of the shell, such as `ulimit -n 100`.
+    /// Starts one under limits of the shell, such as `ulimit -n 100`, in a folder that it has to make.
     pub fn start_under(limits: &str, flags: &[&str]) -> Appliance {
         let dir = tempfile::tempdir().expect("a folder");
+        std::fs::remove_dir(dir.path()).expect("it is empty");
         let mut command = Command::new("bash");
         command.args(["-c", &format!("{limits}; exec \"$0\" \"$@\"")]);
         command.arg(env!("CARGO_BIN_EXE_forebay")).arg("serve").arg("--data-dir").arg(dir.path());
         command.args(["--listen", "127.0.0.1:0", "--nqn", NQN, "--memory", "32MiB"]);
-        command.args(["--api", "127.0.0.1:0"]).args(flags);
+        command.args(with_api(flags));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let address = greeting(&mut child);
         Appliance { child, address, dir }
@@ -149,6 +154,12 @@ impl Drop for Appliance {
             eprintln!("its log: {}", std::io::read_to_string(stderr).unwrap_or_default());
         }
     }
+}
+
+/// These flags, and the API on a port of the kernel's choice unless they say where.
+fn with_api<'a>(flags: &[&'a str]) -> Vec<&'a str> {
+    let api: &[&str] = if flags.contains(&"--api") { &[] } else { &["--api", "127.0.0.1:0"] };
+    [api, flags].concat()
 }
 
 /// Waits for the greeting, and takes the address of the `nvme connect` line out of it.

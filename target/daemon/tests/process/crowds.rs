@@ -1,7 +1,7 @@
 //! Peers that take all the places they can, from two addresses: a third is served, and so is the
 //! command line.
 
-use crate::appliance::{Appliance, NQN, eventually};
+use crate::appliance::{Appliance, NQN, eventually, private_folder};
 use nvmf_wire::Nqn;
 use nvmf_wire::connect::{CNTLID_DYNAMIC, Connect, ConnectData};
 use socket2::{Domain, Socket, Type};
@@ -14,7 +14,7 @@ const DISCOVERY: &str = "nqn.2014-08.org.nvmexpress.discovery";
 
 /// One with 256 places: 128 of one address, and the last 32 for those who have fewer than 8.
 fn node() -> Appliance {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = private_folder();
     let file = dir.path().join("forebay.toml");
     let text = format!(
         "[reactors]\nmemory = \"64MiB\"\n[tcp]\nconnections = 256\n\

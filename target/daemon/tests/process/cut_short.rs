@@ -92,32 +92,27 @@ fn a_volume_that_is_cut_short_in_its_making_is_exported_or_not_there() {
     }
 }
 
-/// The state cannot be written down: whoever writes waits for a reader that never comes. What was
-/// made by then without being noted would be there afterwards, and nobody would know how it is to be
-/// exported.
+/// What was made before it is noted would be there afterwards, and nobody would know how it is to be
+/// exported. A kill right after the note comes before the volume is made, unless this machine has no
+/// time for the test; then another volume is tried.
 #[test]
 fn nothing_is_made_before_it_is_written_down() {
     let files = tempfile::tempdir().unwrap();
     let file = files.path().join("forebay.toml");
     std::fs::write(&file, configuration(files.path())).unwrap();
-    let node = Appliance::start_config(&file);
+    let mut node = Appliance::start_config(&file);
     shown(&node, &["pool", "create", "tank", "slow"]);
-    let pipe = node.dir.path().join("state.json.new");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let mut making = Command::new(env!("CARGO_BIN_EXE_forebay"))
-        .args(["volume", "create", "tank/v", "8MiB", "--allow-any-host", "--data-dir"])
-        .arg(node.dir.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    // Time enough to make a volume on this device several times over.
-    std::thread::sleep(Duration::from_secs(4));
-    let (dir, _) = node.kill();
-    assert!(!making.wait().unwrap().success());
-    std::fs::remove_file(dir.path().join("state.json.new")).unwrap();
-    let node = Appliance::start_config_in(dir, &file);
-    assert_eq!(shown(&node, &["volume", "list"])["items"], serde_json::json!([]));
-    shown(&node, &["volume", "create", "tank/v", "8MiB", "--allow-any-host"]);
-    assert_eq!(shown(&node, &["volume", "show", "tank/v"])["export"]["allow_any_host"], true);
+    for round in 0..8 {
+        let volume = format!("tank/v{round}");
+        let dir = cut_short(node, &volume, Duration::ZERO);
+        node = Appliance::start_config_in(dir, &file);
+        let volumes = shown(&node, &["volume", "list"]);
+        if volumes["items"].as_array().expect("a list").len() == round {
+            shown(&node, &["volume", "create", &volume, "8MiB", "--allow-any-host"]);
+            let export = &shown(&node, &["volume", "show", &volume])["export"];
+            assert_eq!(export["allow_any_host"], true);
+            return;
+        }
+    }
+    panic!("each volume was there by the time that it was written down");
 }

@@ -12,6 +12,7 @@ mod discard;
 mod host;
 mod identity;
 mod life;
+mod modes;
 mod operator;
 mod pools;
 mod sentences;

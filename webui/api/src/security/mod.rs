@@ -7,7 +7,6 @@ mod session;
 mod token;
 
 pub use limiter::{LoginLimiter, Refill};
-pub use secret::write_private;
 pub use token::{Tokens, save_secret};
 
 pub use audit::AuditForward;

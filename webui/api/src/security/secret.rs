@@ -1,10 +1,6 @@
-//! Secrets: made, hashed, compared, and kept in files that only the owner reads.
+//! Secrets: made, hashed, compared.
 
 use crate::clock::World;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
 /// Bytes of a secret: nobody guesses 256 bits, so one round of a hash is enough to keep it.
 const SECRET_BYTES: usize = 32;
@@ -58,25 +54,4 @@ pub(super) fn hash(text: &str) -> String {
 pub(super) fn equal(a: &str, b: &str) -> bool {
     let differs = a.bytes().zip(b.bytes()).fold(0, |sum, (x, y)| sum | (x ^ y));
     a.len() == b.len() && differs == 0
-}
-
-/// Writes a file that only the owner reads, so that after a crash the old or the new content is
-/// there as a whole.
-///
-/// # Errors
-/// What the file system says.
-pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use webui_model::data_dir::write_private;
 use webui_model::{Name, NewToken, Refusal, RefusalKind, Role, Token, TokenCreate};
 
 /// Writes a token's secret into a file that only the owner reads, for the command line of this
@@ -15,7 +16,7 @@ use webui_model::{Name, NewToken, Refusal, RefusalKind, Role, Token, TokenCreate
 /// # Errors
 /// What the file system says.
 pub fn save_secret(token: &NewToken, path: &Path) -> io::Result<()> {
-    secret::write_private(path, format!("{}\n", token.secret).as_bytes())
+    write_private(path, format!("{}\n", token.secret).as_bytes())
 }
 
 /// Who a request comes from.
@@ -209,7 +210,7 @@ impl Tokens {
     fn save(&self, tokens: &[Kept]) -> Result<(), Refusal> {
         let document = Document { format: FORMAT, tokens: tokens.to_vec() };
         let text = serde_json::to_vec_pretty(&document).expect("texts and numbers");
-        secret::write_private(&self.path, &text).map_err(|error| {
+        write_private(&self.path, &text).map_err(|error| {
             let path = self.path.display();
             Refusal::new(RefusalKind::Internal, format!("{path} cannot be written: {error}."))
         })

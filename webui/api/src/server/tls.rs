@@ -1,12 +1,12 @@
 //! TLS: certificate and key from files, or generated.
 
-use crate::security::write_private;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use webui_model::data_dir::write_private;
 
 /// A certificate chain and its key, in PEM.
 #[derive(Clone, Debug)]
