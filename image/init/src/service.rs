@@ -41,7 +41,7 @@ impl Service {
     /// A sentence.
     pub fn restart(&mut self, names: &[String]) -> Result<(), String> {
         let mut command = Command::new(BINARY);
-        command.args(["serve", "--config"]).arg(configured("forebay.toml"));
+        command.args(["serve", "--show-token", "--config"]).arg(configured("forebay.toml"));
         for name in names {
             command.args(["--api-name", name]);
         }

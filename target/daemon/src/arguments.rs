@@ -75,6 +75,10 @@ pub struct ServeArgs {
     /// names that are answered beside localhost.
     #[arg(long, value_name = "NAME")]
     pub api_name: Vec<String>,
+    /// Print the secret of the first administrator's token also where the output is no terminal: it
+    /// is then wherever that goes.
+    #[arg(long)]
+    pub show_token: bool,
     /// Export memory of this size (repeatable).
     #[arg(long, value_name = "SIZE", conflicts_with = "config")]
     pub ram: Vec<Size>,

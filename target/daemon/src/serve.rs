@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
-use webui_api::security::{AuditForward, save_secret};
+use webui_api::security::AuditForward;
 use webui_api::{Machine, Server, ServerConfig, StartError, TlsFiles};
-use webui_model::Size;
 use webui_model::data_dir::{
     self, ADDRESS_FILE, AUDIT_LOG_FILE, CERTIFICATE_FILE, TOKEN_FILE, write_private,
 };
+use webui_model::{NewToken, Size};
 
 /// Runs the target until SIGTERM or SIGINT.
 pub fn serve(args: &ServeArgs) -> Result<(), String> {
@@ -37,7 +37,7 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
     let node = Node::start(config.clone())?;
     let mut greeting = greeting(&node);
     let plane = ControlPlane::start(node)?;
-    let (api, lines) = match start_api(&config, plane.clone()) {
+    let (api, lines) = match start_api(&config, args, plane.clone()) {
         Ok(served) => served,
         Err(why) => {
             // What stops it comes first; that it could not be stopped well is said beside it.
@@ -70,8 +70,13 @@ fn reload(args: &ServeArgs, plane: &ControlPlane, api: &Server) {
 }
 
 /// Starts the API. Returns it, and what there is to say of it.
-fn start_api(config: &Config, plane: Arc<ControlPlane>) -> Result<(Server, String), String> {
+fn start_api(
+    config: &Config,
+    args: &ServeArgs,
+    plane: Arc<ControlPlane>,
+) -> Result<(Server, String), String> {
     let names = &config.api.names;
+    let show_token = args.show_token || std::io::stdout().is_terminal();
     let in_data_dir = |name: &str| config.data_dir.join(name);
     let address = match config.api.address {
         ApiAddress::At(address) => Some(address),
@@ -115,15 +120,15 @@ fn start_api(config: &Config, plane: Arc<ControlPlane>) -> Result<(Server, Strin
         lines.push_str(&format!("\nIts certificate has the SHA-256 {fingerprint}"));
     }
     if let Some(token) = server.take_first_token() {
-        lines.push_str(&format!(
-            "\nToken of {} ({}), shown this once: {}",
-            token.name, token.role, token.secret
-        ));
-        let path = in_data_dir(TOKEN_FILE);
-        if let Err(error) = save_secret(&token, &path) {
-            // It is not made again: whoever reads the greeting still has it.
-            lines.push_str(&format!("\nIt cannot be kept in {}: {error}.", path.display()));
-        }
+        let NewToken { name, role, secret, .. } = token;
+        // Where the output goes to a file or a log, so would the secret.
+        lines.push_str(&match show_token {
+            true => format!("\nToken of {name} ({role}), shown this once: {secret}"),
+            false => format!(
+                "\nToken of {name} ({role}): in {}, until another administrator has one",
+                in_data_dir(TOKEN_FILE).display()
+            ),
+        });
     }
     // Last: whoever finds the address finds the rest, too.
     if let Some(url) = url {

@@ -15,7 +15,7 @@ pub const SOCKET_FILE: &str = "api.sock";
 
 /// File with the address of the API that is served.
 pub const ADDRESS_FILE: &str = "api.url";
-/// File with the secret of the token made at the first start. Only the appliance's own user reads it.
+/// File with the secret of the token made at the first start, until another administrator has one.
 pub const TOKEN_FILE: &str = "admin.token";
 /// File with the certificate that the API shows, if it made its own.
 pub const CERTIFICATE_FILE: &str = "api.crt";

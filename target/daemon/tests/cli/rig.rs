@@ -12,6 +12,7 @@ pub struct Rig {
     server: Server,
     pub appliance: Arc<Appliance>,
     pub folder: TempDir,
+    secret: String,
 }
 
 /// What a command did.
@@ -73,8 +74,7 @@ impl Rig {
         let world = Arc::new(Machine::new());
         let mut server = Server::start(config, appliance.clone(), world).expect("a server");
         let secret = server.take_first_token().expect("a first start").secret;
-        std::fs::write(folder.path().join("admin.token"), format!("{secret}\n")).unwrap();
-        Rig { server, appliance, folder }
+        Rig { server, appliance, folder, secret }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -82,7 +82,7 @@ impl Rig {
     }
 
     pub fn secret(&self) -> String {
-        std::fs::read_to_string(self.path("admin.token")).unwrap().trim().to_owned()
+        self.secret.clone()
     }
 
     pub fn address(&self) -> std::net::SocketAddr {

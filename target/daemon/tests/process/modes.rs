@@ -3,8 +3,10 @@
 use crate::appliance::{Appliance, refusal};
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 fn good(node: &Appliance, args: &[&str]) -> String {
     let output = node.ask(args);
@@ -124,4 +126,40 @@ fn links_and_what_belongs_to_others_are_refused() {
     } else {
         println!("SKIPPED: only root can give a folder away.");
     }
+}
+
+/// The greeting of a first start, through this command, and the secret that was made.
+fn greeting(through: &[&str]) -> (String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let serve = format!(
+        "'{}' serve --data-dir '{data}' --ram 1MiB --listen 127.0.0.1:0 --api 127.0.0.1:0 --memory \
+         32MiB",
+        env!("CARGO_BIN_EXE_forebay")
+    );
+    let mut command = Command::new(through[0]);
+    command.args(&through[1..]).arg(&serve).stdin(Stdio::null()).stderr(Stdio::null());
+    let mut child = command
+        .args(if through[0] == "script" { &["/dev/null"][..] } else { &[] })
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut said = String::new();
+    while !said.contains("Token of admin") {
+        said.push_str(&lines.next().expect("a greeting"));
+    }
+    let secret = fs::read_to_string(dir.path().join("admin.token")).unwrap();
+    let lock = fs::read_to_string(dir.path().join("lock")).unwrap();
+    assert!(Command::new("kill").arg(lock.trim()).status().unwrap().success());
+    child.wait().unwrap();
+    (said, secret.trim().to_owned())
+}
+
+#[test]
+fn the_administrators_token_is_shown_on_a_terminal_only() {
+    let (said, secret) = greeting(&["sh", "-c"]);
+    assert!(!said.contains(&secret) && said.contains("admin.token"), "{said}");
+    let (said, secret) = greeting(&["script", "--quiet", "--return", "--command"]);
+    assert!(said.contains(&secret), "{said}");
 }

@@ -7,7 +7,7 @@ mod session;
 mod token;
 
 pub use limiter::{LoginLimiter, Refill};
-pub use token::{Tokens, save_secret};
+pub use token::Tokens;
 
 pub use audit::AuditForward;
 pub(crate) use audit::{Audit, Unwritten, recorded_body};

@@ -7,17 +7,8 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use webui_model::data_dir::write_private;
+use webui_model::data_dir::{TOKEN_FILE, write_private};
 use webui_model::{Name, NewToken, Refusal, RefusalKind, Role, Token, TokenCreate};
-
-/// Writes a token's secret into a file that only the owner reads, for the command line of this
-/// machine.
-///
-/// # Errors
-/// What the file system says.
-pub fn save_secret(token: &NewToken, path: &Path) -> io::Result<()> {
-    write_private(path, format!("{}\n", token.secret).as_bytes())
-}
 
 /// Who a request comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +72,16 @@ impl Kept {
     }
 }
 
+/// A token that is new, and what is kept of it.
+fn make(request: TokenCreate, world: &dyn World) -> (NewToken, Kept) {
+    let secret = format!("{}{}", secret::MARK, secret::draw(world));
+    let created_at_ms = world.unix_ms();
+    let TokenCreate { name, role } = request;
+    let sha256 = secret::hash(&secret);
+    let kept = Kept { name: name.clone(), role, created_at_ms, sha256 };
+    (NewToken { name, role, created_at_ms, secret }, kept)
+}
+
 /// All tokens, hashed, in a file that only the owner reads, and the sessions that stand for them.
 pub struct Tokens {
     path: PathBuf,
@@ -91,7 +92,8 @@ pub struct Tokens {
 
 impl Tokens {
     /// Opens the file at `path`. If there is none it is made with one token, `admin`, whose secret
-    /// is returned: show it once.
+    /// is returned: show it once. It is also in the file [`TOKEN_FILE`] beside the other, for as long
+    /// as it is the only one of an administrator.
     ///
     /// # Errors
     /// A sentence: the file cannot be read, written or understood.
@@ -111,13 +113,20 @@ impl Tokens {
                 if document.format != FORMAT {
                     return Err(wrong(&format_args!("format {} is not known", document.format)));
                 }
+                tokens.drop_first_secret(&document.tokens);
                 tokens.lock().tokens = document.tokens;
                 Ok((tokens, None))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let name: Name = "admin".parse().expect("a name");
-                let request = TokenCreate { name, role: Role::Admin };
-                let first = tokens.create(request, world).map_err(|e| wrong(&e.message))?;
+                let (first, kept) = make(TokenCreate { name, role: Role::Admin }, world);
+                // Before the token is one: a crash in between leaves a secret of nothing, and the
+                // next start makes another.
+                let secret = format!("{}\n", first.secret);
+                write_private(&tokens.first_secret(), secret.as_bytes()).map_err(|e| wrong(&e))?;
+                let kept = vec![kept];
+                tokens.save(&kept).map_err(|e| wrong(&e.message))?;
+                tokens.lock().tokens = kept;
                 Ok((tokens, Some(first)))
             }
             Err(error) => Err(wrong(&error)),
@@ -168,18 +177,12 @@ impl Tokens {
         if tokens.len() >= TOKENS {
             return Err(Refusal::full(format!("There are {TOKENS} tokens: revoke some first.")));
         }
-        let secret = format!("{}{}", secret::MARK, secret::draw(world));
-        let kept = Kept {
-            name: request.name,
-            role: request.role,
-            created_at_ms: world.unix_ms(),
-            sha256: secret::hash(&secret),
-        };
-        let (name, role, created_at_ms) = (kept.name.clone(), kept.role, kept.created_at_ms);
+        let (token, kept) = make(request, world);
         tokens.push(kept);
         self.save(&tokens)?;
+        self.drop_first_secret(&tokens);
         self.lock().tokens = tokens;
-        Ok(NewToken { name, role, created_at_ms, secret })
+        Ok(token)
     }
 
     /// Revokes a token, and ends its sessions. It is off the disk when this returns.
@@ -201,10 +204,33 @@ impl Tokens {
         }
         let gone = tokens.remove(place);
         self.save(&tokens)?;
+        self.drop_first_secret(&tokens);
         let mut admitted = self.lock();
         admitted.tokens = tokens;
         admitted.sessions.close_all(&gone.sha256);
         Ok(())
+    }
+
+    /// Where the secret of the first token is, for who was not there to see it.
+    fn first_secret(&self) -> PathBuf {
+        self.path.with_file_name(TOKEN_FILE)
+    }
+
+    /// Removes the file with the first token's secret, unless that is the only one of an
+    /// administrator.
+    fn drop_first_secret(&self, tokens: &[Kept]) {
+        let path = self.first_secret();
+        let Ok(secret) = std::fs::read_to_string(&path) else { return };
+        let admins: Vec<&Kept> = tokens.iter().filter(|kept| kept.role == Role::Admin).collect();
+        let hash = secret::hash(secret.trim());
+        if let [only] = admins[..]
+            && secret::equal(&only.sha256, &hash)
+        {
+            return;
+        }
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::error!(path = %path.display(), %error, "a secret cannot be removed: remove it");
+        }
     }
 
     fn save(&self, tokens: &[Kept]) -> Result<(), Refusal> {

@@ -220,7 +220,7 @@ impl Server {
         self.address
     }
 
-    /// The token that was made because there was none. Show it once.
+    /// The token that was made because there was none. Show it once, to somebody who is there.
     pub fn take_first_token(&mut self) -> Option<NewToken> {
         self.first_token.take()
     }

@@ -10,9 +10,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use webui_api::security::{Tokens, save_secret};
-use webui_api::{Server, StartError};
-use webui_model::Role;
+use webui_api::security::Tokens;
+use webui_api::{Machine, Server, StartError};
+use webui_model::{Role, TokenCreate};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -58,16 +58,49 @@ fn tokens_are_made_listed_and_revoked() {
     assert_eq!((last.status, last.refusal().0.as_str()), (409, "refused"));
 }
 
-#[test]
-fn a_secret_is_saved_for_its_owner_only() {
+/// A folder with a first token, and the file that its secret is in.
+fn first_start() -> (tempfile::TempDir, Tokens, std::path::PathBuf) {
     let folder = tempfile::TempDir::new().unwrap();
-    let (tokens, path) = (folder.path().join("tokens.json"), folder.path().join("admin.token"));
-    let (_, first) = Tokens::open(&tokens, &Puppet::default()).unwrap();
-    let first = first.unwrap();
-    std::fs::write(&path, "somebody else's").unwrap();
-    save_secret(&first, &path).unwrap();
-    assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), first.secret);
+    let path = folder.path().join("admin.token");
+    // From a start before, whose tokens somebody has moved away.
+    std::fs::write(&path, "of others").unwrap();
+    let tokens = folder.path().join("tokens.json");
+    let (tokens, first) = Tokens::open(&tokens, &Puppet::default()).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), first.unwrap().secret);
     assert_eq!(mode(&path), 0o600);
+    (folder, tokens, path)
+}
+
+#[test]
+fn the_first_secret_is_kept_until_another_administrator_has_one() {
+    let (folder, tokens, path) = first_start();
+    let again = || Tokens::open(&folder.path().join("tokens.json"), &Puppet::default()).unwrap().1;
+    let create = |name: &str, role| {
+        let request = TokenCreate { name: name.parse().unwrap(), role };
+        tokens.create(request, &Machine::new()).unwrap()
+    };
+    create("eye", Role::Viewer);
+    tokens.revoke(&"eye".parse().unwrap()).unwrap();
+    assert!(again().is_none() && path.exists(), "nobody else is an administrator");
+    let secret = create("root", Role::Admin).secret;
+    assert!(!path.exists());
+    // What a crash has left, or another start.
+    for left in ["forebay_of_nobody", &secret] {
+        std::fs::write(&path, left).unwrap();
+        assert!(again().is_none() && !path.exists(), "{left}");
+    }
+}
+
+#[test]
+fn the_first_secret_goes_with_its_token() {
+    let (folder, tokens, path) = first_start();
+    let request = TokenCreate { name: "root".parse().unwrap(), role: Role::Admin };
+    tokens.create(request, &Machine::new()).unwrap();
+    // As of a version that kept it.
+    std::fs::write(&path, "forebay_secret").unwrap();
+    tokens.revoke(&"admin".parse().unwrap()).unwrap();
+    assert!(!path.exists());
+    drop(folder);
 }
 
 #[test]
