@@ -3,11 +3,11 @@ export CARGO_TARGET_DIR := $(CURDIR)/build
 
 .PHONY: run check test lab bench image clean
 
-# Sets up what is missing, builds, and runs the appliance on its embedded default.
+# Sets up what is missing, builds, and runs the appliance with something to try on loopback.
 run:
 	scripts/setup run
 	cargo build --release --locked -p forebay
-	build/release/forebay serve $(ARGS)
+	build/release/forebay serve $(or $(ARGS),--demo)
 
 # Format, lint, and short tests of the crates that changed and of those that use them.
 check:

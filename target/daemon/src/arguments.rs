@@ -1,6 +1,6 @@
 //! What the program is called with.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use control::config::{ApiAddress, PollMode};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -52,9 +52,10 @@ impl From<ShellArg> for clap_complete::Shell {
     }
 }
 
-/// How to run the target. Without any option: a file-backed namespace in the data directory, on
-/// loopback.
+/// How to run the target. Without any option nothing is exported until it is asked for, and hosts are
+/// listened for on loopback.
 #[derive(Args, Default)]
+#[command(group(ArgGroup::new("exported").multiple(true).args(["ram", "null", "file", "demo"])))]
 pub struct ServeArgs {
     /// TOML file with devices, subsystems, listeners and hosts.
     #[arg(long, short, value_name = "FILE")]
@@ -79,6 +80,10 @@ pub struct ServeArgs {
     /// is then wherever that goes.
     #[arg(long)]
     pub show_token: bool,
+    /// Export something to try: a sparse file of 1 GiB in the data directory, to any host of this
+    /// machine. Listens on loopback only.
+    #[arg(long, conflicts_with_all = ["config", "ram", "null", "file"])]
+    pub demo: bool,
     /// Export memory of this size (repeatable).
     #[arg(long, value_name = "SIZE", conflicts_with = "config")]
     pub ram: Vec<Size>,
@@ -92,10 +97,10 @@ pub struct ServeArgs {
     #[arg(long, default_value_t = 4096, conflicts_with = "config")]
     pub block: u32,
     /// Name of the subsystem that exports them.
-    #[arg(long, value_name = "NQN", conflicts_with = "config")]
+    #[arg(long, value_name = "NQN", conflicts_with = "config", requires = "exported")]
     pub nqn: Option<String>,
     /// A host that may connect (repeatable); any host unless given.
-    #[arg(long, value_name = "NQN", conflicts_with = "config")]
+    #[arg(long, value_name = "NQN", conflicts_with = "config", requires = "exported")]
     pub host: Vec<String>,
     /// Cores to run on, one reactor each: 0,1 or 0-3. Without: every core, not pinned.
     #[arg(long, value_name = "CORES")]

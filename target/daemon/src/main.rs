@@ -3,6 +3,7 @@
 
 mod appliance;
 mod arguments;
+mod configuration;
 mod log;
 mod serve;
 mod signals;

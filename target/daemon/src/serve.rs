@@ -1,16 +1,14 @@
 //! `forebay serve`.
 
 use crate::arguments::ServeArgs;
+use crate::configuration::configuration;
 use crate::log;
 use crate::signals::{Asked, Caught};
-use control::config::{
-    ApiAddress, BdevConfig, BdevKind, Config, DEFAULT_NQN, Forward, ListenerConfig,
-    NamespaceConfig, SubsystemConfig,
-};
+use control::config::{ApiAddress, Config, Forward};
 use control::{ControlPlane, Node};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
@@ -213,116 +211,6 @@ fn start_log(json: bool, filter: EnvFilter) -> WorkerGuard {
     guard
 }
 
-/// The configuration from a file, from flags, or the embedded default; flags that say where and how
-/// to run win over the file.
-fn configuration(args: &ServeArgs) -> Result<Config, String> {
-    let data_dir = args.data_dir.clone().unwrap_or_else(data_dir::default);
-    let mut config = match &args.config {
-        Some(path) => Config::from_file(path).map_err(|error| error.0)?,
-        None if has_devices(args) => from_flags(args, data_dir.clone())?,
-        None => {
-            let mut config = Config::embedded(data_dir.clone());
-            name_subsystem(&mut config.subsystems[0], args);
-            config
-        }
-    };
-    if args.data_dir.is_some() {
-        config.data_dir = data_dir;
-    }
-    if !args.listen.is_empty() || !args.discovery.is_empty() {
-        config.listeners = listeners(&args.listen, &args.discovery);
-    }
-    if config.listeners.is_empty() {
-        config.listeners = Config::embedded(PathBuf::new()).listeners;
-    }
-    if let Some(cores) = &args.cores {
-        config.reactors.cores = parse_cores(cores)?;
-    }
-    if let Some(poll) = args.poll {
-        config.reactors.poll = poll.into();
-    }
-    if let Some(address) = args.api {
-        config.api.address = address;
-    }
-    let given = std::mem::take(&mut config.api.names);
-    config.api.names = args.api_name.iter().cloned().chain(given).collect();
-    if let Some(memory) = args.memory {
-        config.reactors.memory = Some(memory);
-    }
-    if let Some(congestion) = &args.congestion {
-        config.tcp.congestion = congestion.clone();
-    }
-    config.check().map_err(|error| error.0)?;
-    Ok(config)
-}
-
-fn has_devices(args: &ServeArgs) -> bool {
-    !(args.ram.is_empty() && args.null.is_empty() && args.file.is_empty())
-}
-
-fn listeners(everything: &[SocketAddr], discovery: &[SocketAddr]) -> Vec<ListenerConfig> {
-    let listener =
-        |discovery_only| move |address: &SocketAddr| ListenerConfig::tcp(*address, discovery_only);
-    everything.iter().map(listener(false)).chain(discovery.iter().map(listener(true))).collect()
-}
-
-fn name_subsystem(subsystem: &mut SubsystemConfig, args: &ServeArgs) {
-    if let Some(nqn) = &args.nqn {
-        subsystem.nqn = nqn.clone();
-    }
-    subsystem.hosts = args.host.clone();
-    subsystem.allow_any_host = args.host.is_empty();
-}
-
-/// One subsystem with a namespace for each device named.
-fn from_flags(args: &ServeArgs, data_dir: PathBuf) -> Result<Config, String> {
-    let block = args.block;
-    let mut kinds: Vec<(&str, BdevKind)> = Vec::new();
-    kinds.extend(args.ram.iter().map(|size| ("ram", BdevKind::Ram { size: *size, block })));
-    kinds.extend(args.null.iter().map(|size| ("null", BdevKind::Null { size: *size, block })));
-    for text in &args.file {
-        let (path, size) = match text.rsplit_once('=') {
-            Some((path, size)) => (path, Some(size.parse::<Size>()?)),
-            None => (text.as_str(), None),
-        };
-        kinds.push(("file", BdevKind::File { path: path.into(), size, block }));
-    }
-    let mut config = Config::embedded(data_dir);
-    config.bdevs.clear();
-    let mut subsystem = SubsystemConfig {
-        nqn: DEFAULT_NQN.into(),
-        serial: None,
-        hosts: Vec::new(),
-        allow_any_host: true,
-        namespaces: Vec::new(),
-    };
-    name_subsystem(&mut subsystem, args);
-    for (place, (what, kind)) in kinds.into_iter().enumerate() {
-        let name = format!("{what}{place}");
-        let nsid = Some(place as u32 + 1);
-        subsystem.namespaces.push(NamespaceConfig { bdev: name.clone(), nsid, uuid: None });
-        config.bdevs.push(BdevConfig { name, kind });
-    }
-    config.subsystems = vec![subsystem];
-    Ok(config)
-}
-
-/// Cores as people write them: `0,2` or `0-3`.
-fn parse_cores(text: &str) -> Result<Vec<usize>, String> {
-    let wrong = || format!("\"{text}\" is no list of cores: write it as 0,1 or 0-3.");
-    let mut cores = Vec::new();
-    for part in text.split(',') {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        let from: usize = from.trim().parse().map_err(|_| wrong())?;
-        let to: usize = to.trim().parse().map_err(|_| wrong())?;
-        if from > to || to >= 4096 {
-            return Err(wrong());
-        }
-        cores.extend(from..=to);
-    }
-    Ok(cores)
-}
-
 /// Where hosts connect: name and port, and whether it is for discovery alone. A name that was given
 /// stands for a listener on all addresses; without one there are those of the machine.
 fn places(node: &Node, names: &[String]) -> Vec<((String, u16), bool)> {
@@ -345,6 +233,10 @@ fn greeting(node: &Node) -> String {
     if let Some((place, _)) = discovery {
         lines.push(format!("  nvme discover {}", port(place)));
     }
+    if node.config().subsystems.is_empty() && node.state().namespaces.is_empty() {
+        lines
+            .push("  (nothing is exported yet: forebay pool create, forebay volume create)".into());
+    }
     for subsystem in &node.config().subsystems {
         for (place, _) in everywhere.iter().filter(|(_, alone)| !alone) {
             lines.push(format!("  nvme connect {} -n {}", port(place), subsystem.nqn));
@@ -362,15 +254,6 @@ fn greeting(node: &Node) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cores_are_read_as_written() {
-        assert_eq!(parse_cores("0").unwrap(), [0]);
-        assert_eq!(parse_cores("0,2-4").unwrap(), [0, 2, 3, 4]);
-        for text in ["", "a", "3-1", "0-", "-1", "0-99999"] {
-            assert!(parse_cores(text).unwrap_err().contains("is no list of cores"), "{text}");
-        }
-    }
 
     #[test]
     fn a_certificate_is_made_anew_for_other_names() {
@@ -394,34 +277,5 @@ mod tests {
         std::fs::write(path("names"), "").unwrap();
         assert_eq!(make(&["10.0.0.7"]), theirs);
         assert_eq!(std::fs::read_to_string(path("names")).unwrap(), "10.0.0.7");
-    }
-
-    #[test]
-    fn flags_make_a_configuration() {
-        let args = ServeArgs {
-            ram: vec![Size(1 << 20)],
-            file: vec!["a.img=1GiB".into(), "b.img".into()],
-            block: 512,
-            listen: vec!["127.0.0.1:0".parse().unwrap()],
-            api_name: vec!["node-a.example".into()],
-            host: vec!["nqn.2026-01.org.example:h".into()],
-            ..ServeArgs::default()
-        };
-        let config = configuration(&args).unwrap();
-        let names: Vec<_> = config.bdevs.iter().map(|b| b.name.as_str()).collect();
-        assert_eq!(names, ["ram0", "file1", "file2"]);
-        assert_eq!(config.subsystems[0].hosts, args.host);
-        assert!(!config.subsystems[0].allow_any_host);
-        assert_eq!(config.listeners.len(), 1);
-        assert_eq!(config.api.names, ["node-a.example"]);
-        let wrong =
-            ServeArgs { file: vec!["a.img=big".into()], block: 512, ..ServeArgs::default() };
-        assert!(configuration(&wrong).unwrap_err().contains("is no size"));
-    }
-
-    #[test]
-    fn without_flags_the_embedded_default_is_served() {
-        let args = ServeArgs { data_dir: Some("data".into()), ..ServeArgs::default() };
-        assert_eq!(configuration(&args).unwrap(), Config::embedded("data".into()));
     }
 }

@@ -1,4 +1,4 @@
-//! The configuration: a TOML file, flags, or the embedded default, all ending in one [`Config`].
+//! The configuration: a TOML file or flags, ending in one [`Config`].
 
 mod api;
 mod check;
@@ -325,7 +325,7 @@ fn every_block() -> u64 {
     u64::MAX
 }
 
-/// The NQN of the subsystem of the embedded default.
+/// The NQN of the subsystem of flags that name none.
 pub const DEFAULT_NQN: &str = "nqn.2026-01.io.forebay:default";
 
 impl Config {
@@ -356,11 +356,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Without any file or flag: a sparse file of 1 GiB in `data_dir`, on loopback, open to any
-    /// host because only this machine reaches it.
-    pub fn embedded(data_dir: PathBuf) -> Config {
-        let path = data_dir.join("disk0.img");
-        let size = Some(Size(1 << 30));
+    /// Without any file or flag: nothing is exported, and hosts are listened for on loopback.
+    pub fn plain(data_dir: PathBuf) -> Config {
         Config {
             data_dir,
             control: None,
@@ -368,25 +365,34 @@ impl Config {
             api: Api::default(),
             audit: Audit::default(),
             tcp: Tcp::default(),
-            bdevs: vec![BdevConfig {
-                name: "disk0".into(),
-                kind: BdevKind::File { path, size, block: default_block() },
-            }],
+            bdevs: Vec::new(),
+            subsystems: Vec::new(),
+            listeners: vec![
+                ListenerConfig::tcp(([127, 0, 0, 1], 4420).into(), false),
+                ListenerConfig::tcp(([127, 0, 0, 1], 8009).into(), true),
+            ],
+        }
+    }
+
+    /// Something to try: a sparse file of 1 GiB in `data_dir`, on loopback, open to any host because
+    /// only this machine reaches it.
+    pub fn demo(data_dir: PathBuf) -> Config {
+        let kind = BdevKind::File {
+            path: data_dir.join("disk0.img"),
+            size: Some(Size(1 << 30)),
+            block: default_block(),
+        };
+        let namespace = NamespaceConfig { bdev: "disk0".into(), nsid: Some(1), uuid: None };
+        Config {
+            bdevs: vec![BdevConfig { name: "disk0".into(), kind }],
             subsystems: vec![SubsystemConfig {
                 nqn: DEFAULT_NQN.into(),
                 serial: None,
                 hosts: Vec::new(),
                 allow_any_host: true,
-                namespaces: vec![NamespaceConfig {
-                    bdev: "disk0".into(),
-                    nsid: Some(1),
-                    uuid: None,
-                }],
+                namespaces: vec![namespace],
             }],
-            listeners: vec![
-                ListenerConfig::tcp(([127, 0, 0, 1], 4420).into(), false),
-                ListenerConfig::tcp(([127, 0, 0, 1], 8009).into(), true),
-            ],
+            ..Config::plain(data_dir)
         }
     }
 }

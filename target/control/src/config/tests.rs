@@ -48,9 +48,10 @@ fn what_is_written_is_read_back() {
     let config = Config::from_text(GOOD).unwrap();
     let text = toml::to_string(&config).unwrap();
     assert_eq!(Config::from_text(&text).unwrap(), config);
-    let embedded = Config::embedded("data".into());
-    embedded.check().unwrap();
-    assert_eq!(Config::from_text(&toml::to_string(&embedded).unwrap()).unwrap(), embedded);
+    for config in [Config::plain("data".into()), Config::demo("data".into())] {
+        config.check().unwrap();
+        assert_eq!(Config::from_text(&toml::to_string(&config).unwrap()).unwrap(), config);
+    }
 }
 
 #[test]

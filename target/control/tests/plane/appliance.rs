@@ -24,9 +24,7 @@ pub struct Appliance {
 
 /// Nothing but a listener.
 pub fn config(dir: &Path, address: SocketAddr) -> Config {
-    let mut config = Config::embedded(dir.to_owned());
-    config.bdevs.clear();
-    config.subsystems.clear();
+    let mut config = Config::plain(dir.to_owned());
     config.listeners = vec![ListenerConfig::tcp(address, false)];
     config.reactors.memory = Some(Size(64 << 20));
     config.api.address = ApiAddress::Off;

@@ -51,8 +51,7 @@ impl Appliance {
     pub fn start_in(dir: TempDir, listen: &str, flags: &[&str]) -> Appliance {
         let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
         command.arg("serve").arg("--data-dir").arg(dir.path());
-        command.args(["--listen", listen, "--nqn", NQN, "--memory", "32MiB"]);
-        command.args(with_api(flags));
+        command.args(["--listen", listen, "--memory", "32MiB"]).args(with_usual(flags));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let address = greeting(&mut child);
         Appliance { child, address, dir }
@@ -65,8 +64,7 @@ impl Appliance {
         let mut command = Command::new("bash");
         command.args(["-c", &format!("{limits}; exec \"$0\" \"$@\"")]);
         command.arg(env!("CARGO_BIN_EXE_forebay")).arg("serve").arg("--data-dir").arg(dir.path());
-        command.args(["--listen", "127.0.0.1:0", "--nqn", NQN, "--memory", "32MiB"]);
-        command.args(with_api(flags));
+        command.args(["--listen", "127.0.0.1:0", "--memory", "32MiB"]).args(with_usual(flags));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let address = greeting(&mut child);
         Appliance { child, address, dir }
@@ -156,24 +154,37 @@ impl Drop for Appliance {
     }
 }
 
-/// These flags, and the API on a port of the kernel's choice unless they say where.
-fn with_api<'a>(flags: &[&'a str]) -> Vec<&'a str> {
-    let api: &[&str] = if flags.contains(&"--api") { &[] } else { &["--api", "127.0.0.1:0"] };
-    [api, flags].concat()
+/// These flags, the name of what they export if they do, and the API on a port of the kernel's choice
+/// unless they say where.
+fn with_usual<'a>(flags: &[&'a str]) -> Vec<&'a str> {
+    let mut all = flags.to_vec();
+    if !flags.contains(&"--api") {
+        all.extend(["--api", "127.0.0.1:0"]);
+    }
+    if flags.iter().any(|flag| ["--ram", "--null", "--file", "--demo"].contains(flag)) {
+        all.extend(["--nqn", NQN]);
+    }
+    all
 }
 
-/// Waits for the greeting, and takes the address of the `nvme connect` line out of it.
+/// Waits for the greeting, and takes the address of the `nvme connect` line out of it; where nothing
+/// is exported, that of the `nvme discover` line.
 fn greeting(child: &mut Child) -> SocketAddr {
     let stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let mut discover = None;
     for line in stdout.lines() {
         let line = line.expect("text");
         let words: Vec<&str> = line.split_whitespace().collect();
-        if words.starts_with(&["nvme", "connect"]) {
-            let after = |flag: &str| {
-                let at = words.iter().position(|word| *word == flag).expect("the flag is there");
-                words[at + 1]
-            };
-            return format!("{}:{}", after("-a"), after("-s")).parse().expect("an address");
+        let after = |flag: &str| {
+            let at = words.iter().position(|word| *word == flag).expect("the flag is there");
+            words[at + 1]
+        };
+        let address = || format!("{}:{}", after("-a"), after("-s")).parse().expect("an address");
+        match words[..] {
+            ["nvme", "connect", ..] => return address(),
+            ["nvme", "discover", ..] => discover = Some(address()),
+            ["(nothing", "is", "exported", ..] => return discover.expect("it comes first"),
+            _ => {}
         }
     }
     let output = child.stderr.take().map(std::io::read_to_string);

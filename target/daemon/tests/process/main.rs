@@ -8,6 +8,7 @@ mod crowds;
 mod cut_short;
 mod descriptors;
 mod discard;
+mod exported;
 #[path = "../../../control/tests/plane/host.rs"]
 mod host;
 mod identity;
