@@ -76,6 +76,10 @@ pub struct ServeArgs {
     /// names that are answered beside localhost.
     #[arg(long, value_name = "NAME")]
     pub api_name: Vec<String>,
+    /// Devices may be attached over the API from below this folder, too (repeatable). Without it and
+    /// without a list in the configuration: /dev and the data directory.
+    #[arg(long, value_name = "DIR")]
+    pub device_folder: Vec<PathBuf>,
     /// Print the secret of the first administrator's token also where the output is no terminal: it
     /// is then wherever that goes.
     #[arg(long)]

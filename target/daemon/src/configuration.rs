@@ -44,6 +44,10 @@ pub fn configuration(args: &ServeArgs) -> Result<Config, String> {
     }
     let given = std::mem::take(&mut config.api.names);
     config.api.names = args.api_name.iter().cloned().chain(given).collect();
+    if !args.device_folder.is_empty() {
+        let listed = config.device_folders().into_iter();
+        config.api.device_folders = Some(listed.chain(args.device_folder.clone()).collect());
+    }
     if let Some(memory) = args.memory {
         config.reactors.memory = Some(memory);
     }

@@ -22,6 +22,9 @@ pub struct Api {
     pub certificate: Option<PathBuf>,
     /// Its key in PEM.
     pub key: Option<PathBuf>,
+    /// Folders below which devices may be attached over the API; `/dev` and the data directory unless
+    /// given. Only root should be able to write to them.
+    pub device_folders: Option<Vec<PathBuf>>,
 }
 
 /// The audit log of the API.
@@ -46,13 +49,20 @@ pub enum Forward {
 }
 
 impl Api {
-    /// Checks the names.
+    /// Checks names and folders.
     ///
     /// # Errors
     /// What is wrong with one, as a sentence.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.certificate.is_some() != self.key.is_some() {
             return Err("api.certificate and api.key go together: give both.".into());
+        }
+        let mut folders = self.device_folders.iter().flatten();
+        if let Some(folder) = folders.find(|folder| !folder.is_absolute()) {
+            return Err(format!(
+                "\"{}\" in api.device_folders is no path from the root: write it as /srv/disks.",
+                folder.display()
+            ));
         }
         let is_name = |name: &str| {
             let label = |label: &str| {

@@ -76,6 +76,7 @@ fn every_mistake_gets_its_sentence() {
         ("hosts = [", "allow_any_host = true\nhosts = [", "lists hosts and lets in any host"),
         ("uuid:5e1d2f0e-0000", "uuid:5e1d2f0e-000", "no UUID"),
         ("bdev = \"bad\"", "bdev = \"none\"", "which is no bdev"),
+        ("[reactors]", "[api]\ndevice_folders = [\"disks\"]\n[reactors]", "no path from the root"),
         ("nsid = 3", "nsid = 0", "number 0"),
         ("nsid = 3", "uuid = \"x\"", "not a UUID"),
         ("127.0.0.1:4420", "localhost", "no address with a port"),

@@ -109,6 +109,9 @@ impl Node {
                 return Err(Refusal::invalid("Memory needs a size: give it in bytes."));
             }
         };
+        if let DevicePlace::Path(path) = &place {
+            self.check_folder(path)?;
+        }
         let name = match (&request.name, &place) {
             (Some(name), _) => name.to_string(),
             (None, DevicePlace::Path(path)) => self.free_name(&name_for(path)),

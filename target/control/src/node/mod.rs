@@ -5,6 +5,7 @@ mod addresses;
 mod attach;
 mod backoff;
 mod doors;
+mod folders;
 mod importing;
 mod notify;
 mod provision;

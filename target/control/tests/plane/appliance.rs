@@ -28,6 +28,7 @@ pub fn config(dir: &Path, address: SocketAddr) -> Config {
     config.listeners = vec![ListenerConfig::tcp(address, false)];
     config.reactors.memory = Some(Size(64 << 20));
     config.api.address = ApiAddress::Off;
+    config.api.device_folders = Some(vec![dir.to_owned(), std::env::temp_dir()]);
     config
 }
 

@@ -52,6 +52,7 @@ impl Appliance {
         let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
         command.arg("serve").arg("--data-dir").arg(dir.path());
         command.args(["--listen", listen, "--memory", "32MiB"]).args(with_usual(flags));
+        command.arg("--device-folder").arg(std::env::temp_dir());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let address = greeting(&mut child);
         Appliance { child, address, dir }
@@ -65,6 +66,7 @@ impl Appliance {
         command.args(["-c", &format!("{limits}; exec \"$0\" \"$@\"")]);
         command.arg(env!("CARGO_BIN_EXE_forebay")).arg("serve").arg("--data-dir").arg(dir.path());
         command.args(["--listen", "127.0.0.1:0", "--memory", "32MiB"]).args(with_usual(flags));
+        command.arg("--device-folder").arg(std::env::temp_dir());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let address = greeting(&mut child);
         Appliance { child, address, dir }
@@ -81,6 +83,7 @@ impl Appliance {
         let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
         command.arg("serve").arg("--data-dir").arg(dir.path()).arg("--config").arg(file);
         command.args(["--listen", "127.0.0.1:0", "--api", "127.0.0.1:0"]);
+        command.arg("--device-folder").arg(std::env::temp_dir());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let address = greeting(&mut child);
         Appliance { child, address, dir }

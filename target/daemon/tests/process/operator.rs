@@ -3,6 +3,7 @@
 
 use crate::appliance::{Appliance, forebay};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 /// Runs a command against the API that must succeed; its standard output.
 fn good(node: &Appliance, args: &[&str]) -> String {
@@ -120,4 +121,42 @@ fn the_token_in_the_data_directory_is_for_its_owner() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(1) && said.contains("FOREBAY_TOKEN"), "{said}");
     good(&node, &[&by_address[..], &["--token-file", token.to_str().unwrap()]].concat());
+}
+
+#[test]
+fn devices_are_attached_from_below_listed_folders_only() {
+    // Below no folder that is listed.
+    let outside = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let secret = outside.path().join("secret.img");
+    std::fs::File::create(&secret).unwrap().set_len(64 << 20).unwrap();
+    let new = outside.path().join("new.img");
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let node = Appliance::start(&["--ram", "16MiB"]);
+    let (link, tokens) = (node.dir.path().join("link.img"), node.dir.path().join("tokens.json"));
+    std::os::unix::fs::symlink(&secret, &link).unwrap();
+    let above = format!("{}/..{}", node.dir.path().display(), secret.display());
+    let above = above.replacen("/..", &"/..".repeat(16), 1);
+    for path in [text(&secret), text(&link), above, text(&tokens), "/proc/kcore".into()] {
+        for args in [&["device", "attach", &path][..], &["pool", "create", "tank", &path]] {
+            let output = node.ask(args);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(
+                !output.status.success() && said.contains("device_folders"),
+                "{args:?}: {said}"
+            );
+        }
+    }
+    assert!(!node.ask(&["device", "attach", &text(&new), "--size", "1MiB"]).status.success());
+    assert!(!new.exists());
+    let (dir, _) = node.kill();
+    let folder = text(outside.path());
+    let listed = ["--ram", "16MiB", "--device-folder", &folder];
+    let node = Appliance::start_in(dir, "127.0.0.1:0", &listed);
+    good(&node, &["device", "attach", &text(&secret)]);
+    good(&node, &["device", "attach", &text(&new), "--size", "1MiB"]);
+    let (dir, _) = node.kill();
+    // What is attached stays so, wherever it is.
+    let node = Appliance::start_in(dir, "127.0.0.1:0", &["--ram", "16MiB"]);
+    let devices = good(&node, &["device", "list"]);
+    assert!(devices.contains("secret.img") && !devices.contains("missing"), "{devices}");
 }
