@@ -81,7 +81,7 @@ judge odd-blocks test "$(block_bytes)" = 4096
 check odd-attached forebay device attach "pci:$ODD" --name odd
 forebay device show odd >/out/odd 2>&1
 saw odd-shown odd 'block +4096 bytes'
-check drives-by-api forebay device drives --api http://127.0.0.1:4480
+check drives-by-api forebay device drives --api http://127.0.0.1:4480 --token-file /data/admin.token
 saw drives-attached drives-by-api "$ODD +vfio-pci .*QEMU NVMe Ctrl +ODD .*good, .*attached as odd"
 check jobs forebay jobs
 saw jobs-format jobs "format +drive $ODD +100%.*done: the drive has done it"
