@@ -77,15 +77,15 @@ impl VolumeState {
     pub(crate) fn take_slot(&mut self) -> Option<Slot> {
         let slot = self.stock.pop();
         if self.stock.len() < LOW_SLOTS {
-            self.want_slots();
+            self.want_slots(0);
         }
         slot
     }
 
-    /// Asks for slots, if that is not under way.
-    pub(crate) fn want_slots(&mut self) {
+    /// Asks for slots, if that is not under way: without `needed` of them a write cannot begin.
+    pub(crate) fn want_slots(&mut self, needed: usize) {
         if !std::mem::replace(&mut self.asked, true) {
-            self.send(Request::Slots { view: self.id, wanted: SLOTS_AT_ONCE });
+            self.send(Request::Slots { view: self.id, wanted: SLOTS_AT_ONCE, needed });
         }
     }
 

@@ -54,8 +54,9 @@ impl VolumeChannel {
             *place = Some((extent, blocks, inside));
         }
         // Taking less than what is wanted would leave an extent with an empty slot.
-        if missing > 0 && self.state().stock() < missing {
-            self.state().want_slots();
+        let stock = self.state().stock();
+        if stock < missing {
+            self.state().want_slots(missing - stock);
             return Err(Wait::Slot);
         }
         let mut parts = [None, None];

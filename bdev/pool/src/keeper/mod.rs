@@ -35,8 +35,8 @@ pub use volumes::{NewVolume, is_name};
 
 /// What is asked of the keeper.
 pub(crate) enum Request {
-    /// A volume wants slots.
-    Slots { view: ViewId, wanted: usize },
+    /// A volume wants slots, and has no use for fewer than it needs.
+    Slots { view: ViewId, wanted: usize, needed: usize },
     /// A volume's map has changed, and gives up `gone` slots.
     Commit { view: ViewId, updates: Vec<Update>, gone: u64 },
     /// A write was refused for want of a slot.
@@ -266,7 +266,9 @@ impl Keeper {
 
     fn take(&mut self, request: Request) {
         match request {
-            Request::Slots { view, wanted } => self.grant(view, wanted),
+            Request::Slots { view, wanted, needed } => {
+                self.grant(view, wanted as u64, needed as u64);
+            }
             Request::Commit { view, updates, gone } => self.batch.push((view, updates, gone)),
             Request::Full => self.found_full(),
             Request::Free(slots) => slots.into_iter().for_each(|slot| self.slots.give(slot)),

@@ -109,18 +109,19 @@ impl Keeper {
         self.slots.free().saturating_sub(self.reserved())
     }
 
-    /// Hands out slots.
-    pub(super) fn grant(&mut self, view: ViewId, wanted: usize) {
+    /// Hands out slots: `wanted` at most, and none where there are fewer than `needed`. Of two volumes
+    /// that need two for one write, each would else have the last one taken from the other for ever.
+    pub(super) fn grant(&mut self, view: ViewId, wanted: u64, needed: u64) {
         let Some(record) = self.records.volumes.get(&view) else { return };
         let kept_for_it = if record.thick { self.lacking(view) } else { 0 };
         let mut available = self.available();
-        if available + kept_for_it == 0 {
+        if available + kept_for_it < needed.max(1) {
             self.collect_stocks(Some(view));
             available = self.available();
         }
-        let share = (available / SHARE).clamp(available.min(1), wanted as u64);
-        let count = share.max(kept_for_it.min(wanted as u64)).min(self.slots.free());
-        let slots = self.take_slots(count);
+        let share = (available / SHARE).clamp(available.min(needed.max(1)), wanted);
+        let count = share.max(kept_for_it.min(wanted)).min(self.slots.free());
+        let slots = if count < needed { Vec::new() } else { self.take_slots(count) };
         if !slots.is_empty() {
             self.stocked.insert(view);
             if std::mem::take(&mut self.full) {

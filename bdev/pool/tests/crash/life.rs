@@ -161,6 +161,24 @@ fn a_full_pool_fails_what_needs_space_and_heals() {
 }
 
 #[test]
+fn the_last_slot_does_not_go_to_and_fro_between_two_who_need_more() {
+    let mut machine = Machine::new(&[device(1)], 4096);
+    let (a, b) = (make(&mut machine, "a", 4 * MIB), make(&mut machine, "b", 4 * MIB));
+    // Each over the end of an extent.
+    let data = pattern(std::iter::repeat_n(7, 2 * 8));
+    for to in [a, b] {
+        let mut reactor = machine.reactor.lock().unwrap();
+        reactor.ask(to, Op::Write, bdev::IoFlags::NONE, (255, 2, 4096), &data);
+    }
+    machine.settle();
+    for ended in machine.reactor.lock().unwrap().ended.drain(..) {
+        assert_eq!(ended.status, Status::CAPACITY_EXCEEDED);
+    }
+    assert!(write(&machine, a, 255, 1, 7).is_success(), "one is there for whom it is enough");
+    assert_eq!(read(&machine, a, 255, 2), [7, 0]);
+}
+
+#[test]
 fn what_is_promised_to_a_thick_volume_is_kept_for_it() {
     let mut machine = Machine::new(&[device(10), device(10)], 4096);
     let thick = NewVolume { thick: true, ..new_volume(&mut machine, "thick", 12 * MIB) };
