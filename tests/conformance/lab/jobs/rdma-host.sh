@@ -122,9 +122,9 @@ judge after-disconnect run after "$disk" --bs=64k --rw=randwrite --iodepth=16 --
 
 # Two paths, one of each fabric, used at the same time; one is taken away under load.
 check second-path nvme connect -t tcp $at -n "$MAIN" --keep-alive-tmo=4 --reconnect-delay=1
-nvme list-subsys >/out/paths 2>&1
-saw paths-rdma paths 'rdma .*live'
-saw paths-tcp paths 'tcp .*live'
+path_lives() { nvme list-subsys | grep -q "$1 .*live"; }
+judge paths-rdma until_true 30 path_lives rdma
+judge paths-tcp until_true 30 path_lives tcp
 # Both say the same of what is there, but for their own numbers, what fits in a capsule and keys.
 says() {
     for what in id-ctrl list-ns ana-log fw-log; do nvme $what "$1" -o json; done |
