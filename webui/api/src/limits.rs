@@ -6,12 +6,18 @@ use std::time::Duration;
 pub(crate) const CONNECTIONS: usize = 256;
 /// Connections over the socket of the data directory, besides those.
 pub(crate) const LOCAL_CONNECTIONS: usize = 32;
-/// Connections of one address (of one /64 in IPv6): one caller leaves half of them to others.
-pub(crate) const CONNECTIONS_OF_ONE: usize = CONNECTIONS / 2;
-/// Streams of events at once. What is left of the connections is for everything else.
+/// Of those, connections that the machine's own loopback has for itself.
+pub(crate) const LOOPBACK_CONNECTIONS: usize = 32;
+/// Streams of events at once, those that each role has for itself among them. What is left of the connections is for everything else.
 pub(crate) const STREAMS: usize = CONNECTIONS / 4;
+/// Streams that each role has for itself, and how many of those one token opens.
+pub(crate) const STREAMS_OF_ROLE: usize = STREAMS / 8;
+/// Likewise.
+pub(crate) const STREAMS_OF_ONE: usize = STREAMS_OF_ROLE / 2;
 /// Calls of the appliance at once, each on a thread of its own.
 pub(crate) const CALLS: usize = 32;
+/// Of those, calls that operators and admins have for themselves.
+pub(crate) const CALLS_OF_OPERATORS: usize = CALLS / 4;
 /// The longest body: a declaration of 1,000 volumes with ten hosts each has about 1 MiB.
 pub(crate) const BODY_BYTES: usize = 4 << 20;
 /// The longest body of somebody who has shown no token: a log-in.

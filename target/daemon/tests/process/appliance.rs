@@ -72,6 +72,31 @@ impl Appliance {
         Appliance { child, address, dir }
     }
 
+    /// Starts one in a network namespace of its own, whose loopback has these addresses, with its API
+    /// at `api`; none where this user cannot make one.
+    pub fn start_in_namespace(addresses: &[&str], api: &str, flags: &[&str]) -> Option<Appliance> {
+        if !Command::new("unshare").args(["-n", "true"]).status().is_ok_and(|s| s.success()) {
+            println!("SKIPPED: this user cannot make a network namespace");
+            return None;
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let add = |address: &&str| format!("ip addr add {address}/32 dev lo && ");
+        let add: String = addresses.iter().map(add).collect();
+        let mut command = Command::new("unshare");
+        command.args([
+            "-n",
+            "bash",
+            "-c",
+            &format!("ip link set lo up && {add} exec \"$0\" \"$@\""),
+        ]);
+        command.arg(env!("CARGO_BIN_EXE_forebay")).arg("serve").arg("--data-dir").arg(dir.path());
+        command.args(["--listen", "127.0.0.1:0", "--nqn", NQN, "--memory", "32MiB"]);
+        command.args(["--api", api]).args(flags);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let address = greeting(&mut child);
+        Some(Appliance { child, address, dir })
+    }
+
     /// Starts one with a configuration file, on a port of the kernel's choice.
     pub fn start_config(file: &Path) -> Appliance {
         Appliance::start_config_in(tempfile::tempdir().expect("a folder"), file)

@@ -4,6 +4,7 @@ mod appliance;
 mod audited;
 mod bad_peers;
 mod copies;
+mod crowded;
 mod crowds;
 mod cut_short;
 mod descriptors;

@@ -1,6 +1,7 @@
 //! Requests: whose they are, whether they may, what they hold, and who answers them.
 
 use super::origin::Target;
+use super::places::Places;
 use super::{ledger, respond, stream};
 use crate::app::{App, Credential, Denied};
 use crate::limits;
@@ -17,8 +18,8 @@ use axum::routing::any;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use tokio::sync::{Semaphore, watch};
-use webui_model::{Refusal, RefusalKind};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use webui_model::{Name, Refusal, RefusalKind, Role};
 
 /// A file of the page.
 pub struct Page {
@@ -38,7 +39,9 @@ pub trait Pages: Send + Sync {
 pub(super) struct Shared {
     app: Arc<App>,
     calls: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
+    /// Calls that operators and admins have for themselves.
+    operators_calls: Arc<Semaphore>,
+    streams: Arc<Places<Name>>,
     stopped: watch::Receiver<bool>,
 }
 
@@ -54,8 +57,9 @@ pub(super) fn router(
 ) -> Router {
     let shared = Arc::new(Shared {
         app,
-        calls: Arc::new(Semaphore::new(limits::CALLS)),
-        streams: Arc::new(Semaphore::new(limits::STREAMS)),
+        calls: Arc::new(Semaphore::new(limits::CALLS - limits::CALLS_OF_OPERATORS)),
+        operators_calls: Arc::new(Semaphore::new(limits::CALLS_OF_OPERATORS)),
+        streams: stream::places(),
         stopped,
     });
     let mut router = Router::new();
@@ -128,7 +132,8 @@ async fn answer(
         return match start_of(&parts) {
             Ok(after) => {
                 let (app, stopped) = (Arc::clone(&shared.app), shared.stopped.clone());
-                let started = stream::events(app, shown, after, &shared.streams, stopped);
+                let place = identity.as_ref().and_then(|who| stream::place(&shared.streams, who));
+                let started = stream::events(app, shown, after, place, stopped);
                 started.unwrap_or_else(respond::refusal)
             }
             Err(refusal) => respond::refusal(refusal),
@@ -292,6 +297,19 @@ struct Asked {
     body: Bytes,
 }
 
+/// Waits for a place for a call. Those who only look do not keep others from changing something.
+async fn room(shared: &Shared, caller: &Caller) -> Option<OwnedSemaphorePermit> {
+    let all = Arc::clone(&shared.calls).acquire_owned();
+    let place = match caller.identity.as_ref().is_some_and(|who| who.role >= Role::Operator) {
+        true => tokio::select! {
+            place = all => place,
+            place = Arc::clone(&shared.operators_calls).acquire_owned() => place,
+        },
+        false => all.await,
+    };
+    place.ok()
+}
+
 async fn call(shared: &Arc<Shared>, operation: Arc<Operation>, asked: Asked) -> Response<Body> {
     let slow = |what: &str| {
         respond::refusal(Refusal::unavailable(format!(
@@ -299,8 +317,8 @@ async fn call(shared: &Arc<Shared>, operation: Arc<Operation>, asked: Asked) -> 
             limits::CALL_TIME.as_secs()
         )))
     };
-    let room = Arc::clone(&shared.calls).acquire_owned();
-    let Ok(Ok(place)) = tokio::time::timeout(limits::CALL_TIME, room).await else {
+    let room = room(shared, &asked.caller);
+    let Ok(Some(place)) = tokio::time::timeout(limits::CALL_TIME, room).await else {
         return slow(": it is busy, try again");
     };
     let app = Arc::clone(&shared.app);

@@ -1,9 +1,9 @@
 //! Connections: accepted, counted, wrapped in TLS, served, and ended when the server stops.
 
+use super::places::{self, Places};
 use super::socket;
 use crate::limits;
 use crate::peer::Peer;
-use crate::security::caller;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -11,15 +11,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
@@ -29,62 +28,19 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 /// How long a client may be gone before its connection is broken.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// Connections by address: nobody takes all the places there are.
-#[derive(Default)]
-struct Guests(Mutex<BTreeMap<IpAddr, usize>>);
-
-/// A connection that is counted.
-struct Guest {
-    guests: Arc<Guests>,
-    caller: IpAddr,
-}
-
-impl Guests {
-    /// Counts a connection; nothing if its address has as many as it may have.
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Guest> {
-        let caller = caller(address);
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(caller).or_default();
-        if *count >= limits::CONNECTIONS_OF_ONE {
-            return None;
-        }
-        *count += 1;
-        Some(Guest { guests: Arc::clone(self), caller })
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let mut counts = self.guests.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.caller) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.caller);
-            }
-        }
-    }
-}
-
-/// The next connection with a place for it; nothing when the server stops.
+/// The next connection; nothing when the server stops.
 async fn next<C>(
     accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<C>>,
-    room: &Arc<Semaphore>,
     stopped: &mut watch::Receiver<bool>,
-) -> Option<(C, OwnedSemaphorePermit)> {
+) -> Option<C> {
     loop {
-        // Room first: what cannot be served waits in the kernel's queue.
-        let place = tokio::select! {
-            biased;
-            _ = stopped.wait_for(|stop| *stop) => return None,
-            place = Arc::clone(room).acquire_owned() => place.ok()?,
-        };
         let accepted = tokio::select! {
             biased;
             _ = stopped.wait_for(|stop| *stop) => return None,
             accepted = poll_fn(&accept) => accepted,
         };
         match accepted {
-            Ok(connection) => return Some((connection, place)),
+            Ok(connection) => return Some(connection),
             Err(error) => {
                 tracing::warn!(%error, "the API could not accept a connection");
                 tokio::time::sleep(PAUSE).await;
@@ -98,13 +54,14 @@ pub(super) async fn accept(
     listener: TcpListener,
     acceptor: watch::Receiver<Option<TlsAcceptor>>,
     router: Router,
-    room: Arc<Semaphore>,
+    places: Arc<Places<IpAddr>>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let guests = Arc::new(Guests::default());
     let accept = |cx: &mut Context<'_>| listener.poll_accept(cx);
-    while let Some(((stream, peer), place)) = next(accept, &room, &mut stopped).await {
-        let Some(guest) = guests.enter(peer.ip()) else {
+    while let Some((stream, peer)) = next(accept, &mut stopped).await {
+        let (group, caller) = places::of_address(peer.ip());
+        let Some(place) = places.enter(group, caller) else {
+            // At once: one that waits here would stand in the way of those that have a place.
             tracing::debug!(%peer, "an address has all the connections of the API it may have");
             continue;
         };
@@ -112,7 +69,7 @@ pub(super) async fn accept(
         let (router, stopped) = (router.clone(), stopped.clone());
         tokio::spawn(async move {
             connection(stream, peer, acceptor, router, stopped).await;
-            drop((guest, place));
+            drop(place);
         });
     }
 }
@@ -125,7 +82,16 @@ pub(super) async fn accept_local(
     mut stopped: watch::Receiver<bool>,
 ) {
     let accept = |cx: &mut Context<'_>| listener.poll_accept(cx);
-    while let Some(((stream, _), place)) = next(accept, &room, &mut stopped).await {
+    loop {
+        // Room first: what cannot be served waits in the kernel's queue.
+        let place = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop) => return,
+            place = Arc::clone(&room).acquire_owned() => place,
+        };
+        let (Ok(place), Some((stream, _))) = (place, next(accept, &mut stopped).await) else {
+            return;
+        };
         let peer = match socket::peer(&stream) {
             Ok(peer) => peer,
             Err(why) => {

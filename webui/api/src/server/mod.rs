@@ -4,6 +4,7 @@ mod http;
 mod ledger;
 mod listen;
 mod origin;
+mod places;
 mod respond;
 mod socket;
 mod stream;
@@ -17,8 +18,9 @@ use crate::clock::World;
 use crate::limits;
 use crate::operation;
 use crate::security::{Audit, AuditForward, LoginLimiter, Tokens};
+use places::Places;
 use socket::SocketFile;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
@@ -87,25 +89,24 @@ impl std::fmt::Display for StartError {
 }
 
 /// Places for connections: over TCP, and over the socket.
-struct Places {
-    network: Arc<Semaphore>,
+struct Room {
+    network: Arc<Places<IpAddr>>,
     local: Arc<Semaphore>,
 }
 
-impl Places {
+impl Room {
     fn new() -> Self {
         Self {
-            network: Arc::new(Semaphore::new(limits::CONNECTIONS)),
+            network: places::of_connections(),
             local: Arc::new(Semaphore::new(limits::LOCAL_CONNECTIONS)),
         }
     }
 
     /// Waits until all connections have ended.
     async fn wait_until_free(&self) {
-        let all = |places: usize| u32::try_from(places).expect("a small number");
-        let network = self.network.acquire_many(all(limits::CONNECTIONS)).await;
-        let local = self.local.acquire_many(all(limits::LOCAL_CONNECTIONS)).await;
-        drop((network, local));
+        let local = u32::try_from(limits::LOCAL_CONNECTIONS).expect("a small number");
+        self.network.wait_until_free().await;
+        drop(self.local.acquire_many(local).await);
     }
 }
 
@@ -152,7 +153,7 @@ pub struct Server {
     acceptor: watch::Sender<Option<TlsAcceptor>>,
     stop: watch::Sender<bool>,
     /// A place for each connection.
-    places: Places,
+    room: Room,
     runtime: Option<Runtime>,
 }
 
@@ -201,18 +202,18 @@ impl Server {
         let app = Arc::new(app);
         runtime.spawn(ledger::write_counted(Arc::clone(&app), stopped.clone()));
         let router = http::router(Arc::clone(&app), paths, config.pages, stopped.clone());
-        let places = Places::new();
+        let room = Room::new();
         let acceptor = watch::Sender::new(acceptor);
         let address = listeners.network.as_ref().map(|(_, address)| *address);
         let Listeners { network, local, file } = listeners;
         if let Some((listener, _)) = network {
             let (accepts, router) = (acceptor.subscribe(), router.clone());
-            let (room, stopped) = (Arc::clone(&places.network), stopped.clone());
-            runtime.spawn(listen::accept(listener, accepts, router, room, stopped));
+            let (places, stopped) = (Arc::clone(&room.network), stopped.clone());
+            runtime.spawn(listen::accept(listener, accepts, router, places, stopped));
         }
-        runtime.spawn(listen::accept_local(local, router, Arc::clone(&places.local), stopped));
+        runtime.spawn(listen::accept_local(local, router, Arc::clone(&room.local), stopped));
         let (tls, runtime) = (config.tls, Some(runtime));
-        Ok(Self { app, address, _socket: file, first_token, tls, acceptor, stop, places, runtime })
+        Ok(Self { app, address, _socket: file, first_token, tls, acceptor, stop, room, runtime })
     }
 
     /// The address it listens on, if any.
@@ -244,7 +245,7 @@ impl Server {
         self.stop.send_replace(true);
         if let Some(runtime) = self.runtime.take() {
             let ended = async {
-                tokio::time::timeout(limits::STOP_TIME, self.places.wait_until_free()).await
+                tokio::time::timeout(limits::STOP_TIME, self.room.wait_until_free()).await
             };
             if runtime.block_on(ended).is_err() {
                 tracing::warn!("connections of the API had not ended when it stopped");

@@ -1,15 +1,17 @@
 //! Events as they happen.
 
+use super::places::{Place, Places};
 use super::respond;
 use crate::app::{App, Credential};
 use crate::limits;
+use crate::security::Identity;
 use axum::body::{Body, Bytes};
 use axum::http::Response;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use webui_model::{EventPage, Refusal, RefusalKind};
+use tokio::sync::watch;
+use webui_model::{EventPage, Name, Refusal, Role};
 
 struct Stream {
     app: Arc<App>,
@@ -18,7 +20,19 @@ struct Stream {
     after: u64,
     latest: watch::Receiver<u64>,
     stopped: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
+    _place: Place<Name>,
+}
+
+/// Places for streams: each role has some for itself.
+pub(super) fn places() -> Arc<Places<Name>> {
+    let kept = limits::STREAMS_OF_ROLE;
+    let shared = limits::STREAMS - Role::ALL.len() * kept;
+    Places::new(shared, kept, limits::STREAMS_OF_ONE)
+}
+
+/// A place for a stream of whoever this is, if there is one.
+pub(super) fn place(places: &Arc<Places<Name>>, who: &Identity) -> Option<Place<Name>> {
+    places.enter(Some(who.role as usize), who.name.clone())
 }
 
 /// The answer that goes on: events after `after`, or from now on.
@@ -26,12 +40,11 @@ pub(super) fn events(
     app: Arc<App>,
     shown: Credential,
     after: Option<u64>,
-    room: &Arc<Semaphore>,
+    place: Option<Place<Name>>,
     stopped: watch::Receiver<bool>,
 ) -> Result<Response<Body>, Refusal> {
-    let place = Arc::clone(room).try_acquire_owned().map_err(|_| {
-        let sentence = format!("{} streams of events are open: close some.", limits::STREAMS);
-        Refusal::new(RefusalKind::Unavailable, sentence)
+    let place = place.ok_or_else(|| {
+        Refusal::unavailable("Too many streams of events are open with this token: close some.")
     })?;
     let log = app.control.event_log();
     let latest = app.latest.clone();

@@ -133,11 +133,25 @@ fn a_stream_ends_with_its_token_and_with_the_server() {
 #[test]
 fn streams_are_counted_and_their_start_is_checked() {
     let rig = Rig::new(Appliance::furnished());
-    let open: Vec<_> = (0..64).map(|_| Stream::open(&rig, &rig.admin, "", None)).collect();
-    assert!(open.iter().all(|(status, _)| *status == 200));
-    assert_eq!(Stream::open(&rig, &rig.admin, "", None).0, 503);
+    let open_all = |token: &str| {
+        let opened = std::iter::from_fn(|| {
+            let (status, stream) = Stream::open(&rig, token, "", None);
+            assert!([200, 503].contains(&status), "{status}");
+            (status == 200).then_some(stream)
+        });
+        opened.collect::<Vec<_>>()
+    };
+    // Half of those for all, and half of its role's.
+    let viewer = rig.token(Role::Viewer);
+    let open = open_all(&viewer);
+    assert_eq!(open.len(), 24);
+    let more: Vec<_> = (0..8).map(|_| open_all(&rig.token(Role::Viewer))).collect();
+    assert!(more.iter().map(Vec::len).sum::<usize>() < 40);
+    // However many viewers there are, the last ones of other roles are theirs.
+    assert!(open_all(&rig.token(Role::Operator)).len() >= 4);
+    assert!(open_all(&rig.admin).len() >= 4);
     assert_eq!(rig.ask("GET", "/api/v1/pools", None).status, 200, "the rest goes on");
-    drop(open);
+    drop((open, more));
     assert_eq!(Stream::open(&rig, &rig.admin, "?after=x", None).0, 400);
     assert!(rig.appliance.pool(&name("tank")).is_ok());
 }
