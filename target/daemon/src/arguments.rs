@@ -54,7 +54,7 @@ impl From<ShellArg> for clap_complete::Shell {
 
 /// How to run the target. Without any option nothing is exported until it is asked for, and hosts are
 /// listened for on loopback.
-#[derive(Args, Default)]
+#[derive(Args, Clone, Default)]
 #[command(group(ArgGroup::new("exported").multiple(true).args(["ram", "null", "file", "demo"])))]
 pub struct ServeArgs {
     /// TOML file with devices, subsystems, listeners and hosts.

@@ -4,7 +4,7 @@ use crate::arguments::ServeArgs;
 use crate::configuration::configuration;
 use crate::log;
 use crate::signals::{Asked, Caught};
-use control::config::{ApiAddress, Config, Forward};
+use control::config::{ApiAddress, Config, Forward, OldestTls};
 use control::{ControlPlane, Node};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use webui_api::security::AuditForward;
-use webui_api::{Machine, Server, ServerConfig, StartError, TlsFiles};
+use webui_api::{Machine, Server, ServerConfig, StartError, TlsConfig, TlsFiles, World};
 use webui_model::data_dir::{
     self, ADDRESS_FILE, AUDIT_LOG_FILE, CERTIFICATE_FILE, TOKEN_FILE, write_private,
 };
@@ -45,12 +45,16 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
             });
         }
     };
+    let (certificate, again) = (api.certificate(), args.clone());
+    plane.read_again_by(move || (configuration(&again), certificate.read()));
     greeting.push_str(&lines);
     cli::line!("{greeting}");
     let signal = loop {
         match signals.wait() {
             Asked::Stop(signal) => break signal,
-            Asked::Reload => reload(args, &plane, &api),
+            Asked::Reload => {
+                plane.read_again();
+            }
         }
     };
     tracing::info!(signal, "stopping: no new connections, commands under way end first");
@@ -60,11 +64,6 @@ pub fn serve(args: &ServeArgs) -> Result<(), String> {
     let stopped = plane.stop();
     tracing::info!("stopped");
     stopped
-}
-
-/// Reads again what may change while hosts are at work. What is wrong leaves things as they are.
-fn reload(args: &ServeArgs, plane: &ControlPlane, api: &Server) {
-    plane.reload(configuration(args), api.renew_certificate());
 }
 
 /// Starts the API. Returns it, and what there is to say of it.
@@ -81,7 +80,7 @@ fn start_api(
         ApiAddress::Off => None,
     };
     let tls = address.map_or(Ok(None), |address| tls_files(config, address, names))?;
-    let shown = tls.as_ref().map(webui_api::fingerprint).transpose()?;
+    let shown = tls.as_ref().map(|tls| webui_api::fingerprint(&tls.files)).transpose()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let (tokens, audit) = (in_data_dir("tokens.json"), in_data_dir(AUDIT_LOG_FILE));
     let audit_forward = match config.audit.forward {
@@ -143,18 +142,26 @@ fn tls_files(
     config: &Config,
     address: SocketAddr,
     names: &[String],
-) -> Result<Option<TlsFiles>, String> {
+) -> Result<Option<TlsConfig>, String> {
     let in_data_dir = |name: &str| config.data_dir.join(name);
+    let tls = |files, made_for| TlsConfig {
+        files,
+        made_for,
+        client_ca: config.api.client_ca.clone(),
+        tls12: config.api.tls == OldestTls::V12,
+    };
     match (&config.api.certificate, &config.api.key) {
         (Some(certificate), Some(key)) => {
-            Ok(Some(TlsFiles { certificate: certificate.clone(), key: key.clone() }))
+            let files = TlsFiles { certificate: certificate.clone(), key: key.clone() };
+            Ok(Some(tls(files, None)))
         }
         _ if address.ip().is_loopback() => Ok(None),
         _ => {
             let (certificate, key) = (in_data_dir(CERTIFICATE_FILE), in_data_dir("api.key"));
             let files = TlsFiles { certificate, key };
-            make_certificate(&files, &in_data_dir("api.names"), &names_of(address, names))?;
-            Ok(Some(files))
+            let names = names_of(address, names);
+            make_certificate(&files, &in_data_dir("api.names"), &names)?;
+            Ok(Some(tls(files, Some(names))))
         }
     }
 }
@@ -193,7 +200,7 @@ fn make_certificate(files: &TlsFiles, beside: &Path, names: &[String]) -> Result
         write_private(beside, wanted.as_bytes())
             .map_err(|error| format!("{} cannot be written: {error}.", beside.display()))?;
     }
-    webui_api::self_signed(files, names)
+    webui_api::self_signed(files, names, Machine::new().unix_ms())
 }
 
 /// Logs to standard error from a thread of its own, so that a reactor never waits for whoever reads

@@ -27,6 +27,8 @@ pub(crate) struct App {
     pub(crate) document: Vec<u8>,
     /// Whether it is reached over TLS.
     pub(crate) secure: bool,
+    /// Whether its certificate was given, for names that are spoken to over TLS alone from then on.
+    pub(crate) strict: bool,
     /// The names it is reached by, beside addresses and `localhost`.
     pub(crate) names: Vec<String>,
 }

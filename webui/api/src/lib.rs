@@ -13,7 +13,8 @@ mod server;
 
 pub use clock::{Machine, World};
 pub use server::{
-    Page, Pages, Server, ServerConfig, StartError, TlsFiles, fingerprint, self_signed,
+    CertificateReader, Page, Pages, Server, ServerConfig, StartError, TlsConfig, TlsFiles,
+    fingerprint, self_signed,
 };
 
 /// The OpenAPI document of the API, in JSON.

@@ -38,5 +38,7 @@ pub(crate) const STOP_TIME: Duration = Duration::from_secs(10);
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Events read from the log at once for a stream.
 pub(crate) const STREAM_BATCH: usize = 128;
+/// How often the certificate is looked at: whether its files have changed, and when it ends.
+pub(crate) const CERTIFICATE_LOOK: Duration = Duration::from_secs(10);
 /// How often what was counted of requests that changed nothing is looked at, to be written down.
 pub(crate) const AUDIT_LOOK: Duration = Duration::from_secs(5);

@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::http::Http;
+use crate::http::{Http, OwnCertificate};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use webui_model::data_dir::{self, CERTIFICATE_FILE};
@@ -18,6 +18,8 @@ pub struct Access {
     pub token: Option<String>,
     /// The certificate to trust, in PEM.
     pub ca: Option<PathBuf>,
+    /// The certificate to show, where the appliance asks for one.
+    pub own: Option<OwnCertificate>,
     /// The data directory of an appliance on this machine.
     pub data_dir: Option<PathBuf>,
 }
@@ -93,7 +95,7 @@ impl Access {
             None => None,
         };
         let here = address.loopback && !address.secure;
-        let http = Http::new(address.base, here, token, ca.as_deref())?;
+        let http = Http::new(address.base, here, token, ca.as_deref(), self.own.as_ref())?;
         Ok(Client::new(http))
     }
 

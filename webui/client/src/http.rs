@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ureq::config::Config;
 use ureq::http::{Method, Request, Response, Uri};
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, BodyReader, Error};
@@ -28,6 +28,27 @@ pub struct Http {
     agent: Agent,
     place: Place,
     token: Option<String>,
+}
+
+/// The certificate that an appliance may ask for beside a token, and its key, in PEM.
+#[derive(Clone, Debug)]
+pub struct OwnCertificate {
+    /// The chain, the own certificate first.
+    pub certificate: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+}
+
+impl OwnCertificate {
+    fn read(&self) -> Result<ClientCert, Failure> {
+        let chain = certificates(&self.certificate)?;
+        let wrong = |what: &dyn std::fmt::Display| {
+            Failure::Failed(format!("The key {} cannot be used: {what}.", self.key.display()))
+        };
+        let key = std::fs::read(&self.key).map_err(|error| wrong(&error))?;
+        let key = PrivateKey::from_pem(&key).map_err(|error| wrong(&error))?;
+        Ok(ClientCert::new_with_certs(&chain, key))
+    }
 }
 
 /// Where an appliance is.
@@ -68,7 +89,8 @@ pub struct Answer {
 }
 
 impl Http {
-    /// Whom to ask, with what token, and which certificate to trust besides the well-known ones; `here`:
+    /// Whom to ask, with what token, which certificate to trust besides the well-known ones, and which
+    /// to show; `here`:
     /// no other machine than this one.
     ///
     /// # Errors
@@ -78,10 +100,14 @@ impl Http {
         here: bool,
         token: Option<String>,
         ca: Option<&Path>,
+        own: Option<&OwnCertificate>,
     ) -> Result<Http, Failure> {
         let mut tls = TlsConfig::builder();
         if let Some(path) = ca {
-            tls = tls.root_certs(certificates(path)?);
+            tls = tls.root_certs(RootCerts::new_with_certs(&certificates(path)?));
+        }
+        if let Some(own) = own {
+            tls = tls.client_cert(Some(own.read()?));
         }
         let config = config(tls.build());
         let agent = match here {
@@ -283,7 +309,7 @@ fn wrong_request(error: ureq::http::Error) -> Failure {
 }
 
 /// The certificates in a file in PEM.
-fn certificates(path: &Path) -> Result<RootCerts, Failure> {
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
     let wrong = |what: String| {
         Failure::Failed(format!("The certificate {} cannot be used: {what}.", path.display()))
     };
@@ -297,5 +323,5 @@ fn certificates(path: &Path) -> Result<RootCerts, Failure> {
     if found.is_empty() {
         return Err(wrong("it holds no certificate in PEM".into()));
     }
-    Ok(RootCerts::new_with_certs(&found))
+    Ok(found)
 }

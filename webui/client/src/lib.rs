@@ -13,5 +13,5 @@ mod socket;
 pub use access::Access;
 pub use client::{Client, List};
 pub use failure::Failure;
-pub use http::Answer;
+pub use http::{Answer, OwnCertificate};
 pub use ureq::http::Method;

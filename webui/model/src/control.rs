@@ -1,7 +1,7 @@
 //! What stands behind the API.
 
 use crate::event_log::EventLog;
-use crate::{Address, Refusal};
+use crate::{Address, Refusal, Reloaded};
 use crate::{
     Alert, Appliance, Applied, ConnectInfo, Controller, Counters, Declaration, Device, DeviceAdd,
     DeviceAttach, DiscardSet, Drive, DriveAddress, DriveFormat, DriveHealth, DriveSanitize,
@@ -63,6 +63,12 @@ pub trait Control: Send + Sync + 'static {
     fn counters(&self) -> Result<Counters, Refusal>;
     /// Alerts whose cause is there now.
     fn alerts(&self) -> Result<Vec<Alert>, Refusal>;
+
+    /// Reads the configuration file and the certificate of the API again, as SIGHUP has it done.
+    fn reload(&self) -> Result<Reloaded, Refusal>;
+    /// Takes over the alerts of the API itself, such as that of its certificate. Those that it told of
+    /// before are over, unless they are among these.
+    fn set_api_alerts(&self, alerts: Vec<Alert>);
 
     /// Devices that are attached, by name.
     fn devices(&self) -> Result<Vec<Device>, Refusal>;

@@ -25,6 +25,7 @@ mod metrics;
 mod name;
 mod pool;
 mod refusal;
+mod reloaded;
 mod size;
 mod snapshot;
 mod statistics;
@@ -62,6 +63,7 @@ pub use pool::{
     PoolCreate, PoolDevice, PoolImport, Space,
 };
 pub use refusal::{ErrorBody, Refusal, RefusalKind};
+pub use reloaded::Reloaded;
 pub use size::Size;
 pub use snapshot::{GroupSnapshotCreate, Snapshot, SnapshotCreate, SnapshotRef};
 pub use statistics::{

@@ -1,6 +1,7 @@
 //! What the command line can do, one file for each thing that it speaks of.
 
 mod alert;
+mod api_server;
 mod appliance;
 mod audit;
 mod connect_info;
@@ -68,6 +69,8 @@ pub enum Command {
     Export(declaration::ExportArgs),
     /// Update, restart and switch off a machine that runs the appliance's image.
     Appliance(appliance::ApplianceArgs),
+    /// Have the API's certificate and the configuration file read again.
+    Api(api_server::ApiArgs),
     /// Make and revoke tokens of the API.
     Token(token::TokenArgs),
     /// Show who changed what.
@@ -106,6 +109,7 @@ impl Command {
             Command::Apply(args) => declaration::apply(args),
             Command::Export(args) => declaration::export(args),
             Command::Appliance(args) => appliance::run(args),
+            Command::Api(args) => api_server::run(args),
             Command::Token(args) => token::run(args),
             Command::Audit(args) => audit::run(args),
             Command::Discover(args) => Ok(remote::discover::discover(&args)?),

@@ -3,7 +3,7 @@
 use crate::connection::Connection;
 use clap::Args;
 use std::path::PathBuf;
-use webui_client::{Access, Failure};
+use webui_client::{Access, Failure, OwnCertificate};
 
 /// Which appliance to ask, and how to print what it says.
 #[derive(Args)]
@@ -19,6 +19,12 @@ pub struct Api {
     /// The certificate to trust, in PEM.
     #[arg(long, value_name = "FILE", env = "FOREBAY_CA", global = true)]
     pub ca: Option<PathBuf>,
+    /// The certificate to show where the appliance asks for one, in PEM.
+    #[arg(long, value_name = "FILE", env = "FOREBAY_CERT", requires = "cert_key", global = true)]
+    pub cert: Option<PathBuf>,
+    /// Its key, in PEM.
+    #[arg(long, value_name = "FILE", env = "FOREBAY_CERT_KEY", requires = "cert", global = true)]
+    pub cert_key: Option<PathBuf>,
     /// The data directory of an appliance on this machine.
     #[arg(long, value_name = "DIR", env = "FOREBAY_DATA_DIR", global = true)]
     pub data_dir: Option<PathBuf>,
@@ -33,10 +39,12 @@ impl Api {
     /// # Errors
     /// What cannot be read, or would not be safe.
     pub fn open(self) -> Result<Connection, Failure> {
-        let Api { api, token_file, ca, data_dir, json } = self;
+        let Api { api, token_file, ca, cert, cert_key, data_dir, json } = self;
+        let own = cert.zip(cert_key);
+        let own = own.map(|(certificate, key)| OwnCertificate { certificate, key });
         // No flag holds a token itself: every user of a machine reads others' command lines.
         let token = std::env::var("FOREBAY_TOKEN").ok();
-        let access = Access { api, token_file, token, ca, data_dir };
+        let access = Access { api, token_file, token, ca, own, data_dir };
         Ok(Connection::new(access.open()?, json))
     }
 }

@@ -25,6 +25,22 @@ pub struct Api {
     /// Folders below which devices may be attached over the API; `/dev` and the data directory unless
     /// given. Only root should be able to write to them.
     pub device_folders: Option<Vec<PathBuf>>,
+    /// Certificates in PEM: who connects shows one that one of them has signed, beside a token.
+    pub client_ca: Option<PathBuf>,
+    /// The oldest version of TLS that is spoken.
+    pub tls: OldestTls,
+}
+
+/// The oldest version of TLS that is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OldestTls {
+    /// TLS 1.2, for old clients.
+    #[serde(rename = "1.2")]
+    V12,
+    /// TLS 1.3.
+    #[default]
+    #[serde(rename = "1.3")]
+    V13,
 }
 
 /// The audit log of the API.
@@ -63,6 +79,11 @@ impl Api {
                 "\"{}\" in api.device_folders is no path from the root: write it as /srv/disks.",
                 folder.display()
             ));
+        }
+        let over_tls = self.certificate.is_some()
+            || matches!(self.address, ApiAddress::At(address) if !address.ip().is_loopback());
+        if self.client_ca.is_some() && !over_tls {
+            return Err("api.client_ca needs TLS: give api.certificate and api.key, too.".into());
         }
         let is_name = |name: &str| {
             let label = |label: &str| {

@@ -4,7 +4,7 @@ mod api;
 mod check;
 pub(crate) mod memory;
 
-pub use api::{API_PORT, Api, ApiAddress, Audit, Forward};
+pub use api::{API_PORT, Api, ApiAddress, Audit, Forward, OldestTls};
 pub use check::{ConfigError, check_nqn};
 
 use drives::DrivePlace;

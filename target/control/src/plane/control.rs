@@ -84,6 +84,16 @@ impl Control for ControlPlane {
         Ok(locked(&self.seen).alerts.list())
     }
 
+    fn reload(&self) -> Result<Reloaded, Refusal> {
+        self.read_again().ok_or_else(|| {
+            Refusal::unavailable("The appliance is starting: its files have just been read.")
+        })
+    }
+
+    fn set_api_alerts(&self, alerts: Vec<Alert>) {
+        *locked(&self.api_alerts) = alerts;
+    }
+
     fn devices(&self) -> Answer<Vec<Device>> {
         self.view(|view| view.devices())
     }

@@ -25,12 +25,13 @@ use crate::node::Node;
 use alerts::Alerts;
 use bdev_pool::PoolStatus;
 use jobs::Jobs;
+use reload::Reread;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use watch::Connected;
-use webui_model::{EventKind, EventLog, Object, ObjectKind, Refusal, Severity};
+use webui_model::{Alert, EventKind, EventLog, Object, ObjectKind, Refusal, Severity};
 
 /// Events that are kept for whoever asks later.
 const EVENTS: usize = 4096;
@@ -54,6 +55,10 @@ pub struct ControlPlane {
     started_ms: u64,
     slots: init::Slots,
     seen: Mutex<Seen>,
+    /// What reads the files again.
+    rereads: OnceLock<Reread>,
+    /// What the API says of itself.
+    api_alerts: Mutex<Vec<Alert>>,
     ending: Mutex<bool>,
     ended: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -90,6 +95,8 @@ impl ControlPlane {
             started_ms,
             slots: init::Slots::default(),
             seen: Mutex::default(),
+            rereads: OnceLock::new(),
+            api_alerts: Mutex::default(),
             ending: Mutex::new(false),
             ended: Condvar::new(),
             thread: Mutex::new(None),

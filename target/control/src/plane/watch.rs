@@ -88,7 +88,9 @@ impl ControlPlane {
                 self.tell_job(turn);
             }
         }
-        let (raised, cleared) = seen.alerts.look(alerts::all(node, &statuses, now_ms));
+        let mut now = alerts::all(node, &statuses, now_ms);
+        now.extend(locked(&self.api_alerts).iter().cloned());
+        let (raised, cleared) = seen.alerts.look(now);
         for alert in raised {
             tracing::warn!(alert = alert.id, "{}", alert.message);
             let (severity, object) = (alert.severity, alert.object);

@@ -93,7 +93,8 @@ fn commands(declaration: &str) -> Vec<Vec<&str>> {
         &["controllers"],
         &["controllers", "show", own, "CNTLID"],
     ];
-    let more: [&[&str]; 12] = [
+    let more: [&[&str]; 13] = [
+        &["api", "reload"],
         &["appliance", "status"],
         &["appliance", "update", "IMAGE"],
         &["appliance", "restart", "--yes"],

@@ -100,7 +100,8 @@ fn https_is_trusted_when_its_certificate_is_named_and_not_otherwise() {
     let folder = tempfile::tempdir().unwrap();
     let files =
         TlsFiles { certificate: folder.path().join("own.crt"), key: folder.path().join("own.key") };
-    self_signed(&files, &["localhost".into(), "127.0.0.1".into()]).unwrap();
+    let now_ms = webui_api::World::unix_ms(&webui_api::Machine::new());
+    self_signed(&files, &["localhost".into(), "127.0.0.1".into()], now_ms).unwrap();
     let rig = Rig::start(Appliance::furnished(), Some(files.clone()));
     let secure = format!("https://{}", rig.address());
     let list = |more: &[&str]| -> Said {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use tempfile::TempDir;
-use webui_api::{Machine, Server, ServerConfig, TlsFiles};
+use webui_api::{Machine, Server, ServerConfig, TlsConfig, TlsFiles};
 
 /// A server, and a data directory that says how to reach it.
 pub struct Rig {
@@ -65,7 +65,12 @@ impl Rig {
             address: Some("127.0.0.1:0".parse().unwrap()),
             folder: folder.path().to_owned(),
             names: Vec::new(),
-            tls,
+            tls: tls.map(|files| TlsConfig {
+                files,
+                made_for: None,
+                client_ca: None,
+                tls12: false,
+            }),
             tokens: folder.path().join("tokens.json"),
             audit: folder.path().join("audit.log"),
             audit_forward: Default::default(),

@@ -71,7 +71,10 @@ pub(super) fn router(
             let (methods, shared) = (Arc::clone(&methods), Arc::clone(&shared));
             async move {
                 match Target::of(&request, &shared.app.names) {
-                    Ok(target) => answer(&shared, &methods, &target, request).await,
+                    Ok(target) => {
+                        let answer = answer(&shared, &methods, &target, request).await;
+                        respond::strictly(answer, is_strict(&shared.app, &target))
+                    }
                     Err(refusal) => respond::refusal(refusal),
                 }
             }
@@ -82,11 +85,20 @@ pub(super) fn router(
         let (pages, shared) = (pages.clone(), Arc::clone(&shared));
         async move {
             match Target::of(&request, &shared.app.names) {
-                Ok(_) => no_operation(pages.as_deref(), &request),
+                Ok(target) => {
+                    let answer = no_operation(pages.as_deref(), &request);
+                    respond::strictly(answer, is_strict(&shared.app, &target))
+                }
                 Err(refusal) => respond::refusal(refusal),
             }
         }
     })
+}
+
+/// Whether a browser shall speak to this name over TLS alone. Not where we made the certificate: who
+/// trusts that has to be able to look at the next one.
+fn is_strict(app: &App, target: &Target) -> bool {
+    app.strict && target.is_named(&app.names)
 }
 
 /// A path that no operation has: the page, or nothing.

@@ -1,5 +1,6 @@
 //! The server: started and stopped from outside of tokio, which runs on threads of its own.
 
+mod certificate;
 mod http;
 mod ledger;
 mod listen;
@@ -11,21 +12,21 @@ mod stream;
 mod tls;
 
 pub use http::{Page, Pages};
-pub use tls::{TlsFiles, fingerprint, self_signed};
+pub use tls::{TlsConfig, TlsFiles, fingerprint, self_signed};
 
 use crate::app::App;
 use crate::clock::World;
 use crate::limits;
 use crate::operation;
 use crate::security::{Audit, AuditForward, LoginLimiter, Tokens};
+use certificate::Certificate;
 use places::Places;
 use socket::SocketFile;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
 use webui_model::data_dir::SOCKET_FILE;
 use webui_model::{Control, NewToken};
 
@@ -39,7 +40,7 @@ pub struct ServerConfig {
     /// Names it is reached by, beside addresses and `localhost`: no other is answered.
     pub names: Vec<String>,
     /// The certificate and key. Asked for on every address that is not loopback.
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<TlsConfig>,
     /// The file of the tokens, which is made on the first start.
     pub tokens: PathBuf,
     /// Where the lines of both go, too.
@@ -142,15 +143,26 @@ impl Listeners {
     }
 }
 
+/// Reads the certificate of a server again, as long as that runs.
+pub struct CertificateReader(Weak<Certificate>);
+
+impl CertificateReader {
+    /// Reads certificate and key again: connections from now on are shown these.
+    ///
+    /// # Errors
+    /// What is wrong with them, as a sentence; those before stay in use.
+    pub fn read(&self) -> Result<(), String> {
+        self.0.upgrade().map_or(Ok(()), |certificate| certificate.read_again())
+    }
+}
+
 /// A server that runs.
 pub struct Server {
     app: Arc<App>,
     address: Option<SocketAddr>,
     _socket: SocketFile,
     first_token: Option<NewToken>,
-    tls: Option<TlsFiles>,
-    /// What accepts TLS connections from now on.
-    acceptor: watch::Sender<Option<TlsAcceptor>>,
+    certificate: Option<Arc<Certificate>>,
     stop: watch::Sender<bool>,
     /// A place for each connection.
     room: Room,
@@ -168,7 +180,9 @@ impl Server {
         world: Arc<dyn World>,
     ) -> Result<Self, StartError> {
         config.check()?;
-        let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        // Looked at before it is read: what changes in between is read again.
+        let contents = config.tls.as_ref().map(tls::contents);
+        let loaded = config.tls.as_ref().map(tls::load).transpose()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .max_blocking_threads(limits::THREADS)
@@ -194,7 +208,8 @@ impl Server {
             limiter: Mutex::new(LoginLimiter::default()),
             latest,
             document,
-            secure: acceptor.is_some(),
+            secure: loaded.is_some(),
+            strict: config.tls.as_ref().is_some_and(|tls| tls.made_for.is_none()),
             names: config.names,
         };
         let (stop, stopped) = watch::channel(false);
@@ -203,7 +218,8 @@ impl Server {
         runtime.spawn(ledger::write_counted(Arc::clone(&app), stopped.clone()));
         let router = http::router(Arc::clone(&app), paths, config.pages, stopped.clone());
         let room = Room::new();
-        let acceptor = watch::Sender::new(acceptor);
+        let ends_ms = loaded.as_ref().map_or(0, |loaded| loaded.ends_ms);
+        let acceptor = watch::Sender::new(loaded.map(|loaded| loaded.acceptor));
         let address = listeners.network.as_ref().map(|(_, address)| *address);
         let Listeners { network, local, file } = listeners;
         if let Some((listener, _)) = network {
@@ -212,8 +228,17 @@ impl Server {
             runtime.spawn(listen::accept(listener, accepts, router, places, stopped));
         }
         runtime.spawn(listen::accept_local(local, router, Arc::clone(&room.local), stopped));
-        let (tls, runtime) = (config.tls, Some(runtime));
-        Ok(Self { app, address, _socket: file, first_token, tls, acceptor, stop, room, runtime })
+        let certificate = config.tls.zip(contents).map(|(config, contents)| {
+            let certificate =
+                Certificate::new(config, Arc::clone(&app), acceptor, contents, ends_ms);
+            Arc::new(certificate)
+        });
+        if let Some(certificate) = &certificate {
+            let stopped = stop.subscribe();
+            runtime.spawn(certificate::look_after(Arc::clone(certificate), stopped));
+        }
+        let runtime = Some(runtime);
+        Ok(Self { app, address, _socket: file, first_token, certificate, stop, room, runtime })
     }
 
     /// The address it listens on, if any.
@@ -226,14 +251,9 @@ impl Server {
         self.first_token.take()
     }
 
-    /// Reads certificate and key again: connections from now on are shown these.
-    ///
-    /// # Errors
-    /// What is wrong with them, as a sentence; those before stay in use.
-    pub fn renew_certificate(&self) -> Result<(), String> {
-        let acceptor = self.tls.as_ref().map(tls::acceptor).transpose()?;
-        self.acceptor.send_replace(acceptor);
-        Ok(())
+    /// What reads the certificate again.
+    pub fn certificate(&self) -> CertificateReader {
+        CertificateReader(self.certificate.as_ref().map_or_else(Weak::new, Arc::downgrade))
     }
 
     /// Stops: no new request is taken, those under way may end.

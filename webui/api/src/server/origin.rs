@@ -55,6 +55,13 @@ impl Target {
         Ok(Self(authority))
     }
 
+    /// Whether it is sent to one of these names, and not to an address or `localhost`.
+    pub(super) fn is_named(&self, names: &[String]) -> bool {
+        let host = bare_host(&self.0);
+        let is_name = host.parse::<IpAddr>().is_err() && !host.eq_ignore_ascii_case("localhost");
+        is_name && names.iter().any(|name| name.eq_ignore_ascii_case(host))
+    }
+
     /// Whether the page that asks is one of ours, as the browser says: scheme, host and port are
     /// those of the request itself (RFC 6454). What says nothing is none.
     pub(super) fn is_origin_of(&self, headers: &HeaderMap, secure: bool) -> bool {
@@ -112,6 +119,11 @@ mod tests {
         assert!(target("/x", &["localhost", "localhost"]).is_err());
         assert!(target("http://evil.example/x", &["localhost"]).is_err(), "the target goes first");
         assert!(target("http://localhost/x", &["evil.example"]).is_ok());
+        let named = |host: &str| {
+            let names = ["node-a.example", "localhost", "10.0.0.1"].map(str::to_owned);
+            target("/x", &[host]).unwrap().is_named(&names)
+        };
+        assert!(named("node-a.example:4480") && !named("localhost") && !named("10.0.0.1"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::operation::Reply;
 use axum::body::Body;
 use axum::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE,
-    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use webui_model::{ErrorBody, Refusal, RefusalKind};
@@ -25,6 +25,15 @@ fn bare(status: u16, body: Vec<u8>) -> Response<Body> {
 pub(super) fn stream(body: Body) -> Response<Body> {
     let mut response = bare(200, Vec::new()).map(|_| body);
     set(&mut response, CONTENT_TYPE, "text/event-stream");
+    response
+}
+
+/// The same, with the word that the name is spoken to over TLS alone for a year (RFC 6797). Browsers
+/// take it for every port of the name.
+pub(super) fn strictly(mut response: Response<Body>, strict: bool) -> Response<Body> {
+    if strict {
+        set(&mut response, STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+    }
     response
 }
 

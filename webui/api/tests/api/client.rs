@@ -1,13 +1,23 @@
 //! A server over the appliance in memory, and a client that is no more than a socket.
 
 use crate::appliance::Appliance;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
+use tokio_rustls::rustls::client::WantsClientCert;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned,
+    SupportedProtocolVersion,
+};
 use webui_api::{Server, ServerConfig, World};
 use webui_model::{NewToken, Role};
 
@@ -15,7 +25,7 @@ use webui_model::{NewToken, Role};
 #[derive(Default)]
 pub struct Puppet {
     pub now_ns: AtomicU64,
-    drawn: AtomicU64,
+    pub drawn: AtomicU64,
 }
 
 impl World for Puppet {
@@ -147,6 +157,40 @@ pub fn connect_from(from: IpAddr, to: SocketAddr) -> TcpStream {
     socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
     socket.connect(&to.into()).unwrap();
     socket.into()
+}
+
+/// A connection over TLS, by a client that trusts the certificate in this file.
+pub fn over_tls(to: SocketAddr, certificate: &Path) -> StreamOwned<ClientConnection, TcpStream> {
+    connect_with(to, client_config(certificate, &[&TLS13, &TLS12]).with_no_client_auth())
+}
+
+/// What a client trusts and speaks.
+pub fn client_config(
+    certificate: &Path,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+}
+
+/// A connection of this client.
+pub fn connect_with(
+    to: SocketAddr,
+    client: ClientConfig,
+) -> StreamOwned<ClientConnection, TcpStream> {
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let connection = ClientConnection::new(Arc::new(client), name).unwrap();
+    StreamOwned::new(connection, TcpStream::connect(to).unwrap())
+}
+
+/// Now, in milliseconds since 1970: what clients hold the end of a certificate against.
+pub fn now_ms() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
 /// Sends a request to `host` and reads the answer to its end. A header Host in `headers` takes the

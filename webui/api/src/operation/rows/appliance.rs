@@ -109,6 +109,15 @@ fn machine(table: &mut Table) {
         },
     );
     table.plain(
+        post(
+            "/api/v1/appliance/reload",
+            "reload",
+            ADMIN,
+            "Read the configuration file and the certificate of the API again, as SIGHUP has it done.",
+        ),
+        |c: Call| c.control().reload().map(Shown),
+    );
+    table.plain(
         post("/api/v1/appliance/restart", "restart_machine", ADMIN, "Start the machine again."),
         |c: Call| c.control().end_machine(true).map(|()| Gone),
     );

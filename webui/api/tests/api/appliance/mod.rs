@@ -108,6 +108,8 @@ pub struct Appliance {
     state: Mutex<State>,
     log: EventLog,
     pub ready: Mutex<Ready>,
+    /// What the API said of itself.
+    pub api_alerts: Mutex<Vec<Alert>>,
     /// Called before each change.
     pub before_change: Mutex<Option<Box<dyn Fn() + Send>>>,
     /// How often it was asked whether it is ready; each answer waits for `ready`.
@@ -121,6 +123,7 @@ impl Appliance {
             state: Mutex::default(),
             log: EventLog::new(256, 1_000),
             ready: Mutex::new(ready),
+            api_alerts: Mutex::default(),
             before_change: Mutex::default(),
             asked: AtomicU64::new(0),
         }
