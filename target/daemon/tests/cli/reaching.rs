@@ -2,7 +2,8 @@
 
 use crate::appliance::Appliance;
 use crate::rig::{Rig, Said, binary, file, forebay};
-use webui_api::{TlsFiles, self_signed};
+use std::path::{Path, PathBuf};
+use webui_api::{TlsConfig, TlsFiles, self_signed};
 
 #[test]
 fn nobody_there_is_a_sentence_that_says_what_to_do() {
@@ -95,14 +96,51 @@ fn a_viewers_token_only_looks() {
     assert!(audit.contains("create token") && audit.contains("revoke token"), "{audit}");
 }
 
+/// A certificate that is signed with its own key.
+fn made(folder: &Path, name: &str) -> TlsFiles {
+    let path = |ending: &str| folder.join(format!("{name}.{ending}"));
+    let files = TlsFiles { certificate: path("crt"), key: path("key") };
+    let now_ms = webui_api::World::unix_ms(&webui_api::Machine::new());
+    self_signed(&files, &["localhost".into(), "127.0.0.1".into()], now_ms).unwrap();
+    files
+}
+
+fn given(files: &TlsFiles, client_ca: Option<PathBuf>) -> TlsConfig {
+    TlsConfig { files: files.clone(), made_for: None, client_ca, tls12: false }
+}
+
+#[test]
+fn a_certificate_is_shown_where_the_appliance_asks_for_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, ours) = (made(folder.path(), "server"), made(folder.path(), "ours"));
+    let theirs = made(folder.path(), "theirs");
+    let tls = given(&server, Some(ours.certificate.clone()));
+    let rig = Rig::start(Appliance::furnished(), Some(tls));
+    let secure = format!("https://{}", rig.address());
+    let list = |shown: Option<&TlsFiles>| -> Said {
+        let mut command = rig.command_over_tcp(&secure, &["pool", "list"]);
+        command.arg("--ca").arg(&server.certificate);
+        if let Some(files) = shown {
+            command.arg("--cert").arg(&files.certificate).arg("--cert-key").arg(&files.key);
+        }
+        command.output().unwrap().into()
+    };
+    let said = list(Some(&ours));
+    assert!(said.out.contains("tank"), "{said:?}");
+    for shown in [None, Some(&theirs)] {
+        let said = list(shown);
+        assert!(said.code == 1 && !said.out.contains("tank"), "{said:?}");
+    }
+    let mut half = rig.command_over_tcp(&secure, &["pool", "list"]);
+    let said: Said = half.arg("--cert").arg(&ours.certificate).output().unwrap().into();
+    assert!(said.code == 2 && said.err.contains("--cert-key"), "{said:?}");
+}
+
 #[test]
 fn https_is_trusted_when_its_certificate_is_named_and_not_otherwise() {
     let folder = tempfile::tempdir().unwrap();
-    let files =
-        TlsFiles { certificate: folder.path().join("own.crt"), key: folder.path().join("own.key") };
-    let now_ms = webui_api::World::unix_ms(&webui_api::Machine::new());
-    self_signed(&files, &["localhost".into(), "127.0.0.1".into()], now_ms).unwrap();
-    let rig = Rig::start(Appliance::furnished(), Some(files.clone()));
+    let files = made(folder.path(), "own");
+    let rig = Rig::start(Appliance::furnished(), Some(given(&files, None)));
     let secure = format!("https://{}", rig.address());
     let list = |more: &[&str]| -> Said {
         let mut command = rig.command_over_tcp(&secure, &["pool", "list"]);

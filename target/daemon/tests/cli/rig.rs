@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use tempfile::TempDir;
-use webui_api::{Machine, Server, ServerConfig, TlsConfig, TlsFiles};
+use webui_api::{Machine, Server, ServerConfig, TlsConfig};
 
 /// A server, and a data directory that says how to reach it.
 pub struct Rig {
@@ -35,7 +35,14 @@ impl From<Output> for Said {
 /// The binary, with nothing of this machine's in its environment.
 pub fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
-    for name in ["FOREBAY_API", "FOREBAY_TOKEN", "FOREBAY_CA", "FOREBAY_DATA_DIR"] {
+    for name in [
+        "FOREBAY_API",
+        "FOREBAY_TOKEN",
+        "FOREBAY_CA",
+        "FOREBAY_CERT",
+        "FOREBAY_CERT_KEY",
+        "FOREBAY_DATA_DIR",
+    ] {
         command.env_remove(name);
     }
     command.stdin(Stdio::null());
@@ -58,19 +65,14 @@ impl Rig {
         Rig::start(Appliance::new(), None)
     }
 
-    pub fn start(appliance: Appliance, tls: Option<TlsFiles>) -> Rig {
+    pub fn start(appliance: Appliance, tls: Option<TlsConfig>) -> Rig {
         let folder = tempfile::tempdir().expect("a folder");
         let appliance = Arc::new(appliance);
         let config = ServerConfig {
             address: Some("127.0.0.1:0".parse().unwrap()),
             folder: folder.path().to_owned(),
             names: Vec::new(),
-            tls: tls.map(|files| TlsConfig {
-                files,
-                made_for: None,
-                client_ca: None,
-                tls12: false,
-            }),
+            tls,
             tokens: folder.path().join("tokens.json"),
             audit: folder.path().join("audit.log"),
             audit_forward: Default::default(),

@@ -87,3 +87,19 @@ fn a_log_that_was_changed_is_found_out() {
     assert!(code == Some(1) && says.contains("NOT as they were written"), "{says}");
     assert!(says.contains("the line before it is another than was written"), "{says}");
 }
+
+#[test]
+fn lines_go_into_the_log_of_the_program_where_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("forebay.toml");
+    std::fs::write(&file, "[reactors]\nmemory = \"32MiB\"\n[audit]\nforward = \"log\"\n").unwrap();
+    let node = Appliance::start_config(&file);
+    change(node.dir.path(), 0);
+    let (ended_well, log, dir) = node.terminate();
+    assert!(ended_well, "{log}");
+    let text = std::fs::read_to_string(dir.path().join("audit.log")).unwrap();
+    assert!(text.lines().count() >= 8, "{text}");
+    for line in text.lines() {
+        assert!(log.contains(line), "{line} is not in {log}");
+    }
+}
