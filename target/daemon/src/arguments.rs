@@ -69,7 +69,8 @@ pub struct ServeArgs {
     /// Serve discovery alone here (repeatable), as hosts expect on port 8009.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub discovery: Vec<SocketAddr>,
-    /// Serve the API here; `off`: nowhere. 127.0.0.1:4480 unless given.
+    /// Serve the API here, 127.0.0.1:4480 unless given; `off`: only on the socket in the data
+    /// directory, which there always is.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub api: Option<ApiAddress>,
     /// A name or address that the API is reached by (repeatable): for its certificate, and the only

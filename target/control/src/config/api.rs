@@ -106,7 +106,7 @@ impl Api {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ApiAddress {
-    /// There is no API.
+    /// It is served on the socket of the data directory only.
     Off,
     /// It is served here.
     At(SocketAddr),
