@@ -2,6 +2,7 @@
 
 use crate::lab::*;
 use nvme_spec::Status;
+use nvme_spec::feature::fid;
 use nvme_spec::property::{self, Cap, Cc, Csts, ShutdownStatus, css};
 use nvmf::controller::{Association, Controller, EndReason, PropertyEffect, QueueRefusal, VERSION};
 use nvmf::limits;
@@ -172,6 +173,12 @@ fn discovery_without_a_timeout_gets_one() {
     let quiet = Association { kato_ms: 0, ..association(HOST) };
     let discovery = connected_as(lab.registry.discovery(), quiet.clone()).unwrap();
     assert_eq!(discovery.kato_ms(), DISCOVERY_KATO_MS);
+    // Nor does a host turn it off later.
+    enable(&discovery);
+    for (asked_ms, granted_ms) in [(30_000, 30_000), (0, DISCOVERY_KATO_MS)] {
+        send(&discovery, &set_feature(fid::KEEP_ALIVE, asked_ms), &[]).ok();
+        assert_eq!(discovery.kato_ms(), granted_ms);
+    }
     let io = connected_as(&lab.subsystem, quiet).unwrap();
     assert_eq!(io.kato_ms(), 0);
     assert!(!io.keep_alive_expired(u64::MAX));

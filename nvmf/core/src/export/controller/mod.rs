@@ -148,7 +148,7 @@ impl Controller {
         };
         let enabled = supported_events(subsystem.kind());
         let has_write_cache = subsystem.has_write_cache();
-        let kato_ms = default_kato_ms(&association, subsystem.kind());
+        let kato_ms = granted_kato_ms(association.kato_ms, subsystem.kind());
         Controller {
             cntlid,
             life: AtomicU32::new(Life::Epoch(0).bits()),
@@ -236,7 +236,7 @@ impl Controller {
 
     /// The Keep Alive Timeout that the host connected with.
     pub(crate) fn default_kato_ms(&self) -> u32 {
-        default_kato_ms(&self.association, self.subsystem.kind())
+        granted_kato_ms(self.association.kato_ms, self.subsystem.kind())
     }
 
     /// Whether Identify Controller tells of a volatile write cache. Settled when the controller
@@ -312,8 +312,10 @@ impl Controller {
         self.features().warn_at(self.subsystem.temperature_kelvin())
     }
 
+    /// Sets the Keep Alive Timeout; what a host asks for later goes as far as at Connect.
     pub(crate) fn set_kato_ms(&self, kato_ms: u32) {
-        self.kato_ms.store(kato_ms, Ordering::Relaxed);
+        let granted = granted_kato_ms(kato_ms, self.subsystem.kind());
+        self.kato_ms.store(granted, Ordering::Relaxed);
     }
 
     pub(crate) fn set_write_cache(&self, enabled: bool) {
@@ -331,8 +333,8 @@ impl Controller {
 }
 
 /// What the host asked for, and on a discovery controller something all the same.
-fn default_kato_ms(association: &Association, kind: &SubsystemKind) -> u32 {
-    match (kind, association.kato_ms) {
+fn granted_kato_ms(asked_ms: u32, kind: &SubsystemKind) -> u32 {
+    match (kind, asked_ms) {
         (SubsystemKind::Discovery(_), 0) => crate::limits::DISCOVERY_KATO_MS,
         (_, kato_ms) => kato_ms,
     }
