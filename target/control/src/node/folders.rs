@@ -57,7 +57,11 @@ impl Node {
         if allowed {
             return Ok(());
         }
-        let folders: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
+        // As whoever asks can use them, wherever this process was started.
+        let shown = |folder: &PathBuf| {
+            std::path::absolute(folder).unwrap_or_else(|_| folder.clone()).display().to_string()
+        };
+        let folders: Vec<String> = folders.iter().map(shown).collect();
         let sentence = format!(
             "{} is not to be attached over the API, which takes block devices of /dev, and files, that \
              are not the appliance's own, below folders that the configuration lists: {}. List its \
