@@ -51,7 +51,8 @@ pub fn claim(folder: &Path) -> Result<Vec<String>, String> {
         if own.is_empty() && !empty {
             return Err(format!(
                 "The data directory {shown} is open to other users (mode {mode:03o}) and holds what \
-                 is not the appliance's: give an empty one with --data-dir, or close it (chmod 700)."
+                 is not the appliance's: give an empty one with --data-dir; or close it (chmod 700), if \
+                 nobody else uses it."
             ));
         }
         fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(cannot)?;
