@@ -7,6 +7,7 @@
 //! needed. Nothing is cancelled; everything completes.
 #![deny(unsafe_code)]
 
+mod abort;
 mod channel;
 mod counter;
 mod discard;
@@ -22,6 +23,7 @@ pub mod spsc;
 mod stack;
 pub mod wake;
 
+pub use abort::AbortOnPanic;
 pub use channel::{Bdev, Channel, Cx, OpenCx, OpenError};
 pub use counter::Counter;
 pub use discard::Discards;

@@ -6,15 +6,61 @@ use bdev::{Addr, Bdev, Channel, Cx, DmaSlice, Geometry, Io, Memory, Op, OpenCx, 
 use nvme_spec::Status;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What is cleared within one call. A longer Write Zeroes or Deallocate goes on in later polls, so
 /// that clearing a terabyte holds nobody up.
-const CLEAR_BYTES_PER_POLL: u64 = 1 << 20;
+const CLEAR_BYTES_PER_POLL: u64 = 256 << 10;
+
+/// What is known to be zeros is known by pieces of so many bytes.
+const PIECE_BYTES: u64 = 64 << 10;
+
+/// Pieces that a Deallocate looks at within one call.
+const PIECES_PER_POLL: u64 = 64 << 10;
+
+/// Which pieces somebody may have written since they were zeros: a Deallocate costs only what it
+/// clears. Whoever gets at the memory of a piece marks it first. One that is written while it is
+/// cleared may be taken for zeros afterwards; then the next Deallocate leaves it as it is, as it may.
+struct Touched(Box<[AtomicU64]>);
+
+impl Touched {
+    fn new(bytes: u64) -> Touched {
+        let words = bytes.div_ceil(64 * PIECE_BYTES);
+        Touched((0..words).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn place(&self, piece: u64) -> (&AtomicU64, u64) {
+        (&self.0[(piece / 64) as usize], 1 << (piece % 64))
+    }
+
+    /// Somebody may write bytes `at..end`.
+    #[inline]
+    fn mark(&self, at: u64, end: u64) {
+        for piece in at / PIECE_BYTES..end.div_ceil(PIECE_BYTES) {
+            let (word, bit) = self.place(piece);
+            if word.load(Ordering::Relaxed) & bit == 0 {
+                word.fetch_or(bit, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether bytes of a piece may be other than zero. If it is cleared as a `whole`, it is zeros
+    /// from now on.
+    fn is_marked(&self, piece: u64, whole: bool) -> bool {
+        let (word, bit) = self.place(piece);
+        let before = match whole {
+            true => word.fetch_and(!bit, Ordering::Relaxed),
+            false => word.load(Ordering::Relaxed),
+        };
+        before & bit != 0
+    }
+}
 
 /// A disk in memory that all reactors share: one copy for each read and write, ended within
 /// `submit`. Contents last as long as the value.
 pub struct Ram {
     memory: Arc<Memory>,
+    touched: Arc<Touched>,
     geometry: Geometry,
 }
 
@@ -43,6 +89,7 @@ impl Ram {
             .map_err(|why| OpenError(format!("a ram disk of {bytes} bytes: {why}")))?;
         Ok(Ram {
             memory: Arc::new(Memory::new(vec![region])),
+            touched: Arc::new(Touched::new(bytes)),
             geometry: Geometry { direct_access: true, ..Geometry::plain(block_bytes, blocks) },
         })
     }
@@ -73,6 +120,7 @@ impl Bdev for Ram {
     fn open(&self, cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {
         Ok(Box::new(RamChannel {
             memory: self.memory.clone(),
+            touched: self.touched.clone(),
             block_bytes: self.geometry.block_bytes,
             blocks: self.geometry.blocks,
             clearing: VecDeque::with_capacity(cx.limit as usize),
@@ -85,12 +133,15 @@ impl Bdev for Ram {
 struct Clearing {
     at: u64,
     end: u64,
+    /// Only what was touched has to be cleared.
+    deallocates: bool,
     reply_to: Addr,
     reply_tag: Tag,
 }
 
 struct RamChannel {
     memory: Arc<Memory>,
+    touched: Arc<Touched>,
     block_bytes: u32,
     blocks: u64,
     clearing: VecDeque<Clearing>,
@@ -109,9 +160,33 @@ impl RamChannel {
         self.memory.slice(0, at as usize, bytes as usize).zero();
     }
 
+    /// Clears some of `at..end`, as much as one call may. Returns where it came to.
+    fn clear_some(&self, at: u64, end: u64, deallocates: bool) -> u64 {
+        if !deallocates {
+            let bytes = (end - at).min(CLEAR_BYTES_PER_POLL);
+            self.clear(at, bytes);
+            return at + bytes;
+        }
+        let (mut here, mut cleared) = (at, 0);
+        for piece in (at / PIECE_BYTES..).take(PIECES_PER_POLL as usize) {
+            if here >= end || cleared >= CLEAR_BYTES_PER_POLL {
+                break;
+            }
+            let next = ((piece + 1) * PIECE_BYTES).min(end);
+            let whole = here == piece * PIECE_BYTES && next == here + PIECE_BYTES;
+            if self.touched.is_marked(piece, whole) {
+                self.clear(here, next - here);
+                cleared += next - here;
+            }
+            here = next;
+        }
+        here
+    }
+
     fn start_clearing(&mut self, io: Io, at: u64, end: u64, cx: &mut Cx<'_>) {
-        if end - at <= CLEAR_BYTES_PER_POLL {
-            self.clear(at, end - at);
+        let deallocates = io.op == Op::Deallocate;
+        let at = self.clear_some(at, end, deallocates);
+        if at == end {
             return cx.complete(io, Status::SUCCESS);
         }
         assert!(
@@ -119,14 +194,15 @@ impl RamChannel {
             "more operations than the channel was opened for"
         );
         let (reply_to, reply_tag) = io.into_parts();
-        self.clearing.push_back(Clearing { at, end, reply_to, reply_tag });
+        self.clearing.push_back(Clearing { at, end, deallocates, reply_to, reply_tag });
     }
 }
 
 impl Channel for RamChannel {
     fn direct_access(&mut self, lba: u64, blocks: u32) -> Option<DmaSlice> {
-        lba.checked_add(u64::from(blocks)).filter(|end| *end <= self.blocks)?;
+        let end = lba.checked_add(u64::from(blocks)).filter(|end| *end <= self.blocks)?;
         let block_bytes = self.block_bytes as usize;
+        self.touched.mark(lba * block_bytes as u64, end * block_bytes as u64);
         Some(self.memory.slice(0, lba as usize * block_bytes, blocks as usize * block_bytes))
     }
 
@@ -139,7 +215,10 @@ impl Channel for RamChannel {
         };
         match io.op {
             Op::Read => io.data.copy_from(self.memory.slice(0, at as usize, (end - at) as usize)),
-            Op::Write => self.memory.slice(0, at as usize, (end - at) as usize).copy_from(io.data),
+            Op::Write => {
+                self.touched.mark(at, end);
+                self.memory.slice(0, at as usize, (end - at) as usize).copy_from(io.data);
+            }
             Op::WriteZeroes | Op::Deallocate => return self.start_clearing(io, at, end, cx),
             Op::Flush => {}
         }
@@ -148,9 +227,7 @@ impl Channel for RamChannel {
 
     fn poll(&mut self, cx: &mut Cx<'_>) -> u32 {
         let Some(mut first) = self.clearing.pop_front() else { return 0 };
-        let bytes = (first.end - first.at).min(CLEAR_BYTES_PER_POLL);
-        self.clear(first.at, bytes);
-        first.at += bytes;
+        first.at = self.clear_some(first.at, first.end, first.deallocates);
         if first.at == first.end {
             cx.complete_parts(first.reply_to, first.reply_tag, Status::SUCCESS);
         } else {
@@ -183,6 +260,19 @@ mod tests {
         assert_eq!(say(1 << 20, 1024), "blocks of 1024 bytes: only 512 and 4096 exist");
         assert_eq!(say(4095, 4096), "4095 bytes hold no block of 4096 bytes");
         assert!(say(1 << 60, 4096).contains("does not fit"));
+    }
+
+    #[test]
+    fn only_what_was_touched_is_cleared() {
+        let touched = Touched::new(256 * PIECE_BYTES);
+        touched.mark(PIECE_BYTES - 1, PIECE_BYTES + 1);
+        touched.mark(70 * PIECE_BYTES, 71 * PIECE_BYTES);
+        let marked = |whole| -> Vec<u64> {
+            (0..256).filter(|piece| touched.is_marked(*piece, whole)).collect()
+        };
+        assert_eq!(marked(false), [0, 1, 70]);
+        assert_eq!(marked(true), [0, 1, 70]);
+        assert_eq!(marked(false), [0; 0]);
     }
 
     #[test]

@@ -234,11 +234,11 @@ fn clearing_much_goes_in_steps_and_others_pass() {
     let data = buf.slice().sub(0, BLOCK);
     data.copy_in(0, &[3; BLOCK]);
     assert_eq!(rig.one(Op::Write, last, 1, data), Status::SUCCESS);
-    rig.submit(Op::Deallocate, 0, (bytes / BLOCK as u64) as u32, DmaSlice::EMPTY, 1);
+    rig.submit(Op::WriteZeroes, 0, (bytes / BLOCK as u64) as u32, DmaSlice::EMPTY, 1);
     rig.submit(Op::Read, last, 1, data, 2);
     rig.stack.poll(0);
     rig.stack.deliver(0, &mut rig.dones);
-    assert_eq!(rig.dones.len(), 1, "the read does not wait for the deallocate");
+    assert_eq!(rig.dones.len(), 1, "the read does not wait for the zeroes");
     assert_eq!(rig.stack.outstanding(rig.top), 1);
     assert_eq!(rig.stack.next_deadline_ns(), Some(0));
     let mut polls = 1;
@@ -246,9 +246,46 @@ fn clearing_much_goes_in_steps_and_others_pass() {
         polls += rig.stack.poll(0);
         rig.stack.deliver(0, &mut rig.dones);
     }
-    assert_eq!(polls, 8, "1 MiB at a time");
+    assert_eq!(polls, 31, "256 KiB at a time, the first at once");
     rig.dones.clear();
     assert_eq!(rig.one(Op::Read, last, 1, data), Status::SUCCESS);
+    let mut got = [1; BLOCK];
+    data.copy_out(0, &mut got);
+    assert_eq!(got, [0; BLOCK]);
+    rig.pool.give(buf);
+    rig.end();
+}
+
+#[test]
+fn deallocating_costs_what_was_written() {
+    let bytes = 64u64 << 20;
+    let bdev = ram(bytes);
+    let mut rig = Rig::new(&bdev);
+    let blocks = (bytes / BLOCK as u64) as u32;
+    let buf = rig.pool.take(BLOCK).unwrap();
+    let data = buf.slice().sub(0, BLOCK);
+    data.copy_in(0, &[3; BLOCK]);
+    let polls = |rig: &mut Rig| {
+        rig.submit(Op::Deallocate, 0, blocks, DmaSlice::EMPTY, 1);
+        let mut polls = 0;
+        while rig.dones.is_empty() {
+            polls += rig.stack.poll(0);
+            rig.stack.deliver(0, &mut rig.dones);
+        }
+        rig.dones.clear();
+        polls
+    };
+    assert_eq!(polls(&mut rig), 0, "nothing was written");
+    assert_eq!(rig.one(Op::Write, 5, 1, data), Status::SUCCESS);
+    assert_eq!(polls(&mut rig), 0, "one block was");
+    for lba in (0..2048).step_by(16) {
+        rig.dones.clear();
+        assert_eq!(rig.one(Op::Write, lba, 1, data), Status::SUCCESS);
+    }
+    assert_eq!(polls(&mut rig), 4, "1 MiB was, and 256 KiB are cleared at a time");
+    assert_eq!(polls(&mut rig), 0, "and once");
+    rig.dones.clear();
+    assert_eq!(rig.one(Op::Read, 16, 1, data), Status::SUCCESS);
     let mut got = [1; BLOCK];
     data.copy_out(0, &mut got);
     assert_eq!(got, [0; BLOCK]);

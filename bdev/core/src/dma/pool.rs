@@ -53,6 +53,12 @@ impl DmaBuf {
         self.slice.len()
     }
 
+    /// The number of its size class, smallest first: larger than that of what was asked for where
+    /// that had none left.
+    pub fn class(&self) -> usize {
+        usize::from(self.class)
+    }
+
     /// A buffer is never empty.
     pub fn is_empty(&self) -> bool {
         false
@@ -103,6 +109,17 @@ impl DmaPool {
             }
         }
         None
+    }
+
+    /// The number of the class that a buffer of at least `bytes` bytes would be taken from now.
+    pub fn class_to_take(&self, bytes: usize) -> Option<usize> {
+        let has = |class: &Class| class.bytes as usize >= bytes && !class.free.is_empty();
+        self.classes.iter().position(has)
+    }
+
+    /// Buffers by class, smallest first, on loan or not.
+    pub fn counts(&self) -> [u32; 4] {
+        std::array::from_fn(|i| self.classes[i].count)
     }
 
     /// Takes a buffer back.
