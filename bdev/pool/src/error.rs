@@ -33,6 +33,11 @@ impl PoolError {
         PoolError { kind, message: message.into() }
     }
 
+    pub(crate) fn no_volume(name: &str) -> PoolError {
+        let name = name.escape_debug();
+        PoolError::new(Kind::NotFound, format!("There is no volume \"{name}\"."))
+    }
+
     /// The reactor or the keeper has ended.
     pub(crate) fn gone() -> PoolError {
         PoolError::new(Kind::InUse, "The pool is on its way down.")

@@ -8,6 +8,7 @@
 mod behind;
 mod channel;
 mod devices;
+mod directory;
 mod entry;
 mod error;
 mod journal;
@@ -29,13 +30,13 @@ mod volume_bdev;
 
 pub use bdev_redb::{BLOCK_BYTES, FileMedium, Label, Medium};
 pub use devices::DEVICES;
+pub use directory::{
+    Condition, DeviceStatus, Directory, PoolStatus, SnapshotStatus, Space, Usage, VolumeStatus,
+};
 pub use entry::{BLOCKS_PER_EXTENT, Blocks, EXTENTS_PER_ROW, Entry, NotARow, Rest, Row, Slot};
 pub use error::{Kind, PoolError};
 pub use journal::{Identities, JournalMemory, Journals, PoolJournals, SharedJournals};
-pub use keeper::{
-    DeviceStatus, DiscardMode, DiscardStatus, NewMember, NewVolume, PoolStatus, Progress, Reactors,
-    SnapshotStatus, Space, Usage, VolumeStatus, is_name,
-};
+pub use keeper::{DiscardMode, DiscardStatus, NewMember, NewVolume, Progress, Reactors, is_name};
 pub use limits::Limits;
 pub use merge::{Copy, Merge, merge};
 pub use pool::{Found, Host, MEMORY_BYTES, Pool, probe};

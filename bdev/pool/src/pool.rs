@@ -1,12 +1,13 @@
 //! A pool, as the rest of the process uses it.
 
 use crate::devices::{BOUNCE_BLOCKS, Devices};
+use crate::directory::{Directory, PoolStatus};
 use crate::entry::BLOCKS_PER_EXTENT;
 use crate::error::{Kind, PoolError};
 use crate::journal::{Journals, PoolJournals, Source};
 use crate::keeper::{
-    DiscardMode, Keeper, Member, NewMember, NewVolume, Opened, PoolStatus, Reactors, Request,
-    may_take, new_superblock,
+    DiscardMode, Keeper, Member, NewMember, NewVolume, Opened, Reactors, Request, may_take,
+    new_superblock,
 };
 use crate::limits::Limits;
 use crate::session::{self, Strangers, store_error};
@@ -14,7 +15,7 @@ use crate::state::View;
 use crate::store::{Contents, Store, StoreError, Update};
 use crate::superblock::{EXTENT_BYTES, Superblock, SuperblockError};
 use crate::volume_bdev::VolumeBdev;
-use bdev::{Bdev, DmaSlice};
+use bdev::{AbortOnPanic, Bdev, DmaSlice};
 use bdev_redb::Label;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Sender};
@@ -52,6 +53,7 @@ pub struct Pool {
     uuid: Uuid,
     devices: Arc<Devices>,
     devices_bdev: Arc<dyn Bdev>,
+    directory: Arc<Directory>,
     runner: Runner,
     /// Nobody else has the pool open while these are held.
     journals: Option<Arc<dyn PoolJournals>>,
@@ -210,17 +212,21 @@ impl Pool {
             pump,
         };
         let (keeper, requests) = Keeper::new(opened)?;
-        let devices_bdev = keeper.devices_bdev.clone();
+        let (devices_bdev, directory) = (keeper.devices_bdev.clone(), keeper.directory.clone());
         let runner = if is_stepped {
             Runner::Stepped(Box::new(Mutex::new(keeper)))
         } else {
             let thread = std::thread::Builder::new().name("pool".into());
-            let spawned = thread.spawn(move || keeper.run()).map_err(|error| {
+            let run = move || {
+                let _ends_the_process = AbortOnPanic;
+                keeper.run();
+            };
+            let spawned = thread.spawn(run).map_err(|error| {
                 PoolError::new(Kind::Device, format!("The pool's thread cannot start: {error}."))
             })?;
             Runner::Thread(requests, Mutex::new(Some(spawned)))
         };
-        Ok(Pool { name, uuid, devices, devices_bdev, runner, journals: claimed })
+        Ok(Pool { name, uuid, devices, devices_bdev, directory, runner, journals: claimed })
     }
 
     /// As people call it.
@@ -244,11 +250,16 @@ impl Pool {
         })
     }
 
-    /// Has the keeper say something.
+    /// Has the keeper do something. What it has done can be read before it answers.
     fn ask<R: Send + 'static>(
         &self,
         task: impl FnOnce(&mut Keeper) -> Result<R, PoolError> + Send + 'static,
     ) -> Result<R, PoolError> {
+        let task = |keeper: &mut Keeper| {
+            let done = task(keeper);
+            keeper.publish();
+            done
+        };
         match &self.runner {
             Runner::Stepped(keeper) => task(&mut lock(keeper)),
             Runner::Thread(requests, _) => {
@@ -276,7 +287,9 @@ impl Pool {
         if more {
             keeper.step_jobs();
         }
-        keeper.step_discard() || more
+        let discards = keeper.step_discard();
+        keeper.publish();
+        discards || more
     }
 
     /// Commits everything and lets go of the devices.
@@ -285,17 +298,18 @@ impl Pool {
     /// What is still open; or that something could not be made durable.
     pub fn close(&self) -> Result<(), PoolError> {
         self.call(|keeper| keeper.close())?;
-        let why = || PoolError::new(Kind::Device, "The pool's thread ended with a panic.");
-        self.end().map_err(|_| why())
+        self.end();
+        Ok(())
     }
 
     /// Ends the thread, and waits for that.
-    fn end(&self) -> std::thread::Result<()> {
-        let Runner::Thread(requests, thread) = &self.runner else { return Ok(()) };
+    fn end(&self) {
+        let Runner::Thread(requests, thread) = &self.runner else { return };
         // It may have ended already.
         let _ = requests.send(Request::End);
         let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        thread.map_or(Ok(()), JoinHandle::join)
+        // A panic of it would have ended the process.
+        let _ = thread.map(JoinHandle::join);
     }
 
     /// What was answered and is not on the devices counts no more: they have lost what they had
@@ -307,12 +321,15 @@ impl Pool {
         self.journals.as_ref().map_or(Ok(()), |journals| journals.discard())
     }
 
-    /// Everything there is to say.
-    ///
-    /// # Errors
-    /// The pool is on its way down.
-    pub fn status(&self) -> Result<PoolStatus, PoolError> {
-        self.ask(|keeper| keeper.status())
+    /// What it says of itself, for any thread to read at any time: also when the pool is closed, as
+    /// it was.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Everything there is to say: [`Directory::status`]. Waits for nobody.
+    pub fn status(&self) -> PoolStatus {
+        self.directory.status()
     }
 
     /// Makes a volume.
@@ -467,8 +484,7 @@ impl Pool {
     /// # Errors
     /// It is not there.
     pub fn volume(&self, name: &str) -> Result<Arc<VolumeBdev>, PoolError> {
-        let name = name.to_owned();
-        let view = self.ask(move |keeper| keeper.volume_view(&name))?;
+        let view = self.directory.view_named(name).ok_or_else(|| PoolError::no_volume(name))?;
         Ok(self.bdev(view))
     }
 
@@ -492,8 +508,7 @@ impl Drop for Pool {
     /// Its thread has ended afterwards, and with it everything that it does with the devices, the
     /// reactors' memory and the journals.
     fn drop(&mut self) {
-        // A panic of the thread is in the log.
-        let _ = self.end();
+        self.end();
         if let Some(journals) = &self.journals {
             journals.release();
         }

@@ -1,6 +1,7 @@
 //! What a volume is between operations, on its reactor or parked; and how the thread that keeps the
 //! metadata reaches it in either place.
 
+use crate::directory::Stock;
 use crate::entry::Slot;
 use crate::keeper::Request;
 use crate::limits::Limits;
@@ -27,6 +28,8 @@ pub(crate) struct VolumeState {
     /// The limits were changed: the channel looks at them.
     pub limits_changed: bool,
     keeper: Sender<Request>,
+    /// Where the pool counts slots of stocks that are used.
+    used: Arc<Stock>,
     /// Free slots, reserved ahead.
     stock: Vec<Slot>,
     /// More were asked for.
@@ -41,13 +44,21 @@ pub(crate) struct VolumeState {
 }
 
 impl VolumeState {
-    pub(crate) fn new(id: ViewId, map: Volume, limits: Limits, keeper: Sender<Request>) -> Self {
+    /// `keeper`: how it is asked, and where slots are counted.
+    pub(crate) fn new(
+        id: ViewId,
+        map: Volume,
+        limits: Limits,
+        keeper: (Sender<Request>, Arc<Stock>),
+    ) -> Self {
+        let (keeper, used) = keeper;
         VolumeState {
             id,
             map,
             limits,
             limits_changed: true,
             keeper,
+            used,
             stock: Vec::new(),
             asked: false,
             sent: 0,
@@ -68,14 +79,10 @@ impl VolumeState {
         self.stock.len()
     }
 
-    /// Which slots these are.
-    pub(crate) fn stock_slots(&self) -> &[Slot] {
-        &self.stock
-    }
-
     /// Takes a slot; asks for more in time.
     pub(crate) fn take_slot(&mut self) -> Option<Slot> {
         let slot = self.stock.pop();
+        slot.into_iter().for_each(|slot| self.used.used(slot));
         if self.stock.len() < LOW_SLOTS {
             self.want_slots(0);
         }
@@ -217,6 +224,8 @@ pub(crate) struct View {
     pub read_only: bool,
     /// The reactor that it lives on.
     pub home: usize,
+    /// Slots that its live node names, as of its last step.
+    own_slots: Arc<AtomicU64>,
     pub traffic: Traffic,
     place: Mutex<Place>,
     has_mail: AtomicBool,
@@ -261,11 +270,13 @@ impl View {
         wake: Arc<dyn Fn(usize) + Send + Sync>,
     ) -> View {
         let NewView { block_bytes, bytes, read_only, home } = new;
+        let own_slots = state.map.shown();
         View {
             block_bytes,
             bytes: AtomicU64::new(bytes),
             read_only,
             home,
+            own_slots,
             traffic: Traffic::default(),
             place: Mutex::new(Place::Parked(Box::new(state))),
             has_mail: AtomicBool::new(false),
@@ -276,6 +287,11 @@ impl View {
     fn place(&self) -> MutexGuard<'_, Place> {
         // Whoever panicked with it has changed nothing by halves: mail is pushed or taken whole.
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Slots that its live node names, as of its last step.
+    pub(crate) fn own_slots(&self) -> u64 {
+        self.own_slots.load(Ordering::Relaxed)
     }
 
     /// Size in bytes.

@@ -296,6 +296,14 @@ impl Contents {
         }
     }
 
+    /// All but the map, in an order in which each is there before what speaks of it.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Update> + '_ {
+        let volumes = self.volumes.iter();
+        let volumes = volumes.map(|(number, record)| Update::Volume(*number, Some(record.clone())));
+        let nodes = self.nodes.iter();
+        volumes.chain(nodes.map(|(number, record)| Update::Node(*number, Some(record.clone()))))
+    }
+
     /// Checks what every commit has to keep (`FORMAT.md`): each slot exists and is named once,
     /// each node has its parent, each volume its live node, and no entry lies past its node's end.
     ///

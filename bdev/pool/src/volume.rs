@@ -10,6 +10,7 @@ use crate::store::Update;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Rows in a leaf of a [`NodeMap`]: 32 GiB of a volume.
 pub(crate) const LEAF_ROWS: usize = 512;
@@ -194,6 +195,8 @@ pub struct Volume {
     dirty: BTreeSet<u32>,
     given_up: Vec<Slot>,
     journal: Option<Journal>,
+    /// Slots that its own node names, for others to read.
+    shown: Arc<AtomicU64>,
     /// Something changed that only a commit keeps.
     unkept: bool,
 }
@@ -204,12 +207,24 @@ impl Volume {
     pub fn new(node: u64, own: NodeMap, chain: Vec<(u64, Arc<NodeMap>)>) -> Volume {
         let (dirty, given_up) = (BTreeSet::new(), Vec::new());
         let behind = Behind::new(chain);
-        Volume { node, own, behind, dirty, given_up, journal: None, unkept: false }
+        let shown = Arc::new(AtomicU64::new(own.slots()));
+        Volume { node, own, behind, dirty, given_up, journal: None, shown, unkept: false }
     }
 
     /// The same, with a journal of what it changes.
     pub(crate) fn with_journal(self, journal: Option<Journal>) -> Volume {
         Volume { journal, ..self }
+    }
+
+    /// Where others read how many slots its own node names.
+    pub(crate) fn shown(&self) -> Arc<AtomicU64> {
+        self.shown.clone()
+    }
+
+    /// The same, shown in another one's place.
+    pub(crate) fn with_shown(self, shown: Arc<AtomicU64>) -> Volume {
+        shown.store(self.own.slots(), Ordering::Relaxed);
+        Volume { shown, ..self }
     }
 
     /// Its journal, for what takes its place.
@@ -390,6 +405,7 @@ impl Volume {
         }
         let (chunk, at) = place(extent);
         self.own.set(extent, entry);
+        self.shown.store(self.own.slots(), Ordering::Relaxed);
         self.dirty.insert(chunk);
         let parent = self.behind.parent().map(|(parent, _)| *parent);
         let kept = self.journal.as_mut().is_some_and(|journal| {
@@ -419,6 +435,7 @@ impl Volume {
         let dirty = self.take_dirty();
         self.behind.push(self.node, Arc::new(std::mem::take(&mut self.own)));
         self.node = node;
+        self.shown.store(0, Ordering::Relaxed);
         dirty
     }
 

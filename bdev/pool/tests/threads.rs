@@ -3,8 +3,10 @@
 
 use bdev::{Bdev, Channel, Discards, DmaSlice, Geometry, OpenCx, OpenError};
 use bdev_mem::Null;
-use bdev_pool::{DiscardMode, DiscardStatus, FileMedium, Host, Medium, NewMember, Pool, Reactors};
+use bdev_pool::{DiscardMode, DiscardStatus, FileMedium, Host, Limits, Medium, NewMember};
+use bdev_pool::{NewVolume, Pool, Reactors};
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -18,6 +20,8 @@ struct Slow {
     file: FileMedium,
     /// Discards fail.
     refuses: AtomicBool,
+    /// Whoever writes to it panics.
+    panics: AtomicBool,
     /// How often it was asked to discard.
     asked: AtomicU64,
     /// What was discarded.
@@ -30,7 +34,8 @@ impl Slow {
         file.set_len(BYTES).unwrap();
         let file = FileMedium::new(file, BYTES);
         let (asked, given) = (AtomicU64::new(0), Mutex::default());
-        Arc::new(Slow { file, refuses: AtomicBool::new(false), asked, given })
+        let (refuses, panics) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Slow { file, refuses, panics, asked, given })
     }
 }
 
@@ -44,6 +49,7 @@ impl Medium for Slow {
     }
 
     fn write(&self, pieces: &[(u64, &[u8])]) -> io::Result<()> {
+        assert!(!self.panics.load(Ordering::Relaxed), "planted");
         std::thread::sleep(Duration::from_millis(5));
         self.file.write(pieces)
     }
@@ -100,10 +106,14 @@ fn well() -> Discards {
     Discards::Well("it does".into())
 }
 
+fn member(medium: &Arc<Slow>, discards: Discards) -> NewMember {
+    let bdev = Arc::new(Sink(Null::new(BYTES, 4096).unwrap(), discards));
+    NewMember { name: "slow".into(), bdev, medium: medium.clone() }
+}
+
 /// A pool on `medium`, and nothing open in it.
 fn pool(medium: &Arc<Slow>, discards: Discards, discard: DiscardMode) -> Pool {
-    let bdev = Arc::new(Sink(Null::new(BYTES, 4096).unwrap(), discards));
-    let member = NewMember { name: "slow".into(), bdev, medium: medium.clone() };
+    let member = member(medium, discards);
     let (reactors, memory) = (Arc::new(Nobody), vec![DmaSlice::EMPTY]);
     let host = Host { reactors, memory, journals: None, discard, stepped: None };
     let mut number = 0;
@@ -115,7 +125,7 @@ fn pool(medium: &Arc<Slow>, discards: Discards, discard: DiscardMode) -> Pool {
 }
 
 fn status(pool: &Pool) -> DiscardStatus {
-    pool.status().unwrap().devices[0].discard.clone()
+    pool.status().devices[0].discard.clone()
 }
 
 /// What the device is given back, when all has been done.
@@ -146,7 +156,7 @@ fn a_pool_that_is_dropped_has_no_thread_any_more() {
 fn all_that_is_free_is_given_back_once_and_then_what_is_freed() {
     let medium = Slow::new();
     let pool = pool(&medium, well(), DiscardMode::Auto);
-    let total = pool.status().unwrap().space.total;
+    let total = pool.status().space.total;
     let done = settled(&pool);
     assert_eq!((done.on, done.why.as_str()), (true, "it does"));
     assert_eq!((done.done, done.waiting), (total, 0));
@@ -173,7 +183,7 @@ fn it_can_be_switched_off_and_is_left_alone_where_it_is_no_use() {
         let done = settled(&pool);
         assert_eq!(done.on, on, "{discards:?}, {mode:?}");
         assert_eq!(medium.given.lock().unwrap().is_empty(), !on);
-        assert_eq!(pool.status().unwrap().discard, mode);
+        assert_eq!(pool.status().discard, mode);
         if mode == DiscardMode::Off {
             assert!(done.why.contains("switched off"), "{}", done.why);
             pool.set_discard(DiscardMode::Auto).unwrap();
@@ -192,8 +202,43 @@ fn a_device_that_fails_to_is_asked_once_until_an_operator_wants_it_again() {
     assert_eq!(failed.done, 0);
     std::thread::sleep(Duration::from_millis(30));
     assert_eq!(medium.asked.load(Ordering::Relaxed), 1);
-    assert_eq!(pool.status().unwrap().failed, None, "the pool works");
+    assert_eq!(pool.status().failed, None, "the pool works");
     medium.refuses.store(false, Ordering::Relaxed);
     pool.set_discard(DiscardMode::Auto).unwrap();
     assert_eq!(settled(&pool).waiting, 0);
+}
+
+/// Set by a test for its own child.
+const CHILD: &str = "FOREBAY_TEST_DEVICE";
+
+/// The child's part of the next test.
+#[test]
+fn a_keeper_that_panics() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    let medium = Slow::new();
+    let pool = pool(&medium, well(), DiscardMode::Off);
+    medium.panics.store(true, Ordering::Relaxed);
+    let new = NewVolume {
+        name: "a".into(),
+        uuid: Uuid::from_u128(9),
+        bytes: 1 << 20,
+        block_bytes: None,
+        thick: false,
+        limits: Limits::default(),
+        made_s: 0,
+    };
+    println!("it went on: {:?}", pool.create_volume(new));
+}
+
+#[test]
+fn a_panic_of_a_keeper_ends_the_process() {
+    let out = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_keeper_that_panics", "--nocapture", "--test-threads=1"])
+        .env(CHILD, "none")
+        .output()
+        .unwrap();
+    assert_eq!(out.status.signal(), Some(6), "SIGABRT: {out:?}");
+    assert!(String::from_utf8_lossy(&out.stderr).contains("planted"), "{out:?}");
 }

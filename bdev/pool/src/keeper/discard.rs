@@ -3,7 +3,7 @@
 
 use super::{Keeper, Member, Request};
 use crate::superblock::EXTENT_BYTES;
-use bdev::Discards;
+use bdev::{AbortOnPanic, Discards};
 use bdev_redb::Medium;
 use std::collections::BTreeMap;
 use std::io;
@@ -108,6 +108,17 @@ impl Discarding {
         }
     }
 
+    /// Whether a device is given back what nobody needs, and why; without numbers.
+    pub(super) fn status(&self, number: u16, member: &Member) -> DiscardStatus {
+        let (on, why) = self.judge(number, member);
+        DiscardStatus { on, why, done: 0, waiting: 0 }
+    }
+
+    /// Bytes of a device that were given back.
+    pub(super) fn done_on(&self, number: u16) -> u64 {
+        self.done.get(&number).copied().unwrap_or(0)
+    }
+
     /// Whether a device is given back what nobody needs, and why.
     fn judge(&self, number: u16, member: &Member) -> (bool, String) {
         if self.mode == DiscardMode::Off {
@@ -135,7 +146,10 @@ impl Discarding {
             let (end, ended) = mpsc::channel();
             let keeper = keeper.clone();
             let thread = std::thread::Builder::new().name("discard".into());
-            let thread = thread.spawn(move || work(&begun, &end, &keeper))?;
+            let thread = thread.spawn(move || {
+                let _ends_the_process = AbortOnPanic;
+                work(&begun, &end, &keeper);
+            })?;
             self.worker = Worker::Thread { pieces, ended, thread };
         }
         match &mut self.worker {
@@ -157,7 +171,7 @@ impl Drop for Discarding {
             std::mem::replace(&mut self.worker, Worker::None)
         {
             drop(pieces);
-            // A panic of the thread is in the log.
+            // A panic of it would have ended the process.
             let _ = thread.join();
         }
     }
@@ -220,6 +234,7 @@ impl Keeper {
                 let device = &self.members[&number].name;
                 tracing::warn!(device, %error, "the device is given nothing back any more");
                 self.discarding.failed.insert(number, format!("it failed: {error}"));
+                self.describe_devices();
             }
         }
     }
@@ -277,12 +292,6 @@ impl Keeper {
     pub(crate) fn set_discard(&mut self, mode: DiscardMode) {
         self.discarding.mode = mode;
         self.discarding.failed.clear();
-    }
-
-    pub(super) fn discard_status(&self, number: u16, member: &Member) -> DiscardStatus {
-        let (on, why) = self.discarding.judge(number, member);
-        let done = self.discarding.done.get(&number).copied().unwrap_or(0);
-        let waiting = self.slots.stale_on(number) * EXTENT_BYTES;
-        DiscardStatus { on, why, done, waiting }
+        self.describe_devices();
     }
 }

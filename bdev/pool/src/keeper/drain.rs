@@ -113,8 +113,8 @@ impl Keeper {
             return self.end_drain(device);
         };
         let from = if now == node { extent } else { 0 };
-        let volume = self.records.volumes.iter().find(|(_, record)| record.node == now);
-        let next = match volume.map(|(volume, _)| *volume) {
+        let volume = self.directory.tables().owner(now);
+        let next = match volume {
             Some(volume) => self.drain_live(device, volume, from)?,
             None => self.drain_past(device, now, from)?,
         };
@@ -164,7 +164,7 @@ impl Keeper {
             return Ok(());
         }
         let slot = self.move_slot(entry)?;
-        self.views.get_mut(&volume).expect("just asked").held += 1;
+        self.holdings.gain(volume, 1);
         self.with(volume, move |state| {
             state.map.relocate(extent, slot);
             state.commit();
@@ -200,10 +200,10 @@ impl Keeper {
             updates.push(Update::Row((node, chunk), Box::new(row)));
         }
         self.commit(updates)?;
-        let map = Arc::new(map);
+        let (map, tree) = (Arc::new(map), self.tree(node));
         self.replace_everywhere(node, &map);
-        self.maps.insert(node, map);
-        self.free_after_operations(given_up);
+        self.set_map(node, map);
+        self.free_after_operations(given_up, tree);
         Ok(next)
     }
 
@@ -230,6 +230,7 @@ impl Keeper {
         self.devices.remove(device);
         self.reactors.remove_child(&self.devices_bdev, &member.bdev);
         self.next_drain();
+        self.describe_devices();
         give_up(&*member.medium).map_err(|error| {
             let why = format!(
                 "Device {} is no part of the pool any more, but its superblock could not be \
@@ -281,6 +282,7 @@ impl Keeper {
         new.superblock.write_next(&*new.medium).map_err(io)?;
         let (medium, superblock) = (new.medium.clone(), new.superblock.clone());
         self.store = Some(Store::open(medium, superblock).map_err(|error| error.to_string())?);
+        self.describe_devices();
         Ok(())
     }
 }

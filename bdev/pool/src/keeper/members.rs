@@ -189,6 +189,7 @@ impl Keeper {
         let opened = self.reactors.add_child(&self.devices_bdev, &member.bdev);
         self.slots.add_device(number, member.superblock.slots);
         self.members.insert(number, member);
+        self.describe_devices();
         opened.map_err(|why| {
             // It is part of the pool now; what cannot reach it must not use it.
             self.slots.close_device(number);

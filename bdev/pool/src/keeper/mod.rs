@@ -3,14 +3,17 @@
 
 mod discard;
 mod drain;
+mod holdings;
 mod members;
+mod publish;
 mod reclaim;
 mod snapshots;
 mod space;
-mod status;
+mod views;
 mod volumes;
 
 use crate::devices::Devices;
+use crate::directory::Directory;
 use crate::entry::Slot;
 use crate::error::{Kind, PoolError};
 use crate::journal::Source;
@@ -29,8 +32,7 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 pub use discard::{DiscardMode, DiscardStatus};
 pub use members::NewMember;
 pub(crate) use members::{may_take, new_superblock};
-pub use space::{Space, Usage};
-pub use status::{DeviceStatus, PoolStatus, SnapshotStatus, VolumeStatus};
+use views::Views;
 pub use volumes::{NewVolume, is_name};
 
 /// What is asked of the keeper.
@@ -82,22 +84,6 @@ pub(crate) struct Member {
     pub superblock: Superblock,
 }
 
-/// A volume or a snapshot that somebody may open.
-pub(crate) struct Kept {
-    pub view: Arc<View>,
-    /// Slots that its live node names, and those in its stock.
-    pub held: u64,
-}
-
-impl Kept {
-    /// It has so many slots less. What adds to `held` and takes from it comes in any order, so only
-    /// the sum of it all counts.
-    fn lose(&mut self, slots: u64) {
-        debug_assert!(self.held >= slots, "a volume gives up {slots} of {} slots", self.held);
-        self.held = self.held.saturating_sub(slots);
-    }
-}
-
 /// How far something long has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -127,7 +113,12 @@ pub(crate) struct Keeper {
     /// By node: what those say that are not live.
     pub maps: BTreeMap<u64, Arc<NodeMap>>,
     /// Volumes by their number, snapshots that were looked at by their node's.
-    pub views: BTreeMap<ViewId, Kept>,
+    pub views: Views,
+    holdings: holdings::Holdings,
+    /// By device: slots handed out to volumes since the pool was opened, less those that came back
+    /// unused.
+    granted: BTreeMap<u16, u64>,
+    pub directory: Arc<Directory>,
     /// Commits of volumes that wait for the next transaction, in their order.
     batch: Vec<(ViewId, Vec<Update>, u64)>,
     /// Transactions of the store since the pool was opened.
@@ -188,7 +179,10 @@ impl Keeper {
             slots: Slots::default(),
             records: contents,
             maps: BTreeMap::new(),
-            views: BTreeMap::new(),
+            views: Views::default(),
+            holdings: holdings::Holdings::default(),
+            granted: BTreeMap::new(),
+            directory: Arc::default(),
             batch: Vec::new(),
             commits: 0,
             failed: None,
@@ -205,10 +199,15 @@ impl Keeper {
             ended: false,
         };
         keeper.claim(&rows)?;
+        keeper
+            .directory
+            .change(|tables| keeper.records.records().for_each(|record| tables.apply(&record)));
         keeper.read_maps(rows);
         let volumes: Vec<u64> = keeper.records.volumes.keys().copied().collect();
         volumes.into_iter().for_each(|volume| keeper.view_volume(volume));
         keeper.next_drain();
+        keeper.describe_devices();
+        keeper.publish();
         Ok((keeper, own))
     }
 
@@ -219,6 +218,7 @@ impl Keeper {
             if self.has_jobs() {
                 self.serve();
                 self.step_jobs();
+                self.publish();
             } else {
                 match self.requests.recv() {
                     Ok(request) => self.take(request),
@@ -236,6 +236,7 @@ impl Keeper {
             // Its volumes are told; what went wrong is kept in `failed`.
             let _ = self.commit(Vec::new());
         }
+        self.publish();
     }
 
     /// Whether something goes on by itself.
@@ -307,16 +308,30 @@ impl Keeper {
         updates.extend(own);
         let committed = self.make_durable(&updates);
         for (view, gone) in told {
-            if let Some(kept) = self.views.get_mut(&view) {
-                kept.lose(gone);
-                kept.view.post(Mail::Committed(committed.is_ok()));
+            self.holdings.lose(view, gone);
+            if let Some(view) = self.views.get(view) {
+                view.post(Mail::Committed(committed.is_ok()));
             }
         }
-        committed?;
-        self.commits += 1;
-        let records = updates.iter().filter(|update| !matches!(update, Update::Row(..)));
-        records.for_each(|update| self.records.apply(update));
-        Ok(())
+        if committed.is_ok() {
+            self.commits += 1;
+            self.apply(&updates);
+        }
+        self.publish();
+        committed
+    }
+
+    /// What is durable is so from now on.
+    fn apply(&mut self, updates: &[Update]) {
+        let records = || updates.iter().filter(|update| !matches!(update, Update::Row(..)));
+        if records().next().is_none() {
+            return;
+        }
+        records().for_each(|update| self.records.apply(update));
+        self.directory.change(|tables| records().for_each(|update| tables.apply(update)));
+        if records().any(|update| matches!(update, Update::Device(..))) {
+            self.describe_devices();
+        }
     }
 
     fn make_durable(&mut self, updates: &[Update]) -> Result<(), PoolError> {
@@ -369,7 +384,7 @@ impl Keeper {
     }
 
     fn view(&self, id: ViewId) -> Arc<View> {
-        self.views[&id].view.clone()
+        self.views.get(id).expect("a volume that is recorded can be opened").clone()
     }
 
     /// Has writes of each of these wait, and waits for those under way.
@@ -412,15 +427,33 @@ impl Keeper {
         answer
     }
 
-    /// Slots are free when no operation that is under way anywhere can be using them.
-    fn free_after_operations(&self, slots: Vec<Slot>) {
+    /// Slots that a node of `tree` named are free when no operation that is under way anywhere can be
+    /// using them: only who reads nodes of that tree can.
+    fn free_after_operations(&self, slots: Vec<Slot>, tree: u64) {
         if slots.is_empty() {
             return;
         }
         let later = FreeLater::new(slots, self.own.clone());
-        for kept in self.views.values() {
-            kept.view.post(Mail::Fence(later.clone()));
+        for (_, view) in self.views.of_tree(tree) {
+            view.post(Mail::Fence(later.clone()));
         }
+    }
+
+    /// What a node says from now on, that is nobody's present.
+    fn set_map(&mut self, node: u64, map: Arc<NodeMap>) {
+        self.directory.change(|tables| tables.family.set_slots(node, map.slots()));
+        self.maps.insert(node, map);
+    }
+
+    /// The map of a node is elsewhere, or the node is gone.
+    fn take_map(&mut self, node: u64) -> Option<Arc<NodeMap>> {
+        self.directory.change(|tables| tables.family.set_slots(node, 0));
+        self.maps.remove(&node)
+    }
+
+    /// What all nodes have in common that ever read `node` or that it reads.
+    fn tree(&self, node: u64) -> u64 {
+        self.directory.tables().family.tree(node).unwrap_or(node)
     }
 
     fn number(&mut self) -> u64 {
@@ -434,7 +467,7 @@ impl Keeper {
 
     /// Commits everything and lets go of the devices.
     pub(crate) fn close(&mut self) -> Result<(), PoolError> {
-        let views: Vec<ViewId> = self.views.keys().copied().collect();
+        let views = self.views.all();
         for id in &views {
             if self.view(*id).is_open() {
                 let name = self.name_of(*id);
@@ -449,11 +482,11 @@ impl Keeper {
                 state.commit();
                 state.give_stock()
             })?;
-            stock.into_iter().for_each(|slot| self.slots.give_unused(slot));
+            self.take_back(stock);
         }
         self.await_discard();
         self.commit(Vec::new())?;
-        for id in self.views.keys().copied().collect::<Vec<_>>() {
+        for id in self.views.all() {
             self.with(id, |state| state.map.discard_journal())?;
         }
         self.store = None;

@@ -5,8 +5,8 @@ use super::{Keeper, Progress};
 use crate::entry::{Entry, Slot};
 use crate::error::{Kind, PoolError};
 use crate::merge::{Copy, merge};
-use crate::record::{NodeRecord, NodeState};
-use crate::state::Scope;
+use crate::record::NodeRecord;
+use crate::state::{Mail, Scope, VolumeState};
 use crate::store::Update;
 use crate::superblock::EXTENT_BYTES;
 use crate::volume::NodeMap;
@@ -26,41 +26,31 @@ pub(super) struct Reclaimed {
 }
 
 impl Keeper {
-    fn children(&self, node: u64) -> Vec<u64> {
-        let nodes = self.records.nodes.iter();
-        nodes.filter(|(_, child)| child.parent == Some(node)).map(|(number, _)| *number).collect()
-    }
-
-    /// A node that can be taken apart.
-    fn next_leaving(&self) -> Option<(u64, Vec<u64>)> {
-        let leaving =
-            self.records.nodes.iter().filter(|(_, node)| node.state == NodeState::Leaving);
-        let mut apart = leaving.map(|(node, _)| (*node, self.children(*node)));
-        apart.find(|(_, children)| children.len() <= 1)
+    /// A node that can be taken apart, and its only child.
+    fn next_leaving(&self) -> Option<(u64, Option<u64>)> {
+        let tables = self.directory.tables();
+        let node = tables.family.first_ready()?;
+        Some((node, tables.family.children(node).next()))
     }
 
     pub(super) fn can_reclaim(&self) -> bool {
-        self.next_leaving().is_some()
+        self.directory.tables().family.first_ready().is_some()
     }
 
     /// How far the reclaiming has come, if there is anything to reclaim.
-    pub(crate) fn reclaiming(&self) -> Option<Progress> {
-        let leaving =
-            self.records.nodes.iter().filter(|(_, node)| node.state == NodeState::Leaving);
-        let apart = leaving.filter(|(node, _)| self.children(**node).len() <= 1);
-        let left: u64 = apart.clone().map(|(node, _)| self.maps[node].slots()).sum();
-        apart.count().checked_sub(1)?;
+    pub(super) fn reclaiming(&self) -> Option<Progress> {
+        let (nodes, left) = self.directory.tables().family.ready();
+        nodes.checked_sub(1)?;
         let (what, done) = ("reclaiming what was deleted".to_owned(), self.reclaimed.slots);
         Some(Progress { what, device: None, done, total: done + left })
     }
 
     pub(super) fn step_reclaim(&mut self) -> Result<(), PoolError> {
-        let Some((node, children)) = self.next_leaving() else { return Ok(()) };
+        let Some((node, child)) = self.next_leaving() else { return Ok(()) };
         let before = self.maps[&node].slots();
-        match children[..] {
-            [] => self.take_apart(node)?,
-            [child] => self.merge_into(node, child)?,
-            _ => unreachable!("it stays while two read it"),
+        match child {
+            None => self.take_apart(node)?,
+            Some(child) => self.merge_into(node, child)?,
         }
         let left = self.maps.get(&node).map_or(0, |map| map.slots());
         self.reclaimed.slots += before.saturating_sub(left);
@@ -83,13 +73,11 @@ impl Keeper {
         if last {
             updates.push(Update::Node(node, None));
         }
+        let tree = self.tree(node);
         self.commit(updates)?;
-        match last {
-            true => drop(self.maps.remove(&node)),
-            false => drop(self.maps.insert(node, Arc::new(map))),
-        }
+        self.keep_or_drop(node, Arc::new(map), last);
         // Reads that began before it was left behind may be under way.
-        self.free_after_operations(given_up);
+        self.free_after_operations(given_up, tree);
         Ok(())
     }
 
@@ -97,8 +85,8 @@ impl Keeper {
     fn merge_into(&mut self, node: u64, child: u64) -> Result<(), PoolError> {
         let parent = self.maps[&node].clone();
         let extents: Vec<(u64, Entry)> = parent.entries().take(EXTENTS_AT_ONCE).collect();
-        let volume = self.records.volumes.iter().find(|(_, record)| record.node == child);
-        match volume.map(|(volume, _)| *volume) {
+        let volume = self.directory.tables().owner(child);
+        match volume {
             Some(volume) => self.merge_into_live(node, volume, extents),
             None => self.merge_into_past(node, child, extents),
         }
@@ -152,7 +140,7 @@ impl Keeper {
         parent.set(extent, Entry::Nothing);
         let map = Arc::new(parent.clone());
         // The parent's slot becomes one of the volume's.
-        self.views.get_mut(&volume).expect("just asked").held += u64::from(below.slot().is_some());
+        self.holdings.gain(volume, u64::from(below.slot().is_some()));
         self.with(volume, move |state| {
             state.map.replace(node, Some(map));
             state.map.absorb(extent, &merged);
@@ -185,15 +173,16 @@ impl Keeper {
         if done {
             updates.extend(self.bypass(node, child));
         }
+        let tree = self.tree(child);
         self.commit(updates)?;
         self.replace_everywhere(child, &frozen);
-        self.maps.insert(child, frozen);
+        self.set_map(child, frozen);
         match done {
-            true => self.drop_everywhere(node),
+            true => self.drop_everywhere(node, tree),
             false => self.replace_everywhere(node, &parent),
         }
         self.keep_or_drop(node, parent, done);
-        self.free_after_operations(given_up);
+        self.free_after_operations(given_up, tree);
         Ok(())
     }
 
@@ -206,22 +195,24 @@ impl Keeper {
 
     fn keep_or_drop(&mut self, node: u64, map: Arc<NodeMap>, done: bool) {
         match done {
-            true => drop(self.maps.remove(&node)),
-            false => drop(self.maps.insert(node, map)),
+            true => drop(self.take_map(node)),
+            false => self.set_map(node, map),
         }
     }
 
     /// Everybody who reads through a node learns what it says from now on.
-    pub(super) fn replace_everywhere(&mut self, node: u64, map: &Arc<NodeMap>) {
-        for id in self.views.keys().copied().collect::<Vec<_>>() {
+    pub(super) fn replace_everywhere(&self, node: u64, map: &Arc<NodeMap>) {
+        for (_, view) in self.views.of_tree(self.tree(node)) {
             let map = map.clone();
-            drop(self.begin_with(id, move |state| state.map.replace(node, Some(map))));
+            let replace = move |state: &mut VolumeState| state.map.replace(node, Some(map));
+            view.post(Mail::Run(Box::new(replace)));
         }
     }
 
-    fn drop_everywhere(&mut self, node: u64) {
-        for id in self.views.keys().copied().collect::<Vec<_>>() {
-            drop(self.begin_with(id, move |state| state.map.replace(node, None)));
+    fn drop_everywhere(&self, node: u64, tree: u64) {
+        for (_, view) in self.views.of_tree(tree) {
+            let drop = move |state: &mut VolumeState| state.map.replace(node, None);
+            view.post(Mail::Run(Box::new(drop)));
         }
     }
 

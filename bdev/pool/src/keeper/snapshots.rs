@@ -1,7 +1,7 @@
 //! Snapshots, and what is made from them.
 
+use super::Keeper;
 use super::volumes::{NewVolume, check_name};
-use super::{Keeper, Kept};
 use crate::error::{Kind, PoolError};
 use crate::record::{NodeRecord, NodeState, VolumeRecord};
 use crate::state::{NewView, Scope, View, VolumeState};
@@ -13,19 +13,12 @@ use std::sync::Arc;
 impl Keeper {
     /// The snapshots of a volume, by node, oldest first.
     pub(crate) fn snapshots_of(&self, volume: u64) -> Vec<(u64, String)> {
-        let nodes = self.records.nodes.iter();
-        let past = nodes.filter_map(|(node, record)| match &record.state {
-            NodeState::Snapshot { volume: of, name, .. } if *of == volume => {
-                Some((*node, name.clone()))
-            }
-            _ => None,
-        });
-        past.collect()
+        let tables = self.directory.tables();
+        tables.snapshots_of(volume).map(|(node, name)| (node, name.to_owned())).collect()
     }
 
     fn snapshot_node(&self, volume: u64, name: &str) -> Result<u64, PoolError> {
-        let found = self.snapshots_of(volume).into_iter().find(|(_, other)| other == name);
-        found.map(|(node, _)| node).ok_or_else(|| {
+        self.directory.tables().snapshot_named(volume, name).ok_or_else(|| {
             let of = &self.records.volumes[&volume].name;
             let name = name.escape_debug();
             PoolError::new(Kind::NotFound, format!("Volume \"{of}\" has no snapshot \"{name}\"."))
@@ -34,14 +27,14 @@ impl Keeper {
 
     /// Nobody can look at a snapshot any more.
     pub(super) fn retire_snapshot(&mut self, node: u64, name: &str) -> Result<(), PoolError> {
-        if let Some(kept) = self.views.get(&node) {
-            if kept.view.retire().is_none() {
+        if let Some(view) = self.views.get(node) {
+            if view.retire().is_none() {
                 return Err(PoolError::new(
                     Kind::InUse,
                     format!("Snapshot \"{name}\" is exported: stop exporting it first."),
                 ));
             }
-            self.views.remove(&node);
+            self.views.remove(node);
         }
         Ok(())
     }
@@ -67,7 +60,7 @@ impl Keeper {
                 return Err(PoolError::new(Kind::Exists, why));
             }
             if self.records.volumes[&number].thick {
-                reserve += self.views[&number].held;
+                reserve += self.holdings.held(number);
             }
             group.push(number);
         }
@@ -117,8 +110,8 @@ impl Keeper {
                 ),
                 Update::Volume(volume, Some(VolumeRecord { node: next, ..record.clone() })),
             ]);
-            self.maps.insert(record.node, map);
-            self.views.get_mut(&volume).expect("just asked").lose(left);
+            self.set_map(record.node, map);
+            self.holdings.lose(volume, left);
         }
         Ok(updates)
     }
@@ -172,7 +165,7 @@ impl Keeper {
         let record = self.records.volumes[&number].clone();
         let (old, next) = (record.node, self.number());
         if record.thick {
-            self.may_reserve(self.views[&number].held, "Rolling a thick volume back")?;
+            self.may_reserve(self.holdings.held(number), "Rolling a thick volume back")?;
         }
         let bytes = self.node(past).bytes;
         let mut chain = vec![(past, self.maps[&past].clone())];
@@ -180,22 +173,25 @@ impl Keeper {
         self.hold(&[number], Scope::Volume)?;
         let swapped = self.with(number, move |state| {
             state.commit();
-            let journal = state.map.take_journal();
-            let map = Volume::new(next, NodeMap::default(), chain).with_journal(journal);
+            let (journal, shown) = (state.map.take_journal(), state.map.shown());
+            let map = Volume::new(next, NodeMap::default(), chain);
+            let map = map.with_journal(journal).with_shown(shown);
             std::mem::replace(&mut state.map, map).into_own()
         });
         self.view(number).resize(bytes);
         self.release(&[number]);
         let own = swapped?;
-        self.views.get_mut(&number).expect("just asked").lose(own.slots());
-        self.maps.insert(old, Arc::new(own));
+        self.holdings.lose(number, own.slots());
+        self.set_map(old, Arc::new(own));
         let live = NodeRecord { parent: Some(past), bytes, state: NodeState::Live };
         let updates = vec![
             self.leaving(old),
             Update::Node(next, Some(live)),
             Update::Volume(number, Some(VolumeRecord { node: next, ..record })),
         ];
-        self.commit(updates)
+        self.commit(updates)?;
+        self.holdings.promise(number, bytes.div_ceil(EXTENT_BYTES));
+        Ok(())
     }
 
     /// Makes a clone the owner of the snapshots that it was made from, and of those before them.
@@ -241,15 +237,16 @@ impl Keeper {
     ) -> Result<Arc<View>, PoolError> {
         let of = self.volume(volume)?;
         let node = self.snapshot_node(of, name)?;
-        if let Some(kept) = self.views.get(&node) {
-            return Ok(kept.view.clone());
+        if let Some(view) = self.views.get(node) {
+            return Ok(view.clone());
         }
         let mut chain = vec![(node, self.maps[&node].clone())];
         chain.extend(self.chain(node));
         // It has no node of its own, and nothing is ever written to it.
         let map = Volume::new(u64::MAX, NodeMap::default(), chain);
         let limits = crate::limits::Limits::default();
-        let state = VolumeState::new(node, map, limits, self.own.clone());
+        let keeper = (self.own.clone(), self.directory.stock().clone());
+        let state = VolumeState::new(node, map, limits, keeper);
         let new = NewView {
             block_bytes: self.records.volumes[&of].block_bytes,
             bytes: self.node(node).bytes,
@@ -257,7 +254,7 @@ impl Keeper {
             home: self.next_home(),
         };
         let view = Arc::new(View::new(new, state, self.wake.clone()));
-        self.views.insert(node, Kept { view: view.clone(), held: 0 });
+        self.views.insert(node, self.tree(node), view.clone());
         Ok(view)
     }
 }

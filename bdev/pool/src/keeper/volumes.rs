@@ -1,6 +1,6 @@
 //! Volumes: made, renamed, resized, limited, deleted.
 
-use super::{Keeper, Kept};
+use super::Keeper;
 use crate::entry::BLOCKS_PER_EXTENT;
 use crate::error::{Kind, PoolError};
 use crate::journal::Journal;
@@ -71,13 +71,7 @@ fn check_size(bytes: u64) -> Result<u64, PoolError> {
 impl Keeper {
     /// The number of a volume.
     pub(super) fn volume(&self, name: &str) -> Result<u64, PoolError> {
-        let found = self.records.volumes.iter().find(|(_, record)| record.name == name);
-        found.map(|(number, _)| *number).ok_or_else(|| {
-            PoolError::new(
-                Kind::NotFound,
-                format!("There is no volume \"{}\".", name.escape_debug()),
-            )
-        })
+        self.directory.tables().named(name).ok_or_else(|| PoolError::no_volume(name))
     }
 
     pub(super) fn is_new(&self, name: &str) -> Result<(), PoolError> {
@@ -100,20 +94,24 @@ impl Keeper {
     /// Makes a volume that is recorded one that can be opened.
     pub(super) fn view_volume(&mut self, volume: u64) {
         let record = self.records.volumes[&volume].clone();
-        let own = self.maps.remove(&record.node).unwrap_or_default();
+        let own = self.take_map(record.node).unwrap_or_default();
         let own = Arc::unwrap_or_clone(own);
         let held = own.slots();
         let journal = self.journals.clone().map(|source| Journal::new(source, volume));
         let map = Volume::new(record.node, own, self.chain(record.node)).with_journal(journal);
-        let state = VolumeState::new(volume, map, record.limits, self.own.clone());
+        let keeper = (self.own.clone(), self.directory.stock().clone());
+        let state = VolumeState::new(volume, map, record.limits, keeper);
+        let bytes = self.node(record.node).bytes;
         let new = NewView {
             block_bytes: record.block_bytes,
-            bytes: self.node(record.node).bytes,
+            bytes,
             read_only: false,
             home: self.next_home(),
         };
         let view = Arc::new(View::new(new, state, self.wake.clone()));
-        self.views.insert(volume, Kept { view, held });
+        self.views.insert(volume, self.tree(record.node), view.clone());
+        self.holdings.add(volume, held, record.thick.then(|| bytes.div_ceil(EXTENT_BYTES)));
+        self.directory.change(|tables| tables.set_view(volume, view));
     }
 
     /// Volumes live on one reactor after the other.
@@ -211,10 +209,11 @@ impl Keeper {
             }
             self.commit(vec![update])?;
             self.view(volume).resize(bytes);
-            return Ok(bytes);
+        } else {
+            self.shrink(volume, bytes)?;
+            self.commit(vec![update])?;
         }
-        self.shrink(volume, bytes)?;
-        self.commit(vec![update])?;
+        self.holdings.promise(volume, bytes.div_ceil(EXTENT_BYTES));
         Ok(bytes)
     }
 
@@ -263,7 +262,7 @@ impl Keeper {
             None => {
                 self.may_reserve(1, "Making a volume smaller beside its snapshots")?;
                 let slot = self.take_slot().expect("there is one");
-                self.views.get_mut(&volume).expect("just asked").held += 1;
+                self.holdings.gain(volume, 1);
                 self.with(volume, move |state| state.map.adopt(extent, slot))?;
                 slot
             }
@@ -320,12 +319,13 @@ impl Keeper {
             updates.push(self.leaving(node));
         }
         self.commit(updates)?;
-        stock.into_iter().for_each(|slot| self.slots.give_unused(slot));
+        self.take_back(stock);
         // What it gave up before, and nobody could be told of any more.
         state.all_committed().into_iter().for_each(|slot| self.slots.give(slot));
         state.map.discard_journal();
-        self.maps.insert(live, Arc::new(state.map.into_own()));
-        self.views.remove(&volume);
+        self.set_map(live, Arc::new(state.map.into_own()));
+        self.views.remove(volume);
+        self.holdings.remove(volume);
         Ok(())
     }
 

@@ -145,7 +145,7 @@ fn reopen(images: Vec<Image>, wreck: &Wreck, atomic_bytes: u32) {
     let pool = Pool::import(members, host).unwrap();
     let named = wreck.contents.rows.values().flat_map(|row| row.entries());
     let named = named.filter(|entry| entry.slot().is_some()).count() as u64;
-    let status = pool.status().unwrap();
+    let status = pool.status();
     assert_eq!(status.space.used, named << 20, "space is exact");
     let on_devices: u64 = status.devices.iter().map(|device| device.used).sum();
     assert_eq!(on_devices, status.space.used, "on each device, too");
@@ -177,7 +177,7 @@ fn reopen(images: Vec<Image>, wreck: &Wreck, atomic_bytes: u32) {
             reactor.lock().unwrap().turn();
         }
     }
-    let status = pool.status().unwrap();
+    let status = pool.status();
     assert_eq!((status.failed, status.stopped), (None, None));
     pool.close().unwrap();
 }

@@ -513,7 +513,7 @@ impl World {
         let (name, uuid) = (self.volumes[at].name.clone(), self.volumes[at].uuid);
         if self.machine.pool.promote(&name).is_ok() {
             self.tally.promoted += 1;
-            let status = self.machine.pool.status().unwrap();
+            let status = self.machine.pool.status();
             let owned = |owner: &str, name: &str| {
                 status.snapshots.iter().any(|s| s.volume == owner && s.name == name)
             };
@@ -613,7 +613,7 @@ impl World {
             self.write();
             self.machine.turn();
             self.hear();
-            let status = self.machine.pool.status().unwrap();
+            let status = self.machine.pool.status();
             assert_eq!(status.stopped, None);
             if !status.devices.iter().any(|device| device.name == name) {
                 break;
@@ -630,7 +630,7 @@ impl World {
         while self.machine.pool.step() {
             self.machine.turn();
         }
-        let status = self.machine.pool.status().unwrap();
+        let status = self.machine.pool.status();
         assert_eq!((status.failed, status.stopped), (None, None));
     }
 }
