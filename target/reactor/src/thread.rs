@@ -1,6 +1,7 @@
 //! A thread for a reactor: pinned, with the real clock, and with a way to sleep.
 
 use crate::{Handle, Reactor};
+use bdev::AbortOnPanic;
 use bdev::sleep::Sleeper;
 use std::io;
 use std::os::fd::RawFd;
@@ -42,7 +43,7 @@ pub fn spawn(
     let (pinned_tx, pinned_rx) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name(format!("reactor-{}", handle.number())).spawn(
         move || {
-            let _guard = AbortOnPanic;
+            let _ends_the_process = AbortOnPanic;
             let pinned = core.map_or(Ok(()), pin);
             let ok = pinned.is_ok();
             let _ = pinned_tx.send(pinned);
@@ -53,18 +54,6 @@ pub fn spawn(
     )?;
     pinned_rx.recv().map_err(|_| io::Error::other("the reactor's thread ended at once"))??;
     Ok(thread)
-}
-
-/// A reactor that panics has broken an invariant with I/O under way: going on without it would leave
-/// hosts waiting for ever, so the process ends and is started anew.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            std::process::abort();
-        }
-    }
 }
 
 /// Runs `reactor` on the calling thread until [`Handle::stop`].

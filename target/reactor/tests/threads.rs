@@ -4,7 +4,9 @@ use bdev::dma::PoolPlan;
 use bdev::{Addr, DmaSlice, Op, OpenCx, OpenError, Stack, Tag};
 use bdev::{Bdev, Channel, Cx, DmaPool, Done, Edge, EdgeCx, Geometry, Home, Io, IoFlags, Memory};
 use nvme_spec::Status;
+use reactor::client::{Channels, Driver, Ended, Operation, Submitter, drive};
 use reactor::{Handle, Poll, Reactor, hop, spawn};
+use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -66,47 +68,35 @@ impl Channel for CountingChannel {
     }
 }
 
-/// Keeps `depth` operations under way until `total` have ended, then reports the failures.
+/// As many operations under way as there is room for until `total` have ended, then reports the
+/// failures.
 struct Load {
-    to: Addr,
     next: u64,
     ended: u64,
     failed: u64,
     total: u64,
-    depth: u64,
     report: mpsc::Sender<u64>,
 }
 
-impl Load {
-    fn submit(&mut self, cx: &mut EdgeCx<'_>) {
-        let (tag, to) = (Tag(self.next), self.to);
-        let (op, flags, data) = (Op::Read, IoFlags::NONE, DmaSlice::EMPTY);
-        let io = Io { op, flags, lba: self.next, blocks: 1, data, reply_to: cx.me, reply_tag: tag };
-        self.next += 1;
-        cx.submit(to, io);
-    }
-}
-
-impl Edge for Load {
-    fn poll(&mut self, cx: &mut EdgeCx<'_>) -> u32 {
+impl Driver for Load {
+    fn poll(&mut self, io: &mut Submitter<'_, '_>) -> u32 {
         let mut work = 0;
-        while self.next < self.total && self.next - self.ended < self.depth {
-            self.submit(cx);
+        while self.next < self.total && io.has_room() {
+            let read = Operation::new(Op::Read, self.next, 1, DmaSlice::EMPTY);
+            io.submit(0, read, None, self.next);
+            self.next += 1;
             work += 1;
         }
         work
     }
-    fn done(&mut self, done: Done, _cx: &mut EdgeCx<'_>) {
+    fn ended(&mut self, ended: Ended, _io: &mut Submitter<'_, '_>) {
         self.ended += 1;
-        let expected = if done.tag.0 % 2 == 1 { Status::UNRECOVERED_READ } else { Status::SUCCESS };
-        assert_eq!(done.status, expected);
-        self.failed += u64::from(!done.status.is_success());
+        let expected = if ended.tag % 2 == 1 { Status::UNRECOVERED_READ } else { Status::SUCCESS };
+        assert_eq!(ended.status, expected);
+        self.failed += u64::from(!ended.status.is_success());
         if self.ended == self.total {
             self.report.send(self.failed).unwrap();
         }
-    }
-    fn closed(&mut self, stack: &mut Stack) {
-        stack.close(self.to);
     }
 }
 
@@ -119,8 +109,8 @@ fn load_over_a_hop(poll: Poll) {
     let edge = node.handles[1].call(move |reactor| {
         let local = hop::local(&bdev, reactor.handle(), &all);
         let to = reactor.stack.open(&local, reactor.now_ns()).unwrap();
-        let (next, ended, failed, total, depth) = (0, 0, 0, 10_000, 32);
-        reactor.add_edge(Box::new(Load { to, next, ended, failed, total, depth, report }))
+        let load = Load { next: 0, ended: 0, failed: 0, total: 10_000, report };
+        drive(reactor, Channels::Own(vec![to]), 32, load)
     });
     assert_eq!(failures.recv().unwrap(), 5_000);
     assert_eq!(count.load(Ordering::Relaxed), 10_000);
@@ -279,4 +269,29 @@ fn a_core_that_does_not_exist_is_refused() {
     let handle = Handle::new(0).unwrap();
     let error = spawn(handle, Some(100_000), Poll::Busy, || unreachable!("never built"));
     assert!(error.is_err());
+}
+
+/// Set by a test for its own child.
+const CHILD: &str = "FOREBAY_TEST_DEVICE";
+
+/// The child's part of the next test.
+#[test]
+fn a_reactor_that_panics() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    let node = start(1, Poll::ADAPTIVE);
+    let answer = node.handles[0].call(|_| panic!("planted"));
+    println!("it went on: {answer:?}");
+}
+
+#[test]
+fn a_panic_on_a_reactor_ends_the_process() {
+    let out = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_reactor_that_panics", "--nocapture", "--test-threads=1"])
+        .env(CHILD, "none")
+        .output()
+        .unwrap();
+    assert_eq!(out.status.signal(), Some(6), "SIGABRT: {out:?}");
+    assert!(String::from_utf8_lossy(&out.stderr).contains("planted"), "{out:?}");
 }
