@@ -14,4 +14,4 @@ mod machine;
 pub use export::{
     admin, controller, counters, namespace, places, refused, registry, stats, subsystem,
 };
-pub use machine::{Target, transport};
+pub use machine::{Target, elsewhere, transport};

@@ -70,8 +70,36 @@ pub fn copy_range_blocks(block_bytes: u32) -> u16 {
 /// Bytes that a Copy has in a buffer at once; more where more is written atomically.
 pub const COPY_PIECE_BYTES: u32 = 128 << 10;
 
+/// DMRL: ranges of one Dataset Management. The field can say no more than 255, and the ranges fill half
+/// a page.
+pub const DATASET_RANGES: u8 = 128;
+
+/// DMRSL: blocks of one range of a Dataset Management: 1 GiB of 512 B, 8 GiB of 4 KiB.
+pub const DATASET_RANGE_BLOCKS: u32 = 1 << 21;
+
+/// DMSL: blocks of one Dataset Management: all its ranges, since hosts (Linux) keep to the other two
+/// limits and know nothing of this one.
+pub const DATASET_BLOCKS: u64 = DATASET_RANGES as u64 * DATASET_RANGE_BLOCKS as u64;
+
+/// Bytes that are deallocated at once, on boundaries of this size: 64 extents of a pool.
+pub const DEALLOCATE_PIECE_BYTES: u32 = 64 << 20;
+
+/// What commands of several steps (Verify, Copy, Dataset Management) may do in one turn of a reactor,
+/// in bytes: two of the largest transfers. The rest goes in the next turn, connection after connection.
+pub const STEP_BYTES_PER_TURN: u32 = 2 * MAX_TRANSFER_BYTES;
+
+/// What each step counts as at least, in bytes.
+pub const STEP_BYTES_LEAST: u32 = 16 << 10;
+
+/// What the deallocation of a piece counts as, in bytes.
+pub const DEALLOCATE_STEP_BYTES: u32 = 128 << 10;
+
 /// Time in which a connection has to bring its Connect, in ns.
 pub const CONNECT_NS: u64 = 10_000_000_000;
+
+/// How long a connection may hold buffers and not move while others wait for some, in ns, unless
+/// the target is told otherwise: a transfer of the largest size on a line of 2 Mbit/s.
+pub const STALL_NS: u64 = 5_000_000_000;
 
 /// Time between two passes over the queue pairs of a reactor, in ns: how late an event that was
 /// raised on another reactor, or the end of a controller, is noticed at worst.

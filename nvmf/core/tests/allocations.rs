@@ -19,10 +19,11 @@ fn rounds(lab: &mut Lab, rounds: u64, command: &Sqe, in_capsule: InCapsule) {
         for req in 0..DEPTH {
             let mut sqe = *command;
             sqe.cid = ((round as u16 & 0xf) << 12 | req as u16).into();
-            sqe.set_slba(round);
+            // It is the number of ranges, too.
+            sqe.set_slba(round % 100);
             lab.send(1, req, sqe, in_capsule);
         }
-        for _ in 0..3 {
+        for _ in 0..8 {
             lab.turn();
         }
         let succeeded = lab.target.transport().answers - before;

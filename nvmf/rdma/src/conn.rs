@@ -1,6 +1,7 @@
 //! One queue pair: what waits for its send queue, and how it ends.
 
-use nvmf::transport::{CloseReason, Origin, QpairId};
+use nvmf::places::Peer;
+use nvmf::transport::{CloseReason, Crowd, Origin, Owed, QpairId};
 use std::collections::VecDeque;
 use verbs::{PortId, Work};
 
@@ -27,15 +28,67 @@ pub(crate) struct Conn {
     pub answers: u32,
     /// It is on the list of those with something to post.
     pub dirty: bool,
-    /// Its place among all connections, held until it is gone.
-    _origin: Origin,
+    /// Commands under way.
+    commands: u32,
+    /// Data that is read from the host, and answers that it has to take.
+    pub owed: Owed,
+    /// The number of its address among those that have connections.
+    address: u16,
+    /// Where it comes from; its place among all connections, held until it is gone.
+    origin: Origin,
 }
 
 impl Conn {
-    pub(crate) fn new(id: QpairId, port: PortId, room: u32, entries: u16, origin: Origin) -> Conn {
-        let waiting = VecDeque::with_capacity(2 * usize::from(entries));
-        let (state, answers, dirty) = (State::Open, 0, false);
-        Conn { id, port, state, waiting, room, answers, dirty, _origin: origin }
+    pub(crate) fn new(
+        id: QpairId,
+        port: PortId,
+        room: u32,
+        entries: u16,
+        origin: Origin,
+        crowd: &mut Crowd,
+    ) -> Conn {
+        Conn {
+            id,
+            port,
+            state: State::Open,
+            waiting: VecDeque::with_capacity(2 * usize::from(entries)),
+            room,
+            answers: 0,
+            dirty: false,
+            commands: 0,
+            owed: Owed::default(),
+            address: crowd.join(Peer::of(origin.peer.ip())),
+            origin,
+        }
+    }
+
+    /// A command has come.
+    pub(crate) fn command_came(&mut self, crowd: &mut Crowd) {
+        self.commands += 1;
+        if self.commands == 1 {
+            crowd.set_busy(self.address, true);
+        }
+    }
+
+    /// A command has ended.
+    pub(crate) fn command_left(&mut self, crowd: &mut Crowd) {
+        self.commands -= 1;
+        if self.commands == 0 {
+            crowd.set_busy(self.address, false);
+        }
+    }
+
+    /// It is gone, with all its commands.
+    pub(crate) fn leave(&self, crowd: &mut Crowd) {
+        if self.commands > 0 {
+            crowd.set_busy(self.address, false);
+        }
+        crowd.leave(Peer::of(self.origin.peer.ip()));
+    }
+
+    /// Places for commands that it may take now, of `all` of which `free` are free.
+    pub(crate) fn places(&self, crowd: &Crowd, all: u32, free: u32) -> u32 {
+        crowd.room(self.address, self.commands, all, free)
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -7,13 +7,12 @@ use crate::capsule;
 use crate::conn::Conn;
 use crate::limits::{IN_CAPSULE_BYTES, QPAIRS, RECEIVES, REQUESTS};
 use crate::receives::Receives;
-use crate::request::Requests;
+use crate::request::{Capsule, Requests, untag};
 use crate::stats::Stats;
 use bdev::{DmaBuf, DmaPool};
 use nvme_spec::Fabric;
-use nvme_spec::Status;
 use nvmf::transport::{
-    CloseReason, Event, InCapsule, Origin, PullTo, QpairId, ReqId, Response, Transport,
+    CloseReason, Crowd, Event, InCapsule, Origin, PullTo, QpairId, ReqId, Response, Transport,
 };
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -31,11 +30,18 @@ pub struct Config {
     pub requests: u32,
     /// Receives of each port.
     pub receives: u16,
+    /// Time in which a host may take no answer while capsules of others wait for places, in ns.
+    pub stall_ns: u64,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { qpairs: QPAIRS, requests: REQUESTS, receives: RECEIVES }
+        Config {
+            qpairs: QPAIRS,
+            requests: REQUESTS,
+            receives: RECEIVES,
+            stall_ns: nvmf::limits::STALL_NS,
+        }
     }
 }
 
@@ -67,6 +73,8 @@ pub struct RdmaTransport<N> {
     free: Vec<u16>,
     ports: [Option<Port>; PORTS],
     requests: Requests,
+    /// Who has commands under way.
+    crowd: Crowd,
     /// Room for the completion of each command, while any port is open.
     cqes: Option<DmaBuf>,
     put_off: VecDeque<PutOff>,
@@ -78,9 +86,6 @@ pub struct RdmaTransport<N> {
     closing: Vec<u16>,
     chain: Vec<Work>,
     receive_chain: Vec<Receive>,
-    /// Pulls that ended where they began, and answers to queue pairs that are gone.
-    ended: Vec<(ReqId, Status)>,
-    orphans: Vec<ReqId>,
     stats: Arc<Stats>,
     now_ns: u64,
 }
@@ -88,8 +93,8 @@ pub struct RdmaTransport<N> {
 impl<N: Nic<Admission = Origin>> RdmaTransport<N> {
     /// Without connections.
     pub fn new(nic: N, config: Config) -> RdmaTransport<N> {
-        let (qpairs, requests) = (usize::from(config.qpairs), config.requests as usize);
-        assert!(qpairs > 0 && requests > 0 && config.receives > 0, "no place for a command");
+        let qpairs = usize::from(config.qpairs);
+        assert!(qpairs > 0 && config.requests > 0 && config.receives > 0, "no place for a command");
         RdmaTransport {
             nic,
             config,
@@ -97,6 +102,7 @@ impl<N: Nic<Admission = Origin>> RdmaTransport<N> {
             free: (0..config.qpairs).rev().collect(),
             ports: Default::default(),
             requests: Requests::new(config.requests),
+            crowd: Crowd::default(),
             cqes: None,
             put_off: VecDeque::with_capacity(usize::from(config.receives) * PORTS),
             completions: Vec::with_capacity(BATCH * 8),
@@ -105,8 +111,6 @@ impl<N: Nic<Admission = Origin>> RdmaTransport<N> {
             closing: Vec::with_capacity(qpairs),
             chain: Vec::with_capacity(CHAIN),
             receive_chain: Vec::with_capacity(usize::from(config.receives)),
-            ended: Vec::with_capacity(requests),
-            orphans: Vec::with_capacity(requests),
             stats: Arc::new(Stats::default()),
             now_ns: 0,
         }
@@ -150,17 +154,6 @@ impl<N: Nic<Admission = Origin>> RdmaTransport<N> {
         }
     }
 
-    /// Says what was left to say.
-    fn settle(&mut self, out: &mut Vec<Event>) -> u32 {
-        let said = self.ended.len() + self.orphans.len();
-        out.extend(self.ended.drain(..).map(|(req, status)| Event::Pulled { req, status }));
-        for req in self.orphans.drain(..) {
-            self.requests.remove(req);
-            out.push(Event::Sent { req });
-        }
-        said as u32
-    }
-
     /// Takes what the hardware has done.
     fn take_completions(&mut self, out: &mut Vec<Event>) -> u32 {
         let mut completions = std::mem::take(&mut self.completions);
@@ -182,7 +175,7 @@ impl<N: Nic<Admission = Origin>> RdmaTransport<N> {
             What::Received(slot, bytes) => self.received(port, place, slot, bytes, outcome, out),
             What::Read(tag) | What::Write(tag) | What::Sent(tag) => {
                 // One that was destroyed has said all about its commands.
-                let Some((req, request)) = self.requests.find(tag) else { return };
+                let Some((req, request)) = untag(&self.requests, tag) else { return };
                 if place != Some(request.qpair.index) {
                     return;
                 }
@@ -222,7 +215,9 @@ impl<N: Nic<Admission = Origin>> RdmaTransport<N> {
             return self.release(port, slot);
         }
         let put_off = PutOff { qpair: id, port, slot, bytes };
-        if self.requests.is_full() || !self.put_off.is_empty() {
+        // What came before on its queue goes first.
+        let behind = self.put_off.iter().any(|other| other.qpair == id);
+        if behind || self.places_of(id) == Some(0) {
             self.stats.put_off.add(1);
             return self.put_off.push_back(put_off);
         }
@@ -238,14 +233,21 @@ impl<N: Nic<Admission = Origin>> RdmaTransport<N> {
             let why = format!("a capsule of {bytes} bytes holds no command");
             return self.cut(qpair.index, CloseReason::Protocol(why), out);
         };
-        let req = self.requests.insert(qpair, parsed.remote);
         self.stats.commands.add(1);
-        match parsed.in_capsule {
+        let receive = match parsed.in_capsule {
             InCapsule::Data(_) => {
-                self.requests.get(req).receive = Some((port, slot));
                 self.stats.in_capsule.add(1);
+                Some((port, slot))
             }
-            InCapsule::None | InCapsule::Damaged => self.release(port, slot),
+            InCapsule::None | InCapsule::Damaged => {
+                self.release(port, slot);
+                None
+            }
+        };
+        let req = self.requests.insert(qpair, Capsule { remote: parsed.remote, receive });
+        let RdmaTransport { places, crowd, .. } = self;
+        if let Some(conn) = &mut places[usize::from(qpair.index)].conn {
+            conn.command_came(crowd);
         }
         let (sqe, in_capsule) = (parsed.sqe, parsed.in_capsule);
         out.push(Event::Command { qpair, req, sqe, in_capsule });
@@ -253,18 +255,46 @@ impl<N: Nic<Admission = Origin>> RdmaTransport<N> {
 
     /// Makes commands of the capsules that waited for a place.
     fn begin_put_off(&mut self, out: &mut Vec<Event>) -> u32 {
-        let mut begun = 0;
-        while !self.requests.is_full()
-            && let Some(capsule) = self.put_off.pop_front()
+        let (mut begun, mut at) = (0, 0);
+        while self.requests.free() > 0
+            && let Some(capsule) = self.put_off.get(at)
         {
+            let qpair = capsule.qpair;
+            let room = self.places_of(qpair);
+            if room == Some(0) {
+                at += 1;
+                continue;
+            }
+            let Some(capsule) = self.put_off.remove(at) else { break };
             begun += 1;
-            if self.open_conn(capsule.qpair).is_some() {
-                self.begin(capsule, out);
-            } else {
-                self.release(capsule.port, capsule.slot);
+            match room {
+                Some(_) => self.begin(capsule, out),
+                None => self.release(capsule.port, capsule.slot),
             }
         }
         begun
+    }
+
+    /// Places for commands that a queue pair may take now; `None` when it is gone or ends.
+    fn places_of(&mut self, id: QpairId) -> Option<u32> {
+        let (all, free) = (self.requests.limit(), self.requests.free());
+        let conn = self.places[usize::from(id.index)].conn.as_ref();
+        let conn = conn.filter(|conn| conn.id == id && conn.is_open())?;
+        Some(conn.places(&self.crowd, all, free))
+    }
+
+    /// Ends queue pairs whose hosts take no answers, while capsules of others wait for places.
+    fn end_stalled(&mut self, out: &mut Vec<Event>) {
+        for index in 0..self.places.len() as u16 {
+            let others_wait = self.put_off.iter().any(|capsule| capsule.qpair.index != index);
+            let conn = self.places[usize::from(index)].conn.as_ref();
+            let is_stuck = |conn: &Conn| {
+                conn.is_open() && conn.owed.is_stuck(self.now_ns, self.config.stall_ns)
+            };
+            if others_wait && conn.is_some_and(is_stuck) {
+                self.cut(index, CloseReason::Stalled, out);
+            }
+        }
     }
 
     /// A receive may be used again.
@@ -341,12 +371,15 @@ impl<N: Nic<Admission = Origin>> Transport for RdmaTransport<N> {
         out: &mut Vec<Event>,
     ) -> u32 {
         self.now_ns = now_ns;
-        let mut work = self.settle(out);
+        let mut work = self.requests.settle(out);
         while let Some(event) = self.nic.connection_event() {
             self.connection_event(event, pool, out);
             work += 1;
         }
         work += self.begin_put_off(out);
+        if !self.put_off.is_empty() {
+            self.end_stalled(out);
+        }
         work += self.take_completions(out);
         if self.connections() == 0 {
             self.close_idle_ports(pool);
@@ -375,7 +408,7 @@ impl<N: Nic<Admission = Origin>> Transport for RdmaTransport<N> {
 
     fn flush(&mut self, now_ns: u64, _pool: &mut DmaPool, out: &mut Vec<Event>) -> u32 {
         self.now_ns = now_ns;
-        let work = self.settle(out) + self.post_all(out);
+        let work = self.requests.settle(out) + self.post_all(out);
         work + self.end_closing(out)
     }
 
@@ -403,7 +436,9 @@ impl<N: Nic<Admission = Origin>> Transport for RdmaTransport<N> {
         if !self.nic.may_sleep() {
             return Some(self.now_ns);
         }
-        // The end of one that is closing is noticed by its completions, or by the tick after it.
-        (!self.closing.is_empty()).then_some(self.now_ns + 10_000_000)
+        // The end of one that is closing is noticed by its completions, or by the tick after it; that
+        // of one which keeps others waiting by nothing else.
+        let looks = !self.closing.is_empty() || !self.put_off.is_empty();
+        looks.then_some(self.now_ns + 10_000_000)
     }
 }

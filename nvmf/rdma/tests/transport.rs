@@ -46,7 +46,7 @@ impl Bench {
     fn new(requests: u32, room: u32) -> Bench {
         let plan = PoolPlan::for_bytes(8 << 20);
         let memory = Arc::new(Memory::map(1, plan.bytes()).unwrap());
-        let config = Config { qpairs: 4, requests, receives: 32 };
+        let config = Config { qpairs: 4, requests, receives: 32, ..Config::default() };
         let mut nic = FakeNic::default();
         nic.room = room;
         Bench {
@@ -244,6 +244,33 @@ fn a_write_is_read_from_the_host_and_answered_with_its_key() {
     bench.turn();
     assert!(bench.commands.is_empty());
     assert_eq!(bench.statuses, [Status::SUCCESS]);
+    bench.finish();
+}
+
+#[test]
+fn a_host_that_takes_no_answers_ends_when_another_waits_for_places() {
+    let mut bench = Bench::new(4, 64);
+    bench.ask();
+    bench.ask();
+    let [bad, good] = bench.open[..] else { panic!("two queue pairs") };
+    for _ in 0..4 {
+        assert!(bench.send(bad.index, Sgl::default(), &[]));
+    }
+    bench.turn();
+    let all: Vec<u32> = bench.commands.keys().copied().collect();
+    all.iter().for_each(|req| bench.answer(*req, None));
+    bench.turn();
+    bench.now_ns += 2 * nvmf::limits::STALL_NS;
+    bench.turn();
+    assert!(bench.closed.is_empty(), "nobody waits");
+    assert!(bench.send(good.index, Sgl::default(), &[]));
+    bench.turn();
+    bench.turn();
+    assert_eq!(bench.closed, [(bad, CloseReason::Stalled)]);
+    bench.turn();
+    assert!(bench.commands.values().any(|(qpair, ..)| *qpair == good), "it has its place");
+    let all: Vec<u32> = bench.commands.keys().copied().collect();
+    all.iter().for_each(|req| bench.answer(*req, None));
     bench.finish();
 }
 

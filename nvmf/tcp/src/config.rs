@@ -25,6 +25,9 @@ pub struct Config {
     pub pdu_ns: u64,
     /// Time from an R2T to the last byte of what it asks for, in ns.
     pub pull_ns: u64,
+    /// Time in which a connection may take nothing of what is to be sent while others wait for places
+    /// for commands, in ns.
+    pub stall_ns: u64,
     /// Time to send the rest on a connection that is ended, and then for the host to end it, in
     /// ns.
     pub linger_ns: u64,
@@ -41,6 +44,7 @@ impl Default for Config {
             icreq_ns: 5 * SECOND_NS,
             pdu_ns: 10 * SECOND_NS,
             pull_ns: 30 * SECOND_NS,
+            stall_ns: nvmf::limits::STALL_NS,
             linger_ns: SECOND_NS,
         }
     }

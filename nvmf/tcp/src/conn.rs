@@ -9,13 +9,16 @@ pub(crate) use send::{Outgoing, Sending};
 
 use crate::Config;
 use crate::arena::Arenas;
-use crate::limits::{DIRECT_BYTES, MAX_CAPSULE_BYTES, PUT_OFF_BYTES, R2TS_PER_COMMAND};
+use crate::limits::{
+    COMMANDS_PER_QPAIR, DIRECT_BYTES, MAX_CAPSULE_BYTES, PUT_OFF_BYTES, R2TS_PER_COMMAND,
+};
 use crate::poller::Interest;
-use crate::request::{Pull, R2t, Requests, State as RequestState};
+use crate::request::{Pull, R2t, Requests};
 use crate::socket::Socket;
 use crate::stats::{Counters, Stats};
 use bdev::{DmaPool, DmaSlice};
-use nvmf::transport::{CloseReason, Event, Origin, PullTo, QpairId, ReqId};
+use nvmf::places::Peer;
+use nvmf::transport::{CloseReason, Crowd, Event, Origin, PullTo, QpairId, ReqId};
 use nvmf_wire::digest::DataDigest;
 use nvmf_wire::pdu::{
     Framing, Params, Side, TERM_BYTES, TERM_MAX_DATA, WireError, encode_term_req,
@@ -31,6 +34,8 @@ pub(crate) struct Shared {
     /// Empty buffers for the beginnings of PDUs that came, and for the ends of blocks that go.
     pub carries: Vec<Vec<u8>>,
     pub stats: Arc<Stats>,
+    /// Who has commands under way.
+    pub crowd: Crowd,
     pub now_ns: u64,
     /// Data may land in this poll.
     pub may_land: bool,
@@ -108,6 +113,8 @@ pub(crate) struct Conn<S> {
     pub socket: S,
     pub id: QpairId,
     origin: Origin,
+    /// The number of its address among those that have connections.
+    address: u16,
     pub state: State,
     params: Params,
     framing: Framing,
@@ -140,6 +147,8 @@ pub(crate) struct Conn<S> {
     pub announced: bool,
     /// The kernel has no room: wait until it says that it has.
     pub blocked: bool,
+    /// When it last took something and had no room for the rest, in ns.
+    pub blocked_ns: u64,
     /// In the transport's list of those that have something to send.
     pub dirty: bool,
     /// In the transport's list of those that are received from in every turn.
@@ -153,8 +162,10 @@ pub(crate) struct Conn<S> {
 }
 
 impl<S: Socket> Conn<S> {
-    pub(crate) fn new(socket: S, id: QpairId, origin: Origin, shared: &Shared) -> Conn<S> {
+    pub(crate) fn new(socket: S, id: QpairId, origin: Origin, shared: &mut Shared) -> Conn<S> {
+        let address = shared.crowd.join(Peer::of(origin.peer.ip()));
         Conn {
+            address,
             socket,
             id,
             origin,
@@ -178,6 +189,7 @@ impl<S: Socket> Conn<S> {
             counters: Counters::default(),
             announced: false,
             blocked: false,
+            blocked_ns: 0,
             dirty: false,
             hot: false,
             held: false,
@@ -253,10 +265,57 @@ impl<S: Socket> Conn<S> {
         self.rx = Rx::Header;
         self.out = VecDeque::new();
         self.front_sent = 0;
-        (self.outstanding, self.pulls, self.large_pulls, self.landings) = (0, 0, 0, 0);
+        self.forget_commands(shared);
+        (self.pulls, self.large_pulls, self.landings) = (0, 0, 0);
         self.blocked = false;
         self.drop_carry(shared);
         self.drop_tail(shared);
+    }
+
+    /// A command has come.
+    #[inline]
+    pub(crate) fn command_came(&mut self, crowd: &mut Crowd) {
+        self.outstanding += 1;
+        if self.outstanding == 1 {
+            crowd.set_busy(self.address, true);
+        }
+    }
+
+    /// The answer of a command has left.
+    #[inline]
+    pub(crate) fn command_left(&mut self, crowd: &mut Crowd) {
+        self.outstanding -= 1;
+        if self.outstanding == 0 {
+            crowd.set_busy(self.address, false);
+        }
+    }
+
+    fn forget_commands(&mut self, shared: &mut Shared) {
+        if std::mem::take(&mut self.outstanding) > 0 {
+            shared.crowd.set_busy(self.address, false);
+        }
+    }
+
+    /// It is gone, and so is its place among those of its address.
+    pub(crate) fn leave(&mut self, shared: &mut Shared) {
+        self.forget_commands(shared);
+        shared.crowd.leave(Peer::of(self.origin.peer.ip()));
+    }
+
+    /// Places for commands that it may take now.
+    fn places(&self, shared: &Shared) -> u32 {
+        let Shared { requests, crowd, .. } = shared;
+        let room = crowd.room(self.address, self.outstanding, requests.limit(), requests.free());
+        room.min(COMMANDS_PER_QPAIR.saturating_sub(self.outstanding))
+    }
+
+    /// Whether it has commands, and has taken nothing of what is to be sent for longer than it may
+    /// while others wait.
+    pub(crate) fn is_stalled(&self, now_ns: u64, stall_ns: u64) -> bool {
+        self.outstanding > 0
+            && self.blocked
+            && matches!(self.state, State::Ready)
+            && now_ns.saturating_sub(self.blocked_ns) > stall_ns
     }
 
     /// Goes on reading. The time it was held back does not count against the host.
@@ -292,7 +351,7 @@ impl<S: Socket> Conn<S> {
         self.pulls += 1;
         self.large_pulls += u32::from(to.slice().len() >= DIRECT_BYTES as usize);
         self.landings += u32::from(lands);
-        shared.requests.get(req).state = RequestState::Pulling(Pull {
+        let pull = Pull {
             into: to.slice(),
             lands,
             part: Vec::new(),
@@ -301,16 +360,14 @@ impl<S: Socket> Conn<S> {
             r2ts: Default::default(),
             damaged: false,
             began_ns: shared.now_ns,
-            answer: None,
-        });
+        };
+        shared.requests.begin_pull(req, pull);
         self.ask(req, shared);
     }
 
     /// Asks for as much of a command's data as the host takes R2Ts for.
     fn ask(&mut self, req: ReqId, shared: &mut Shared) {
-        let RequestState::Pulling(pull) = &mut shared.requests.get(req).state else {
-            unreachable!("only data on its way is asked for")
-        };
+        let pull = shared.requests.pull(req).expect("only data on its way is asked for");
         let whole = pull.into.len() as u32;
         // One at a time where data lands, so that it comes in order and no two blocks are begun.
         let most = if pull.lands { whole } else { shared.config.r2t_bytes };

@@ -91,9 +91,13 @@ pub const MAX_PDU_HEADERS_BYTES: usize =
 
 const _: () = assert!(SEND_HEADER_BYTES <= ARENA_BYTES);
 
-/// Bytes given to the kernel for one connection in one turn: four of the largest transfers. What
-/// is left goes in the next turn, after the others.
+/// Bytes given to the kernel in one turn, in equal parts for the connections that have something to
+/// send: four of the largest transfers. What is left goes in the next turn, after the others.
 pub const SEND_BYTES: usize = 4 << 20;
+
+/// Bytes given to the kernel for one connection in one turn while many have something to send, at
+/// least: what is a good call.
+pub const SEND_BYTES_LEAST: usize = 256 << 10;
 
 /// Connections received from without asking epoll.
 pub const HOT_QPAIRS: usize = 8;

@@ -2,12 +2,13 @@
 
 use crate::limits::{R2TS_PER_COMMAND, TTAG_REQUEST_BITS};
 use bdev::{DmaBuf, DmaSlice};
-use nvmf::transport::{QpairId, ReqId, Response};
+use nvmf::transport::{Carried, Commands, ReqId, Response};
 
 /// Where the data of a capsule lies.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) enum Home {
     /// There was none.
+    #[default]
     None,
     /// In a receive buffer.
     Arena(u16),
@@ -45,98 +46,58 @@ pub(crate) struct Pull {
     pub damaged: bool,
     /// When it began, in ns.
     pub began_ns: u64,
-    /// The answer, if it was given before all data was there: sent after it.
-    pub answer: Option<Response>,
 }
 
-/// How far a command is.
-#[derive(Debug)]
-pub(crate) enum State {
-    /// No command.
-    Free,
-    /// With the target.
-    Executing,
-    /// Its data is on the way here.
-    Pulling(Pull),
-    /// Its answer is on the way out. The digest of the data is kept for a send in several parts.
-    Answering { response: Response, digest: Option<[u8; 4]> },
-    /// Discarded, or answered after its connection was gone; `Sent` is still to be said.
-    Orphan,
-}
-
-/// One command.
-#[derive(Debug)]
-pub(crate) struct Request {
-    /// The connection it came on.
-    pub qpair: QpairId,
-    /// The host's number for it.
+/// What came with a command.
+#[derive(Debug, Default)]
+pub(crate) struct Capsule {
+    /// The host's number for the command.
     pub cid: u16,
-    /// How far it is.
-    pub state: State,
-    /// The data in its capsule.
+    /// Where its data is.
     pub home: Home,
 }
 
-/// All commands of a transport.
-pub(crate) struct Requests {
-    places: Vec<Request>,
-    free: Vec<u32>,
+/// An answer on its way out.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub response: Response,
+    /// The digest of the data, kept for a send in several parts.
+    pub digest: Option<[u8; 4]>,
 }
 
-impl Requests {
-    pub(crate) fn new(limit: u32) -> Requests {
-        assert!(limit <= 1 << TTAG_REQUEST_BITS, "more commands than a transfer tag can name");
-        let nobody = QpairId { index: 0, generation: 0 };
-        let empty = |_| Request { qpair: nobody, cid: 0, state: State::Free, home: Home::None };
-        Requests { places: (0..limit).map(empty).collect(), free: (0..limit).rev().collect() }
+impl From<Response> for Answer {
+    fn from(response: Response) -> Answer {
+        Answer { response, digest: None }
     }
+}
 
-    pub(crate) fn limit(&self) -> u32 {
-        self.places.len() as u32
+/// Commands that came over TCP.
+#[derive(Debug)]
+pub(crate) struct Tcp;
+
+impl Carried for Tcp {
+    type Capsule = Capsule;
+    type Pull = Pull;
+    type Answer = Answer;
+
+    fn is_released(capsule: &Capsule) -> bool {
+        matches!(capsule.home, Home::None)
     }
+}
 
-    pub(crate) fn free(&self) -> u32 {
-        self.free.len() as u32
-    }
+/// All commands of a transport.
+pub(crate) type Requests = Commands<Tcp>;
 
-    /// A place for a command; the caller has made sure that one is free.
-    pub(crate) fn insert(&mut self, qpair: QpairId, cid: u16, home: Home) -> ReqId {
-        let index = self.free.pop().expect("no more is received than there are places for");
-        self.places[index as usize] = Request { qpair, cid, state: State::Executing, home };
-        ReqId(index)
-    }
+/// Places for `limit` commands.
+pub(crate) fn requests(limit: u32) -> Requests {
+    assert!(limit <= 1 << TTAG_REQUEST_BITS, "more commands than a transfer tag can name");
+    Commands::new(limit)
+}
 
-    /// Frees a place. Its data was released with the answer.
-    pub(crate) fn remove(&mut self, req: ReqId) {
-        let request = &mut self.places[req.0 as usize];
-        debug_assert!(!matches!(request.state, State::Free), "freed once");
-        debug_assert!(matches!(request.home, Home::None), "released before");
-        request.state = State::Free;
-        self.free.push(req.0);
-    }
-
-    /// A command, by our own number for it.
-    pub(crate) fn get(&mut self, req: ReqId) -> &mut Request {
-        &mut self.places[req.0 as usize]
-    }
-
-    /// A command, by a number that a peer sent.
-    pub(crate) fn find(&mut self, index: u32) -> Option<&mut Request> {
-        self.places.get_mut(index as usize)
-    }
-
-    /// The host has an R2T, and may answer it.
-    pub(crate) fn r2t_sent(&mut self, req: ReqId, number: usize) {
-        if let State::Pulling(pull) = &mut self.get(req).state
-            && let Some(r2t) = &mut pull.r2ts[number]
-        {
-            r2t.sent = true;
-        }
-    }
-
-    /// Every command, with its number.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ReqId, &mut Request)> {
-        self.places.iter_mut().enumerate().map(|(index, request)| (ReqId(index as u32), request))
+/// The host has an R2T, and may answer it.
+pub(crate) fn r2t_sent(requests: &mut Requests, req: ReqId, number: usize) {
+    if let Some(r2t) = requests.pull(req).and_then(|pull| pull.r2ts[number].as_mut()) {
+        r2t.sent = true;
     }
 }
 

@@ -5,12 +5,14 @@ use crate::arena::Arenas;
 use crate::conn::{Conn, Cx, Outgoing, Received, Sending, Shared, State};
 use crate::limits::{ARENA_BYTES, EPOLL_EVENTS, EPOLL_TURNS, HOT_QPAIRS, HOT_TURNS};
 use crate::poller::{EpollPoller, Poller, Ready};
-use crate::request::{Home, Requests, State as RequestState};
+use crate::request::{Answer, Home, requests};
 use crate::socket::{Arrival, Socket};
 use crate::stats::{Counters, Stats};
 use bdev::{DmaBuf, DmaPool};
 use nvme_spec::Status;
-use nvmf::transport::{CloseReason, Event, PullTo, QpairId, ReqId, Response, Transport};
+use nvmf::transport::{
+    CloseReason, Crowd, Due, Event, PullTo, QpairId, ReqId, Response, Stage, Transport,
+};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -45,9 +47,6 @@ pub struct TcpTransport<P: Poller = EpollPoller> {
     /// Connections other than the hot ones were ready when the poller was asked last.
     others_busy: bool,
     blocked: u32,
-    /// Pulls that ended where they began, and answers to queue pairs that are gone.
-    ended: Vec<(ReqId, Status)>,
-    orphans: Vec<ReqId>,
     /// Buffers to give back to the pool.
     returns: Vec<DmaBuf>,
     expiry_ns: Option<u64>,
@@ -57,7 +56,7 @@ impl<P: Poller> TcpTransport<P> {
     /// Without connections.
     pub fn new(poller: P, config: Config) -> TcpTransport<P> {
         config.check();
-        let (qpairs, requests) = (config.qpairs, config.requests as usize);
+        let qpairs = config.qpairs;
         let place = |_| Place { generation: 0, conn: None };
         TcpTransport {
             poller,
@@ -74,16 +73,15 @@ impl<P: Poller> TcpTransport<P> {
             turns_since_ready: 0,
             others_busy: false,
             blocked: 0,
-            ended: Vec::with_capacity(requests),
-            orphans: Vec::with_capacity(requests),
-            returns: Vec::with_capacity(requests),
+            returns: Vec::with_capacity(config.requests as usize),
             expiry_ns: None,
             shared: Shared {
-                requests: Requests::new(config.requests),
+                requests: requests(config.requests),
                 config,
                 arenas: Arenas::new(),
                 carries: Vec::new(),
                 stats: Arc::new(Stats::default()),
+                crowd: Crowd::default(),
                 now_ns: 0,
                 may_land: false,
             },
@@ -112,9 +110,9 @@ impl<P: Poller> TcpTransport<P> {
 
     /// Gives the memory of a command's capsule back. Returns the queue pair.
     fn release_capsule(&mut self, req: ReqId) -> QpairId {
-        let request = self.shared.requests.get(req);
+        let request = self.shared.requests.get_mut(req);
         let qpair = request.qpair;
-        match std::mem::replace(&mut request.home, Home::None) {
+        match std::mem::take(&mut request.capsule.home) {
             Home::None => {}
             Home::Arena(arena) => self.shared.arenas.release(arena),
             Home::Own(buf) => self.returns.push(buf),
@@ -124,19 +122,14 @@ impl<P: Poller> TcpTransport<P> {
 
     /// Says what was left to say, and gives back what is not used.
     fn settle(&mut self, pool: &mut DmaPool, out: &mut Vec<Event>) -> u32 {
-        let said = self.ended.len() + self.orphans.len();
-        out.extend(self.ended.drain(..).map(|(req, status)| Event::Pulled { req, status }));
-        for req in self.orphans.drain(..) {
-            self.shared.requests.remove(req);
-            out.push(Event::Sent { req });
-        }
+        let said = self.shared.requests.settle(out);
         self.returns.drain(..).for_each(|buf| pool.give(buf));
         let nobody = self.free.len() == self.places.len();
         self.shared.arenas.sweep(pool, nobody);
         if nobody && let Some(outgoing) = self.outgoing.take() {
             pool.give(outgoing.into_headers());
         }
-        said as u32
+        said
     }
 
     /// Takes on a connection; without a place or memory it is closed by being dropped.
@@ -156,7 +149,7 @@ impl<P: Poller> TcpTransport<P> {
         let place = &mut self.places[usize::from(index)];
         place.generation = place.generation.wrapping_add(1);
         let id = QpairId { index, generation: place.generation };
-        place.conn = Some(Box::new(Conn::new(socket, id, origin, &self.shared)));
+        place.conn = Some(Box::new(Conn::new(socket, id, origin, &mut self.shared)));
         Stats::add(&self.shared.stats.opened, 1);
         self.settled(index);
     }
@@ -194,6 +187,8 @@ impl<P: Poller> TcpTransport<P> {
 
     /// Stops reading a connection until [`TcpTransport::retry_held`].
     fn hold(&mut self, index: u16) {
+        // Somebody may be in its way.
+        self.expiry_ns.get_or_insert(self.shared.now_ns + EXPIRY_NS);
         let Some(conn) = self.conn(index) else { return };
         if !conn.held {
             conn.held = true;
@@ -341,7 +336,10 @@ impl<P: Poller> TcpTransport<P> {
                 State::Greeting { .. } | State::Ready | State::Lingering { .. } => {}
             },
             Sending::More => {}
-            Sending::Blocked => conn.blocked = true,
+            Sending::Blocked => {
+                conn.blocked = true;
+                conn.blocked_ns = shared.now_ns;
+            }
             Sending::Gone(why) => {
                 let why = match &conn.state {
                     State::Closing { why, .. } => why.clone(),
@@ -361,22 +359,7 @@ impl<P: Poller> TcpTransport<P> {
             return;
         }
         conn.announced = false;
-        let mut gone = Vec::new();
-        for (req, request) in shared.requests.iter_mut().filter(|(_, r)| r.qpair == conn.id) {
-            match &request.state {
-                RequestState::Pulling(pull) if pull.answer.is_none() => {
-                    request.state = RequestState::Executing;
-                    out.push(Event::Pulled { req, status: Status::DATA_TRANSFER_ERROR });
-                }
-                RequestState::Pulling(_) | RequestState::Answering { .. } => gone.push(req),
-                RequestState::Free | RequestState::Executing | RequestState::Orphan => {}
-            }
-        }
-        for req in gone {
-            shared.requests.remove(req);
-            out.push(Event::Sent { req });
-        }
-        out.push(Event::Closed { qpair: conn.id, why });
+        shared.requests.end_qpair(conn.id, why, out);
     }
 
     /// Ends a connection that has sent everything: the host is told, and waited for.
@@ -396,6 +379,7 @@ impl<P: Poller> TcpTransport<P> {
         let Some(mut conn) = places[usize::from(index)].conn.take() else { return };
         conn.drop_carry(shared);
         conn.drop_tail(shared);
+        conn.leave(shared);
         self.blocked -= u32::from(conn.interest.write);
         poller.remove(index, &conn.socket);
         drop(conn);
@@ -413,7 +397,8 @@ impl<P: Poller> TcpTransport<P> {
             return;
         }
         self.expire_pulls(out);
-        let mut armed = false;
+        self.end_stalled(out);
+        let mut armed = !self.held.is_empty();
         for index in 0..self.places.len() as u16 {
             let TcpTransport { places, shared, .. } = self;
             let Some(conn) = &places[usize::from(index)].conn else { continue };
@@ -432,6 +417,18 @@ impl<P: Poller> TcpTransport<P> {
         self.expiry_ns = armed.then_some(now_ns + EXPIRY_NS);
     }
 
+    /// Ends connections whose hosts do not take their answers, while others wait for places.
+    fn end_stalled(&mut self, out: &mut Vec<Event>) {
+        let (now_ns, stall_ns) = (self.shared.now_ns, self.shared.config.stall_ns);
+        for index in 0..self.places.len() as u16 {
+            let others_wait = self.held.iter().any(|held| *held != index);
+            let conn = self.places[usize::from(index)].conn.as_ref();
+            if others_wait && conn.is_some_and(|conn| conn.is_stalled(now_ns, stall_ns)) {
+                self.cut(index, CloseReason::Stalled, out);
+            }
+        }
+    }
+
     /// Ends connections whose hosts do not send what they announced.
     fn expire_pulls(&mut self, out: &mut Vec<Event>) {
         if !self.places.iter().flat_map(|place| &place.conn).any(|conn| conn.pulls > 0) {
@@ -439,8 +436,8 @@ impl<P: Poller> TcpTransport<P> {
         }
         let (now_ns, limit_ns) = (self.shared.now_ns, self.shared.config.pull_ns);
         let mut late = Vec::new();
-        for (_, request) in self.shared.requests.iter_mut() {
-            if let RequestState::Pulling(pull) = &request.state
+        for (_, request) in self.shared.requests.iter() {
+            if let Stage::Pulling { pull, .. } = &request.stage
                 && pull.began_ns + limit_ns <= now_ns
                 && !late.contains(&request.qpair)
             {
@@ -479,16 +476,14 @@ impl<P: Poller> Transport for TcpTransport<P> {
     }
 
     fn pull(&mut self, req: ReqId, to: PullTo) {
-        let request = self.shared.requests.get(req);
-        assert!(matches!(request.state, RequestState::Executing), "pulled while with the target");
-        let qpair = request.qpair;
         let TcpTransport { places, shared, .. } = self;
+        let qpair = shared.requests.get(req).qpair;
         let conn = places[usize::from(qpair.index)].conn.as_mut();
         let Some(conn) = conn.filter(|conn| conn.id == qpair && conn.is_ready()) else {
-            return self.ended.push((req, Status::DATA_TRANSFER_ERROR));
+            return shared.requests.end_pull_at_once(req, Status::DATA_TRANSFER_ERROR);
         };
         if to.slice().is_empty() {
-            return self.ended.push((req, Status::SUCCESS));
+            return shared.requests.end_pull_at_once(req, Status::SUCCESS);
         }
         conn.begin_pull(req, to, shared);
         self.settled(qpair.index);
@@ -497,39 +492,25 @@ impl<P: Poller> Transport for TcpTransport<P> {
     fn respond(&mut self, req: ReqId, response: Response) {
         let qpair = self.release_capsule(req);
         let TcpTransport { places, shared, dirty, .. } = self;
-        let request = shared.requests.get(req);
         let conn = places[usize::from(qpair.index)].conn.as_mut();
         let conn = conn.filter(|conn| conn.id == qpair && conn.is_ready());
-        match (&mut request.state, conn) {
-            (RequestState::Pulling(pull), _) => pull.answer = Some(response),
-            (RequestState::Executing, Some(conn)) => {
-                request.state = RequestState::Answering { response, digest: None };
-                conn.answer(req);
-                if !conn.dirty && !conn.blocked {
-                    conn.dirty = true;
-                    dirty.push(qpair.index);
-                }
+        let due = shared.requests.respond(req, response, conn.is_some());
+        if let (Due::Now, Some(conn)) = (due, conn) {
+            shared.requests.answer(req, Answer::from(response));
+            conn.answer(req);
+            if !conn.dirty && !conn.blocked {
+                conn.dirty = true;
+                dirty.push(qpair.index);
             }
-            (RequestState::Executing, None) => {
-                request.state = RequestState::Orphan;
-                self.orphans.push(req);
-            }
-            (state, _) => panic!("answered twice: {state:?}"),
         }
     }
 
     fn discard(&mut self, req: ReqId) {
         let qpair = self.release_capsule(req);
-        let request = self.shared.requests.get(req);
-        assert!(
-            matches!(request.state, RequestState::Executing),
-            "discarded while with the target"
-        );
-        request.state = RequestState::Orphan;
-        self.orphans.push(req);
+        self.shared.requests.discard(req);
         let conn = self.places[usize::from(qpair.index)].conn.as_mut();
         if let Some(conn) = conn.filter(|conn| conn.id == qpair && conn.is_ready()) {
-            conn.outstanding -= 1;
+            conn.command_left(&mut self.shared.crowd);
         }
     }
 
@@ -546,6 +527,9 @@ impl<P: Poller> Transport for TcpTransport<P> {
         self.shared.now_ns = now_ns;
         let mut work = self.settle(pool, out);
         std::mem::swap(&mut self.dirty, &mut self.flushing);
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.divide(self.flushing.len());
+        }
         for at in 0..self.flushing.len() {
             let index = self.flushing[at];
             if let Some(conn) = self.conn(index) {

@@ -7,6 +7,7 @@ pub mod soft_node;
 use bdev::dma::PoolPlan;
 use bdev::{Bdev, DmaPool, Memory, Stack};
 use nvmf::Target;
+use nvmf::elsewhere::Clerk;
 use nvmf::namespace::NamespaceConfig;
 use nvmf::places::{PlaceLimits, Places};
 use nvmf::registry::{Registry, RegistryConfig, Serves};
@@ -74,7 +75,10 @@ impl Node {
             let channel = reactor.stack.open(&bdev, now_ns).unwrap();
             namespace.set_channel(0, Some(channel));
             let transport = TcpTransport::new(EpollPoller::new(inbox).unwrap(), Config::default());
-            reactor.add_edge(Box::new(Target::new(transport, exported, 0)));
+            let waker = reactor.handle().clone();
+            let window = Clerk::start().unwrap().window(move || waker.wake());
+            let target = Target::new(transport, exported, 0).with_elsewhere(Box::new(window));
+            reactor.add_edge(Box::new(target));
             reactor
         });
         let (thread, acceptor) = (Some(spawned.unwrap()), Some(acceptor));

@@ -17,6 +17,7 @@
 
 pub mod block;
 pub mod disk;
+pub mod elsewhere;
 mod failure;
 pub mod history;
 pub mod host;

@@ -60,6 +60,8 @@ struct Conn {
     to_host: Stream,
     /// Nothing arrives before this.
     stalled_ns: u64,
+    /// Until when its host takes nothing from it.
+    deaf_ns: u64,
     host_open: bool,
     target_open: bool,
 }
@@ -138,6 +140,7 @@ impl Net {
             to_target: Stream::default(),
             to_host: Stream::default(),
             stalled_ns: 0,
+            deaf_ns: 0,
             host_open: true,
             target_open: true,
         });
@@ -195,7 +198,7 @@ impl Net {
         let (now_ns, short) = (self.now_ns, self.rng.one_in(8));
         let part = self.rng.within(1, 300) as usize;
         let conn = &mut self.conns[id.0];
-        if now_ns < conn.stalled_ns {
+        if now_ns < conn.stalled_ns || way == Way::ToHost && now_ns < conn.deaf_ns {
             return Took::Nothing;
         }
         let stream = conn.stream(way);
@@ -287,6 +290,21 @@ impl Net {
         }
     }
 
+    /// The host takes nothing from a connection until then.
+    pub fn deafen(&mut self, id: ConnId, until_ns: u64) {
+        self.conns[id.0].deaf_ns = until_ns;
+    }
+
+    /// Whether the host of a connection takes nothing from it.
+    pub fn is_deaf(&self, id: ConnId) -> bool {
+        self.now_ns < self.conns[id.0].deaf_ns
+    }
+
+    /// Whether the host of a connection has ever taken nothing from it.
+    pub fn was_deaf(&self, id: ConnId) -> bool {
+        self.conns[id.0].deaf_ns > 0
+    }
+
     /// Whether the target has given up its end.
     pub fn is_gone(&self, id: ConnId) -> bool {
         !self.conns[id.0].target_open
@@ -338,7 +356,8 @@ impl Net {
         let open = self.conns.iter().filter(|conn| conn.host_open || conn.target_open);
         open.flat_map(|conn| {
             let arrival = if conn.accepted { None } else { later(conn.arrives_ns) };
-            [of_stream(conn, &conn.to_target), of_stream(conn, &conn.to_host), arrival]
+            let hears = later(conn.deaf_ns);
+            [of_stream(conn, &conn.to_target), of_stream(conn, &conn.to_host), arrival, hears]
         })
         .flatten()
         .min()

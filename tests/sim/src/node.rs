@@ -1,15 +1,17 @@
 //! One storage node: production reactors, target and transport over a simulated drive and network.
 
+use crate::elsewhere::SlowElsewhere;
 use crate::network::{SharedNet, SimPoller, Watched, locked};
 use crate::plan::{Plan, Planted};
+use crate::rng::Rng;
 use crate::{Failure, Kind};
 use bdev::dma::{ClassPlan, PoolPlan};
 use bdev::{Addr, Bdev, DmaPool, Done, Edge, EdgeCx, Memory, Stack};
-use bdev_mem::{ErrorInjector, OpSet, Rule, Times};
+use bdev_mem::{ErrorInjector, Null, OpSet, Rule, Times};
 use nvme_spec::Status;
 use nvmf::Target;
 use nvmf::counters::ReactorCounts;
-use nvmf::namespace::NamespaceConfig;
+use nvmf::namespace::{Namespace, NamespaceConfig};
 use nvmf::registry::{Registry, RegistryConfig};
 use nvmf::subsystem::{Hosts, SubsystemConfig};
 use nvmf_tcp::{Config, TcpTransport};
@@ -18,8 +20,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The subsystem.
 pub const NQN: &str = "nqn.2024-01.io.forebay:sim";
-/// Its only namespace.
+/// Its namespace.
 pub const NSID: u32 = 1;
+/// Another one, which is there to be asked about and to be removed.
+pub const SPARE_NSID: u32 = 2;
 /// Data in a capsule, in bytes.
 pub const IN_CAPSULE_BYTES: u32 = 8192;
 
@@ -90,6 +94,7 @@ struct Core {
     reactor: Reactor,
     target: Visible,
     channel: Addr,
+    spare: Addr,
     watched: Arc<Mutex<Watched>>,
     asleep: bool,
 }
@@ -97,6 +102,7 @@ struct Core {
 /// A node that runs.
 pub struct Node {
     cores: Vec<Core>,
+    spare: Arc<Namespace>,
     registry: Arc<Registry>,
     net: SharedNet,
 }
@@ -129,14 +135,24 @@ impl Node {
         let (uuid, nguid, eui64) = (None, None, None);
         let namespace = NamespaceConfig { nsid: NSID, uuid, nguid, eui64, bdev: bdev.clone() };
         let namespace = registry.add_namespace(NQN, namespace).expect("the first");
+        let other: Arc<dyn Bdev> = Arc::new(Null::new(1 << 20, 4096).expect("a size"));
+        let config = NamespaceConfig { nsid: SPARE_NSID, uuid, nguid, eui64, bdev: other.clone() };
+        let spare = registry.add_namespace(NQN, config).expect("the second");
+        let bdevs = [bdev, other];
         let core = |number| {
-            let core = Core::start(number, plan, memory, &registry, &bdev, net, now_ns);
+            let core = Core::start(number, plan, memory, &registry, &bdevs, net, now_ns);
             namespace.set_channel(number, Some(core.channel));
+            spare.set_channel(number, Some(core.spare));
             core
         };
         let cores = (0..plan.reactors).map(core).collect();
         locked(net).set_listening(true);
-        Node { cores, registry, net: net.clone() }
+        Node { cores, spare, registry, net: net.clone() }
+    }
+
+    /// Takes the spare namespace out, if it is there; its channels are closed when nobody holds it.
+    pub fn remove_spare(&self) {
+        let _ = self.registry.remove_namespace(NQN, SPARE_NSID);
     }
 
     /// Number of reactors.
@@ -153,6 +169,12 @@ impl Node {
             if !due && !locked(&self.net).is_ready(number, &watched) {
                 return 0;
             }
+        }
+        if self.spare.is_removed()
+            && !self.spare.is_held(number)
+            && let Some(channel) = self.spare.take_channel(number)
+        {
+            core.reactor.stack.close(channel);
         }
         let work = core.reactor.turn(now_ns);
         core.asleep = work == 0;
@@ -218,6 +240,7 @@ impl Node {
             return leak(format!("{live} controllers have no queue pair and live"));
         }
         self.registry.remove_namespace(NQN, NSID).expect("it was there");
+        self.remove_spare();
         for (number, core) in self.cores.iter_mut().enumerate() {
             let reactor = &mut core.reactor;
             let outstanding = reactor.stack.outstanding(core.channel);
@@ -225,6 +248,9 @@ impl Node {
                 return leak(format!("reactor {number} has {outstanding} operations under way"));
             }
             reactor.stack.close(core.channel);
+            if let Some(channel) = self.spare.take_channel(number) {
+                reactor.stack.close(channel);
+            }
             let (open, taken) = (reactor.stack.channels(), reactor.pool.taken());
             if open > 0 {
                 return leak(format!("reactor {number} has {open} channels open"));
@@ -258,7 +284,7 @@ impl Core {
         plan: &Plan,
         memory: &Arc<Memory>,
         registry: &Arc<Registry>,
-        bdev: &Arc<dyn Bdev>,
+        [bdev, other]: &[Arc<dyn Bdev>; 2],
         net: &SharedNet,
         now_ns: u64,
     ) -> Core {
@@ -268,6 +294,7 @@ impl Core {
         let pool = DmaPool::new(memory.clone(), number as u16, &division);
         let mut reactor = Reactor::new(handle, stack, pool);
         let channel = reactor.stack.open(bdev, now_ns).expect("a simulated drive opens");
+        let spare = reactor.stack.open(other, now_ns).expect("nothing opens");
         let watched = Arc::new(Mutex::new(Watched::new()));
         let poller = SimPoller::new(net.clone(), number, watched.clone());
         let config = Config {
@@ -277,6 +304,11 @@ impl Core {
             ..Config::default()
         };
         let target = Target::new(TcpTransport::new(poller, config), registry.clone(), number);
+        let rng = Rng::new(plan.seed ^ now_ns ^ number as u64).part("elsewhere");
+        let mut target = target.with_elsewhere(Box::new(SlowElsewhere::new(plan, rng)));
+        if plan.planted == Some(Planted::EndlessPatience) {
+            target = target.with_stall_limit(u64::MAX);
+        }
         let target = Visible(Arc::new(Mutex::new(target)));
         reactor.add_edge(Box::new(target.clone()));
         match plan.planted {
@@ -288,6 +320,6 @@ impl Core {
             }
             _ => {}
         }
-        Core { reactor, target, channel, watched, asleep: false }
+        Core { reactor, target, channel, spare, watched, asleep: false }
     }
 }

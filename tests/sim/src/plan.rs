@@ -33,6 +33,12 @@ pub enum Planted {
     UnfusedPair,
     /// The network says that more bytes have arrived than have.
     BytesThatAreNotThere,
+    /// The target waits for ever for a host that takes nothing.
+    EndlessPatience,
+    /// A question of the target is never answered.
+    LostReply,
+    /// A question of the target is answered twice.
+    DoubleReply,
 }
 
 /// An accident.
@@ -46,6 +52,10 @@ pub enum Accident {
     Kill,
     /// The power of the node goes.
     PowerCut,
+    /// The first host takes nothing from its I/O queues for so long, in ns, and goes on asking.
+    Deaf(u64),
+    /// The namespace that nobody reads or writes is taken out of its subsystem.
+    RemoveNamespace,
 }
 
 /// Everything that a run is made of.
@@ -74,6 +84,10 @@ pub struct Plan {
     pub blocks: u64,
     /// Blocks that most commands are about.
     pub hot_blocks: u64,
+    /// Hosts reset their controllers now and then.
+    pub resets: bool,
+    /// One command in so many is large.
+    pub large: u64,
     /// One operation in so many fails at the drive, or none if 0.
     pub errors: u64,
     /// Longest usual delay of a segment, in ns.
@@ -115,6 +129,8 @@ impl Plan {
             memory: false,
             blocks: 2048,
             hot_blocks: rng.within(4, 48),
+            resets: true,
+            large: 40,
             errors: [0, 0, 40, 200][rng.below(4) as usize],
             net_delay_ns: [20_000, 200_000, 3_000_000][rng.below(3) as usize],
             net_window: [3_000, 40_000, 400_000][rng.below(3) as usize],
@@ -125,6 +141,17 @@ impl Plan {
             planted: None,
         };
         if memory { plan.on_memory() } else { plan }
+    }
+
+    /// The same with three hosts that want more memory than there is, of which the first takes nothing
+    /// for longer than commands may take.
+    pub fn crowded(self) -> Plan {
+        let accidents = (1..4).map(|n| (n * self.commands / 2, Accident::Deaf(25_000_000_000)));
+        let accidents = accidents.collect();
+        let (hosts, queues, depth, large) = (3, 1, 12, 4);
+        let (few_buffers, errors, kato_ms) = (true, 0, 3_000);
+        let crowded = Plan { hosts, queues, depth, large, few_buffers, accidents, ..self };
+        Plan { errors, kato_ms, resets: false, ..crowded }.on_drive()
     }
 
     /// The same on a device that is memory.
@@ -149,12 +176,13 @@ impl Plan {
 }
 
 fn accident(rng: &mut Rng) -> Accident {
-    match rng.below(8) {
+    match rng.below(9) {
         0 | 1 => Accident::Reset,
         2 => Accident::Stall(rng.within(10_000_000, 400_000_000)),
         // Longer than any keep alive timeout.
         3 => Accident::Stall(rng.within(4_000_000_000, 5_000_000_000)),
         4 => Accident::Kill,
+        8 => Accident::RemoveNamespace,
         _ => Accident::PowerCut,
     }
 }

@@ -40,12 +40,12 @@ pub struct Report {
     pub trace: u64,
 }
 
-/// Regions of [`memory`]: of at most three reactors and two hosts.
-const REGIONS: usize = 3 + 2;
+/// Regions of [`memory`]: of at most three reactors and three hosts.
+const REGIONS: usize = 3 + 3;
 
 /// Memory for runs; one run after the other may use it.
 pub fn memory() -> Arc<Memory> {
-    Arc::new(Memory::map(REGIONS, pool_plan().bytes()).expect("40 MiB of memory"))
+    Arc::new(Memory::map(REGIONS, pool_plan().bytes()).expect("48 MiB of memory"))
 }
 
 struct World<'a> {
@@ -185,6 +185,12 @@ impl<'a> World<'a> {
             match accident {
                 Accident::Reset => locked(&self.net).reset_one(),
                 Accident::Stall(ns) => locked(&self.net).stall_one(*ns),
+                Accident::Deaf(ns) => self.hosts[0].deafen(self.now_ns + ns),
+                Accident::RemoveNamespace => {
+                    if let Some(node) = &self.node {
+                        node.remove_spare();
+                    }
+                }
                 Accident::Kill => {
                     self.stop_node();
                     self.drive().lose_target();

@@ -65,3 +65,11 @@ fn digests_keep_changed_bytes_out() {
     let tally = run_many(1, 40, plan);
     assert!(tally.failures.is_empty(), "{:?}", tally.failures);
 }
+
+#[test]
+fn a_host_that_takes_nothing_does_not_hold_up_the_others() {
+    let tally = run_many(1, 60, |seed| Plan::of(seed).crowded());
+    println!("{} runs, {} waits for a buffer", tally.runs, tally.buffer_waits);
+    assert!(tally.failures.is_empty(), "{:?}", tally.failures);
+    assert!(tally.accidents > 0 && tally.buffer_waits > 0);
+}

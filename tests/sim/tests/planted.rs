@@ -121,3 +121,20 @@ fn a_block_of_which_half_has_landed_is_garbage() {
         *plan = Plan { data_digest: false, ..plan.clone().on_memory() };
     });
 }
+
+#[test]
+fn a_lost_reply_is_unanswered() {
+    is_caught(Planted::LostReply, &[Kind::Unanswered, Kind::Leak], as_it_is);
+}
+
+#[test]
+fn a_double_reply_breaks_an_invariant() {
+    is_caught(Planted::DoubleReply, &[Kind::Panic], as_it_is);
+}
+
+#[test]
+fn endless_patience_with_one_host_leaves_others_unanswered() {
+    is_caught(Planted::EndlessPatience, &[Kind::Unanswered], |plan| {
+        *plan = plan.clone().crowded();
+    });
+}

@@ -296,8 +296,8 @@ fn mix(mut x: u64) -> u64 {
     x ^ x >> 31
 }
 
-/// A UUID of version 8 (the specification's room for one's own scheme).
-fn derived_uuid(nqn: &str, nsid: u32) -> [u8; 16] {
+/// The UUID of namespace `nsid` of subsystem `nqn` when it has none of its own, big endian.
+pub fn derived_uuid(nqn: &str, nsid: u32) -> [u8; 16] {
     let mut id = name_hash("uuid", nqn, nsid);
     id[6] = id[6] & 0x0f | 0x80;
     id[8] = id[8] & 0x3f | 0x80;

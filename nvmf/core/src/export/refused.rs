@@ -30,6 +30,9 @@ pub enum RefusalReason {
     Protocol,
     /// Nothing was heard from it for longer than its keep alive timeout.
     KeepAlive,
+    /// It neither took its answers nor sent the data that it was asked for, while others waited for
+    /// the buffers that this held.
+    Stalled,
 }
 
 impl RefusalReason {
@@ -46,6 +49,9 @@ impl RefusalReason {
             RefusalReason::NoConnect => "was given up: it brought no Connect in time",
             RefusalReason::Protocol => "was given up: it broke the protocol",
             RefusalReason::KeepAlive => "was given up: it was not heard of for too long",
+            RefusalReason::Stalled => {
+                "was given up: it took and sent nothing for too long, and others waited"
+            }
         }
     }
 }

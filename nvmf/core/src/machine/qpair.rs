@@ -2,10 +2,12 @@
 
 use crate::export::controller::Controller;
 use crate::export::subsystem::Subsystem;
+use crate::limits;
 use crate::machine::cid::{CidError, CidTable};
 use crate::machine::place::NONE;
 use crate::machine::space::Spaces;
-use crate::machine::transport::{Origin, QpairId};
+use crate::machine::transport::{Origin, Owed, QpairId};
+use nvme_spec::aen::Event;
 use std::sync::Arc;
 
 /// Whether the connection stands.
@@ -36,13 +38,73 @@ pub(crate) enum Role {
     Io(IoQueue),
 }
 
+impl Role {
+    /// The controller, once connected.
+    #[inline]
+    pub(crate) fn ctrl(&self) -> Option<&Arc<Controller>> {
+        match self {
+            Role::Unconnected => None,
+            Role::Admin(queue) => Some(&queue.ctrl),
+            Role::Io(queue) => Some(&queue.ctrl),
+        }
+    }
+}
+
 /// An admin queue.
 pub(crate) struct AdminQueue {
-    pub(crate) ctrl: Arc<Controller>,
+    ctrl: Arc<Controller>,
     /// Asynchronous Event Requests held, oldest first.
-    pub(crate) events: Vec<u32>,
+    events: Vec<u32>,
     /// Aborts that wait for the end of what they abort.
-    pub(crate) aborting: u8,
+    aborting: u8,
+}
+
+impl AdminQueue {
+    pub(crate) fn new(ctrl: Arc<Controller>) -> AdminQueue {
+        let events = Vec::with_capacity(usize::from(limits::ASYNC_EVENTS));
+        AdminQueue { ctrl, events, aborting: 0 }
+    }
+
+    /// Its controller.
+    pub(crate) fn ctrl(&self) -> &Arc<Controller> {
+        &self.ctrl
+    }
+
+    /// Holds the Asynchronous Event Request at `at` until there is an event.
+    pub(crate) fn hold_event(&mut self, at: u32) {
+        self.events.push(at);
+    }
+
+    /// The oldest event request held and an event for it, if there are both.
+    pub(crate) fn take_event(&mut self) -> Option<(u32, Event)> {
+        if self.events.is_empty() || !self.ctrl.has_event() {
+            return None;
+        }
+        let event = self.ctrl.take_event()?;
+        Some((self.events.remove(0), event))
+    }
+
+    /// Holds the event request at `at` no more.
+    pub(crate) fn drop_event(&mut self, at: u32) {
+        self.events.retain(|held| *held != at);
+    }
+
+    /// Some event request that is held, no more.
+    pub(crate) fn pop_event(&mut self) -> Option<u32> {
+        self.events.pop()
+    }
+
+    /// One more Abort is under way; false if that is one too many.
+    pub(crate) fn abort_begins(&mut self) -> bool {
+        let begins = self.aborting < limits::ABORTS;
+        self.aborting += u8::from(begins);
+        begins
+    }
+
+    /// An Abort is answered.
+    pub(crate) fn abort_ends(&mut self) {
+        self.aborting -= 1;
+    }
 }
 
 /// Namespaces an I/O queue remembers.
@@ -50,15 +112,15 @@ const VIEWS: usize = 8;
 
 /// An I/O queue.
 pub(crate) struct IoQueue {
-    pub(crate) ctrl: Arc<Controller>,
-    pub(crate) subsystem: Arc<Subsystem>,
-    pub(crate) qid: u16,
+    ctrl: Arc<Controller>,
+    subsystem: Arc<Subsystem>,
+    qid: u16,
     /// Of the controller when the queue was connected: when it differs, the queue closes.
-    pub(crate) epoch: u32,
+    epoch: u32,
     /// The first half of a fused pair, until the next command comes.
-    pub(crate) first_of_pair: Option<u32>,
+    first_of_pair: Option<u32>,
     /// Commands came since the last timer pass.
-    pub(crate) seen: bool,
+    seen: bool,
     views: [View; VIEWS],
 }
 
@@ -83,6 +145,58 @@ impl IoQueue {
             seen: false,
             views: [NO_VIEW; VIEWS],
         }
+    }
+
+    /// Its controller.
+    #[inline]
+    pub(crate) fn ctrl(&self) -> &Arc<Controller> {
+        &self.ctrl
+    }
+
+    /// The subsystem of its controller.
+    #[inline]
+    pub(crate) fn subsystem(&self) -> &Arc<Subsystem> {
+        &self.subsystem
+    }
+
+    /// Its identifier.
+    #[inline]
+    pub(crate) fn qid(&self) -> u16 {
+        self.qid
+    }
+
+    /// Whether its controller is the one that it was connected to, and has not been reset since.
+    #[inline]
+    pub(crate) fn is_current(&self) -> bool {
+        self.ctrl.epoch() == self.epoch
+    }
+
+    /// A command has come.
+    #[inline]
+    pub(crate) fn note_command(&mut self) {
+        self.seen = true;
+    }
+
+    /// Whether commands came since this was last asked.
+    pub(crate) fn take_seen(&mut self) -> bool {
+        std::mem::take(&mut self.seen)
+    }
+
+    /// Whether the first half of a fused pair waits for the second.
+    #[inline]
+    pub(crate) fn awaits_second(&self) -> bool {
+        self.first_of_pair.is_some()
+    }
+
+    /// The first half of a fused pair came.
+    pub(crate) fn hold_first(&mut self, at: u32) {
+        self.first_of_pair = Some(at);
+    }
+
+    /// The first half of a fused pair, which waits no more.
+    #[inline]
+    pub(crate) fn take_first(&mut self) -> Option<u32> {
+        self.first_of_pair.take()
     }
 
     /// The place of namespace `nsid`, if there is one.
@@ -124,20 +238,22 @@ impl IoQueue {
 
 /// A queue pair.
 pub(crate) struct Qpair {
-    pub(crate) id: QpairId,
-    pub(crate) origin: Origin,
-    pub(crate) phase: Phase,
-    pub(crate) role: Role,
+    id: QpairId,
+    origin: Origin,
+    phase: Phase,
+    role: Role,
     /// Its transport takes data that is lent, and data for devices.
-    pub(crate) direct: bool,
+    direct: bool,
     /// The host watches SQHD.
-    pub(crate) flow_control: bool,
+    flow_control: bool,
     /// Places of the transport that its commands use, until `Sent`.
-    pub(crate) slots: u32,
-    pub(crate) cids: CidTable,
+    slots: u32,
+    cids: CidTable,
     /// Entries of the submission queue.
     entries: u16,
     sqhd: u16,
+    /// Data that the host has to send, and answers that it has to take.
+    owed: Owed,
 }
 
 impl Qpair {
@@ -154,21 +270,98 @@ impl Qpair {
             cids: CidTable::new(1),
             entries: 2,
             sqhd: 0,
+            owed: Owed::default(),
         }
     }
 
-    /// Connect has told the size of the queue. Called while Connect, command `cid` of request
-    /// `req`, is the only one under way.
-    pub(crate) fn set_size(&mut self, entries: u16, flow_control: bool, cid: u16, req: u32) {
+    /// Its name in the transport.
+    pub(crate) fn id(&self) -> QpairId {
+        self.id
+    }
+
+    /// Where it comes from.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Whether it stands.
+    #[inline]
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// It has gone on. Returns where it was.
+    pub(crate) fn set_phase(&mut self, phase: Phase) -> Phase {
+        std::mem::replace(&mut self.phase, phase)
+    }
+
+    /// What it is to its controller.
+    #[inline]
+    pub(crate) fn role(&self) -> &Role {
+        &self.role
+    }
+
+    /// The admin queue that it is, if it is one.
+    pub(crate) fn admin(&mut self) -> Option<&mut AdminQueue> {
+        match &mut self.role {
+            Role::Admin(queue) => Some(queue),
+            _ => None,
+        }
+    }
+
+    /// The I/O queue that it is, if it is one.
+    #[inline]
+    pub(crate) fn io(&mut self) -> Option<&mut IoQueue> {
+        match &mut self.role {
+            Role::Io(queue) => Some(queue),
+            _ => None,
+        }
+    }
+
+    /// Whether its transport takes data that is lent, and data for devices.
+    #[inline]
+    pub(crate) fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// Whether the host watches SQHD.
+    #[inline]
+    pub(crate) fn flow_control(&self) -> bool {
+        self.flow_control
+    }
+
+    /// Connect has succeeded. Called while it, command `cid` of request `req`, is the only one
+    /// under way.
+    pub(crate) fn connected(
+        &mut self,
+        role: Role,
+        entries: u16,
+        flow_control: bool,
+        (cid, req): (u16, u32),
+    ) {
+        self.role = role;
+        self.phase = Phase::Open;
+        self.origin.place.heard();
         self.entries = entries;
         self.flow_control = flow_control;
         self.cids = CidTable::new(usize::from(entries));
         self.cids.insert(cid, req).expect("a new table has room");
     }
 
-    /// One more place of the transport is used, or one less; whoever reads the queue's depth sees it.
+    /// One more place of the transport is used; whoever reads the queue's depth sees it.
     #[inline]
-    pub(crate) fn set_slots(&mut self, slots: u32) {
+    pub(crate) fn command_came(&mut self) {
+        self.set_slots(self.slots + 1);
+    }
+
+    /// A place of the transport is free again.
+    #[inline]
+    pub(crate) fn command_left(&mut self) {
+        self.set_slots(self.slots - 1);
+    }
+
+    #[inline]
+    fn set_slots(&mut self, slots: u32) {
         self.slots = slots;
         if let Some(ctrl) = self.ctrl() {
             ctrl.set_depth(self.qid(), slots);
@@ -179,6 +372,24 @@ impl Qpair {
     #[inline]
     pub(crate) fn slots(&self) -> u32 {
         self.slots
+    }
+
+    /// From here on it is on the host that a command goes on: it has to send data, or to take an
+    /// answer.
+    #[inline]
+    pub(crate) fn host_owes(&mut self, now_ns: u64) {
+        self.owed.add(now_ns);
+    }
+
+    /// The host has done it.
+    #[inline]
+    pub(crate) fn host_did(&mut self, now_ns: u64) {
+        self.owed.done(now_ns);
+    }
+
+    /// Whether the host owes something and has done nothing for longer than `limit_ns`.
+    pub(crate) fn is_stuck(&self, now_ns: u64, limit_ns: u64) -> bool {
+        self.owed.is_stuck(now_ns, limit_ns)
     }
 
     /// Enters a command that came.
@@ -213,12 +424,9 @@ impl Qpair {
     }
 
     /// The controller, once connected.
+    #[inline]
     pub(crate) fn ctrl(&self) -> Option<&Arc<Controller>> {
-        match &self.role {
-            Role::Unconnected => None,
-            Role::Admin(queue) => Some(&queue.ctrl),
-            Role::Io(queue) => Some(&queue.ctrl),
-        }
+        self.role.ctrl()
     }
 
     /// Queue identifier; 0 before Connect, too.

@@ -1,47 +1,117 @@
 //! The life of a command at the target, the only request state machine:
 //!
 //! ```text
-//! NeedBuffer -> Pulling -> Executing -> Responding
+//! New --> Working: Waiting --> Pulling --> Fetched --> Executing --> Responding
+//!     \--> FirstOfPair, EventHeld, Aborting ----------------------/
 //! ```
 //!
 //! A command waits before it holds anything, and takes all it needs at once, so that no two
 //! commands ever wait for each other.
 
-use crate::export::controller::Location;
-use crate::export::gate::{Lock, Pass};
-use crate::machine::io::command::{Command, Fault, VERIFY_BYTES, Verb};
-use crate::machine::io::copy::piece_bytes;
-use crate::machine::place::NONE;
-use crate::machine::target::Target;
-use crate::machine::transport::{InCapsule, PullTo, ReqId, Response, Transport};
-use crate::machine::wait::BufferQueue;
-use bdev::{DmaBuf, DmaPool, DmaSlice, EdgeCx, Geometry};
-use nvme_spec::{Cqe, SglKind, Sqe, Status};
-use zerocopy::little_endian::{U16, U32};
+use crate::export::gate::Pass;
+use crate::machine::io::command::Fault;
+use crate::machine::job::{HostData, IoJob, Job, Needs, Pair};
+use crate::machine::share::{Lack, Loan, Purse};
+use bdev::DmaSlice;
+use nvme_spec::{Sqe, Status};
+use std::ops::{Index, IndexMut};
+
+/// The commands of a reactor, by their places in the transport.
+pub(crate) struct Requests {
+    places: Box<[Request]>,
+}
+
+impl Requests {
+    /// Places for `limit` commands, none used.
+    pub(crate) fn new(limit: u32) -> Requests {
+        Requests { places: (0..limit).map(|_| Request::free()).collect() }
+    }
+
+    /// Commands that have come and whose answer has not left.
+    pub(crate) fn busy(&self) -> usize {
+        self.places.iter().filter(|request| !matches!(request.life, Life::Free)).count()
+    }
+
+    /// The places of commands that work on a namespace now, with its place in the reactor's table.
+    pub(crate) fn on_namespaces(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let busy = self.places.iter().enumerate();
+        busy.filter_map(|(at, request)| Some((at as u32, request.working()?.job.space()?)))
+    }
+}
+
+impl Index<u32> for Requests {
+    type Output = Request;
+
+    #[inline]
+    fn index(&self, at: u32) -> &Request {
+        &self.places[at as usize]
+    }
+}
+
+impl IndexMut<u32> for Requests {
+    #[inline]
+    fn index_mut(&mut self, at: u32) -> &mut Request {
+        &mut self.places[at as usize]
+    }
+}
 
 /// Where a command is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+#[derive(Debug)]
+enum Life {
     /// The place is not used.
     Free,
+    /// It came, and is being looked at.
+    New,
     /// First half of a fused pair; the second has not come.
     FirstOfPair,
-    /// In line for buffers; holds none.
-    NeedBuffer,
-    /// The transport fetches the host's data.
-    Pulling,
-    /// Half of a fused pair whose data is here; the other half's is not.
-    Fetched,
-    /// Held back by a fused pair that is active, or by writes that a fused pair waits for.
-    Gated,
-    /// Under way in the stack.
-    Executing(Step),
     /// An Asynchronous Event Request that waits for an event.
     EventHeld,
     /// An Abort that waits for the end of the command it aborts.
     Aborting,
-    /// Answered; the transport still reads the buffer.
-    Responding,
+    /// It is known what it does, and it is done.
+    Working(Work),
+    /// Answered; the transport still reads what goes to the host.
+    Responding {
+        /// Data of the answer.
+        buf: Option<Loan>,
+        /// The namespace whose blocks are lent.
+        lent: Option<u32>,
+    },
+}
+
+/// What is done for a command.
+#[derive(Debug)]
+pub(crate) struct Work {
+    /// What the command is, and how far.
+    pub(crate) job: Job,
+    /// What it takes.
+    needs: Needs,
+    /// What of that it holds: nothing while it waits.
+    held: Held,
+    /// Where it is.
+    stage: Stage,
+}
+
+/// Where the work of a command is.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    /// In line for buffers; holds none.
+    Waiting,
+    /// The transport fetches the host's data.
+    Pulling,
+    /// Everything it needs is here: it executes, or waits for the other half of its pair.
+    Fetched,
+    /// Held back by a fused pair that is active, or by writes that a fused pair waits for.
+    Gated,
+    /// It has asked something that is answered elsewhere, later.
+    Elsewhere,
+    /// Under way in the stack.
+    Executing {
+        /// What of it.
+        step: Step,
+        /// Permission to write, while the write is under way.
+        pass: Option<Pass>,
+    },
 }
 
 /// What of a command is under way in the stack.
@@ -69,34 +139,36 @@ pub(crate) enum Step {
     PairWrite,
 }
 
-/// What a command is, once that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Job {
-    /// Nothing yet.
-    Unknown,
-    /// Connect, with its data.
-    Connect,
-    /// Disconnect.
-    Disconnect,
-    /// A command for the admin queue.
-    Admin,
-    /// A data command on blocks.
-    Io(Command),
-    /// Flush of one namespace.
-    Flush,
-    /// Flush of every namespace.
-    FlushAll,
+/// Buffers of a command.
+#[derive(Debug, Default)]
+struct Held {
+    buf: Option<Loan>,
+    scratch: Option<Loan>,
 }
 
-/// A command's part in a fused pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pair {
-    /// None.
-    Alone,
-    /// The compare; the write is there.
-    First(u32),
-    /// The write; the compare is there.
-    Second(u32),
+impl Held {
+    /// Takes all that is needed, or nothing.
+    fn take(&mut self, needs: &Needs, purse: &mut Purse<'_>) -> Result<(), Lack> {
+        if needs.data_bytes > 0 {
+            self.buf = Some(purse.take(needs.data_bytes)?);
+        }
+        if needs.scratch_bytes > 0 {
+            match purse.take(needs.scratch_bytes) {
+                Ok(loan) => self.scratch = Some(loan),
+                Err(lack) => {
+                    self.give(purse);
+                    return Err(lack);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn give(&mut self, purse: &mut Purse<'_>) {
+        for loan in [self.buf.take(), self.scratch.take()].into_iter().flatten() {
+            purse.give(loan);
+        }
+    }
 }
 
 /// The Abort command that waits for the end of another command.
@@ -108,428 +180,405 @@ pub(crate) enum Aborter {
     Elsewhere(u32),
 }
 
-/// A place for a command.
-pub(crate) struct Request {
-    pub(crate) state: State,
-    pub(crate) job: Job,
-    pub(crate) pair: Pair,
-    /// Its queue pair, or [`NONE`] when that was gone before it came.
-    pub(crate) qpair: u32,
-    /// Its namespace in the reactor's table, or [`NONE`].
-    pub(crate) space: u32,
-    /// Its identifier is entered in the queue pair's table.
-    pub(crate) entered: bool,
-    /// How far a command of several steps is: blocks verified or copied, ranges deallocated, or the
-    /// last namespace flushed.
-    pub(crate) progress: u32,
-    /// Blocks of the piece under way that a Copy has read.
-    pub(crate) filled: u32,
-    /// While a Copy reads another namespace, which `space` is then: its own. [`NONE`] otherwise.
-    pub(crate) home: u32,
-    /// The turn that took it in, in ns of the reactor's clock.
-    pub(crate) began_ns: u64,
-    /// It ends with this status as soon as it can.
-    pub(crate) doomed: Option<Status>,
-    /// The Abort command that waits for its end.
-    pub(crate) aborter: Option<Aborter>,
-    pub(crate) sqe: Sqe,
+/// What is known of every command that is taken in, until it is answered.
+#[derive(Debug, Default)]
+struct Taken {
+    sqe: Sqe,
     /// Data that came in the capsule.
-    pub(crate) in_capsule: DmaSlice,
-    /// Bytes for `buf`: the host's data, or data for the host.
-    pub(crate) data_bytes: u32,
-    /// Bytes for `scratch`: blocks to compare or to verify.
-    pub(crate) scratch_bytes: u32,
-    /// Bytes of `buf` that the host still has to send.
-    pub(crate) pull_bytes: u32,
-    /// The blocks of a device, where the host's data goes to them and not to `buf`.
-    pub(crate) arrives: Option<DmaSlice>,
-    /// Bytes of the host's data that an admin command takes.
-    pub(crate) admin_bytes: u32,
-    pub(crate) buf: Option<DmaBuf>,
-    pub(crate) scratch: Option<DmaBuf>,
-    /// Permission to write, while the write is under way.
-    pub(crate) pass: Option<Pass>,
-    /// A fused pair's hold on its blocks.
-    pub(crate) lock: Option<Lock>,
+    in_capsule: Option<DmaSlice>,
+    /// Its identifier is entered in the queue pair's table.
+    entered: bool,
+    /// The turn that took it in, in ns of the reactor's clock.
+    began_ns: u64,
+    /// It ends with this status as soon as it can.
+    doomed: Option<Status>,
+    /// The Abort command that waits for its end.
+    aborter: Option<Aborter>,
 }
 
-/// How a command ends.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: Status,
-    pub(crate) dw0: u32,
-    pub(crate) dw1: u32,
-    /// This much of `buf` goes to the host.
-    pub(crate) data_bytes: u32,
-    /// What the error log names as the field to blame.
-    pub(crate) location: Location,
+/// A place for a command.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// Its queue pair, or [`super::place::NONE`] when that was gone before it came.
+    qpair: u32,
+    /// Questions that its commands have asked elsewhere, so that no answer is taken for another's.
+    questions: u32,
+    taken: Taken,
+    life: Life,
 }
 
-impl Answer {
-    /// `status`, without a result.
-    pub(crate) fn status(status: Status) -> Answer {
-        Answer { status, dw0: 0, dw1: 0, data_bytes: 0, location: Location::NONE }
-    }
-
-    /// Success with a result.
-    pub(crate) fn result(dw0: u32) -> Answer {
-        Answer { dw0, ..Answer::status(Status::SUCCESS) }
-    }
+/// What has to be done for a command that is to end early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doom {
+    /// It cannot be stopped: the whole of it is in the stack, or it has ended.
+    Futile,
+    /// It ends by itself: after the pull or the step it is in, with the other half, or at the next
+    /// look at the gate.
+    Ends,
+    /// It is in line for buffers: to be taken out.
+    Waits,
+    /// It waits for an event.
+    EventHeld,
+    /// It waits for the second half of its pair.
+    FirstOfPair,
 }
 
-impl From<Fault> for Answer {
-    fn from(fault: Fault) -> Answer {
-        Answer { location: fault.location, ..Answer::status(fault.status) }
-    }
+/// What is left of a command when its answer is given.
+pub(crate) struct Ended {
+    /// What it was, if that was known.
+    pub(crate) job: Option<Job>,
+    /// The data of the answer.
+    pub(crate) data: Option<DmaSlice>,
+    /// The Abort command that waited for its end.
+    pub(crate) aborter: Option<Aborter>,
 }
 
 impl Request {
-    /// A place that is not used.
-    pub(crate) fn free() -> Request {
+    fn free() -> Request {
         Request {
-            state: State::Free,
-            job: Job::Unknown,
-            pair: Pair::Alone,
-            qpair: NONE,
-            space: NONE,
-            entered: false,
-            progress: 0,
-            filled: 0,
-            home: NONE,
-            began_ns: 0,
-            doomed: None,
-            aborter: None,
-            sqe: Sqe::default(),
-            in_capsule: DmaSlice::EMPTY,
-            data_bytes: 0,
-            scratch_bytes: 0,
-            pull_bytes: 0,
-            arrives: None,
-            admin_bytes: 0,
-            buf: None,
-            scratch: None,
-            pass: None,
-            lock: None,
+            qpair: super::place::NONE,
+            questions: 0,
+            taken: Taken::default(),
+            life: Life::Free,
         }
     }
 
-    /// Makes the place that of a new command.
-    pub(crate) fn begin(&mut self, qpair: u32, sqe: &Sqe, in_capsule: DmaSlice, now_ns: u64) {
-        assert_eq!(self.state, State::Free, "the transport used a request's place twice");
-        self.state = State::NeedBuffer;
-        self.job = Job::Unknown;
-        self.pair = Pair::Alone;
+    /// Makes the place that of a new command. One whose capsule is damaged ends with that status.
+    pub(crate) fn begin(
+        &mut self,
+        qpair: u32,
+        sqe: &Sqe,
+        in_capsule: Result<Option<DmaSlice>, Status>,
+        now_ns: u64,
+    ) {
+        assert!(matches!(self.life, Life::Free), "the transport used a request's place twice");
+        self.life = Life::New;
         self.qpair = qpair;
-        self.space = NONE;
-        self.entered = false;
-        (self.progress, self.filled) = (0, 0);
-        self.began_ns = now_ns;
-        self.doomed = None;
-        self.aborter = None;
-        self.sqe = *sqe;
-        self.in_capsule = in_capsule;
-        (self.data_bytes, self.scratch_bytes, self.pull_bytes) = (0, 0, 0);
-        self.admin_bytes = 0;
+        self.taken = Taken {
+            sqe: *sqe,
+            in_capsule: in_capsule.unwrap_or_default(),
+            entered: false,
+            began_ns: now_ns,
+            doomed: in_capsule.err(),
+            aborter: None,
+        };
     }
 
     /// Makes the place that of a command that goes to memory, and is answered with no state between.
+    #[inline]
     pub(crate) fn begin_direct(&mut self, qpair: u32, space: u32) {
-        assert_eq!(self.state, State::Free, "the transport used a request's place twice");
-        self.state = State::Responding;
+        assert!(matches!(self.life, Life::Free), "the transport used a request's place twice");
+        self.life = Life::Responding { buf: None, lent: Some(space) };
         self.qpair = qpair;
-        self.space = space;
     }
 
-    /// Says what a data command on a namespace of this geometry needs before it can execute.
-    ///
-    /// # Errors
-    /// When less came in the capsule than the command needs.
-    pub(crate) fn plan_io(&mut self, command: Command, geometry: &Geometry) -> Result<(), Fault> {
-        self.job = Job::Io(command);
-        if command.verb.takes_data() {
-            self.plan_host_data(command.bytes)?;
-        }
-        match command.verb {
-            Verb::Read => self.plan_data_for_host(command.bytes),
-            Verb::Write if !self.in_capsule.is_aligned(geometry.align_bytes) => {
-                self.data_bytes = command.bytes;
-            }
-            Verb::Compare => self.scratch_bytes = command.bytes,
-            Verb::Verify => {
-                let bytes = u64::from(command.blocks) * u64::from(geometry.block_bytes);
-                self.scratch_bytes = bytes.min(u64::from(VERIFY_BYTES)) as u32;
-            }
-            Verb::Copy { .. } => self.scratch_bytes = piece_bytes(geometry),
-            Verb::Write | Verb::Ranges { .. } | Verb::WriteZeroes => {}
-        }
-        Ok(())
+    /// Its queue pair, or [`super::place::NONE`].
+    #[inline]
+    pub(crate) fn qpair(&self) -> u32 {
+        self.qpair
     }
 
-    /// Says that the command needs room for `bytes` that go to the host. Data that came in its
-    /// capsule all the same is nobody's.
-    pub(crate) fn plan_data_for_host(&mut self, bytes: u32) {
-        self.data_bytes = bytes;
-        self.in_capsule = DmaSlice::EMPTY;
+    /// The command, until it is answered.
+    pub(crate) fn sqe(&self) -> &Sqe {
+        &self.taken.sqe
     }
 
-    /// Says that the command needs `bytes` from the host, which may have come in the capsule.
+    /// The turn that took it in, in ns of the reactor's clock.
+    pub(crate) fn began_ns(&self) -> u64 {
+        self.taken.began_ns
+    }
+
+    /// Data that came in its capsule.
+    pub(crate) fn in_capsule(&self) -> Option<DmaSlice> {
+        self.taken.in_capsule
+    }
+
+    /// What it needs that takes `bytes` from the host.
     ///
     /// # Errors
     /// When less came in the capsule.
-    pub(crate) fn plan_host_data(&mut self, bytes: u32) -> Result<(), Fault> {
-        if self.sqe.dptr.kind() != SglKind::InCapsule && self.in_capsule.is_empty() {
-            (self.data_bytes, self.pull_bytes) = (bytes, bytes);
-        } else if self.in_capsule.len() < bytes as usize {
-            return Err(Fault::at(Status::INVALID_SGL_LENGTH, Location::SGL_LENGTH));
+    pub(crate) fn needs_from_host(&self, bytes: u32) -> Result<Needs, Fault> {
+        Needs::from_host(&self.taken.sqe, self.taken.in_capsule, bytes)
+    }
+
+    /// Notes whether its identifier is entered in the queue pair's table.
+    pub(crate) fn set_entered(&mut self, entered: bool) {
+        self.taken.entered = entered;
+    }
+
+    /// Its identifier, if it is entered in the queue pair's table.
+    pub(crate) fn entered(&self) -> Option<u16> {
+        self.taken.entered.then(|| self.taken.sqe.cid())
+    }
+
+    /// The status that it ends with as soon as it can, if it is to end early.
+    pub(crate) fn doomed(&self) -> Option<Status> {
+        self.taken.doomed
+    }
+
+    /// Whether an Abort waits for its end.
+    pub(crate) fn has_aborter(&self) -> bool {
+        self.taken.aborter.is_some()
+    }
+
+    /// An Abort waits for its end.
+    pub(crate) fn set_aborter(&mut self, aborter: Aborter) {
+        self.taken.aborter = Some(aborter);
+    }
+
+    /// Whether it waits for an event.
+    pub(crate) fn is_event_held(&self) -> bool {
+        matches!(self.life, Life::EventHeld)
+    }
+
+    /// Whether it is an Abort that waits.
+    pub(crate) fn is_aborting(&self) -> bool {
+        matches!(self.life, Life::Aborting)
+    }
+
+    /// Whether it has been answered.
+    pub(crate) fn is_answered(&self) -> bool {
+        matches!(self.life, Life::Responding { .. })
+    }
+
+    fn working(&self) -> Option<&Work> {
+        match &self.life {
+            Life::Working(work) => Some(work),
+            _ => None,
         }
-        Ok(())
     }
 
-    /// The host's data, or the room for what it reads: `bytes` of it.
-    pub(crate) fn data(&self, bytes: u32) -> DmaSlice {
-        let whole = self.buf.as_ref().map_or(self.in_capsule, |buf| buf.slice());
-        whole.sub(0, bytes as usize)
-    }
-
-    /// The room for blocks to compare or to verify: `bytes` of it.
-    pub(crate) fn scratch(&self, bytes: u32) -> DmaSlice {
-        let whole = self.scratch.as_ref().expect("taken with the buffers").slice();
-        whole.sub(0, bytes as usize)
-    }
-
-    /// The data command.
+    /// What is done for it.
     ///
     /// # Panics
-    /// If it is not one.
-    pub(crate) fn command(&self) -> Command {
-        match self.job {
-            Job::Io(command) => command,
+    /// If nothing is: whoever carries out a step of a command knows that it is planned.
+    #[inline]
+    fn work(&mut self) -> &mut Work {
+        match &mut self.life {
+            Life::Working(work) => work,
+            other => unreachable!("a command that is planned works, not {other:?}"),
+        }
+    }
+
+    /// What it is, and how far.
+    #[inline]
+    pub(crate) fn job(&self) -> &Job {
+        match &self.life {
+            Life::Working(work) => &work.job,
+            other => unreachable!("a command that is planned works, not {other:?}"),
+        }
+    }
+
+    /// The data command on blocks that it is.
+    ///
+    /// # Panics
+    /// If it is none.
+    #[inline]
+    pub(crate) fn io(&mut self) -> &mut IoJob {
+        match &mut self.work().job {
+            Job::Io(io) => io,
             other => unreachable!("{other:?} is not a data command"),
         }
     }
 
-    /// Takes all buffers it needs, or none.
-    fn take(&mut self, pool: &mut DmaPool) -> bool {
-        if self.data_bytes > 0 {
-            self.buf = pool.take(self.data_bytes as usize);
-            if self.buf.is_none() {
-                return false;
-            }
+    /// As [`Request::io`], to look at.
+    #[inline]
+    pub(crate) fn io_ref(&self) -> &IoJob {
+        match self.job() {
+            Job::Io(io) => io,
+            other => unreachable!("{other:?} is not a data command"),
         }
-        if self.scratch_bytes > 0 {
-            self.scratch = pool.take(self.scratch_bytes as usize);
-            if self.scratch.is_none() {
-                self.give(pool);
-                return false;
-            }
+    }
+
+    /// What it is, to change, for jobs that change what they work on.
+    pub(crate) fn job_mut(&mut self) -> &mut Job {
+        &mut self.work().job
+    }
+
+    /// Where its work is, if it works.
+    pub(crate) fn stage(&self) -> Option<&Stage> {
+        self.working().map(|work| &work.stage)
+    }
+
+    /// It is known what it does and what it needs.
+    pub(crate) fn plan(&mut self, job: Job, needs: Needs) {
+        debug_assert!(matches!(self.life, Life::New | Life::FirstOfPair), "{:?}", self.life);
+        let held = Held::default();
+        self.life = Life::Working(Work { job, needs, held, stage: Stage::Waiting });
+    }
+
+    /// Its data goes straight to the blocks of a device.
+    pub(crate) fn land_at(&mut self, blocks: DmaSlice) {
+        let work = self.work();
+        work.needs = Needs { data_bytes: 0, host_data: HostData::Landing(blocks), ..work.needs };
+    }
+
+    /// What it needs.
+    pub(crate) fn needs(&self) -> Needs {
+        self.working().map_or(Needs::NOTHING, |work| work.needs)
+    }
+
+    /// Its part in a fused pair.
+    pub(crate) fn pair(&self) -> &Pair {
+        match self.working().map(|work| &work.job) {
+            Some(Job::Io(io)) => &io.pair,
+            _ => &Pair::Alone,
         }
-        true
+    }
+
+    /// Whether it waits for buffers before it can go on.
+    pub(crate) fn takes_buffers(&self) -> bool {
+        self.needs().takes_buffers() || !matches!(self.pair(), Pair::Alone)
+    }
+
+    /// Takes the buffers that it needs, or none.
+    pub(crate) fn take_buffers(&mut self, purse: &mut Purse<'_>) -> Result<(), Lack> {
+        let work = self.work();
+        work.held.take(&work.needs, purse)
     }
 
     /// Gives its buffers back.
-    fn give(&mut self, pool: &mut DmaPool) {
-        if let Some(buf) = self.buf.take() {
-            pool.give(buf);
-        }
-        if let Some(buf) = self.scratch.take() {
-            pool.give(buf);
-        }
-    }
-}
-
-impl<T: Transport> Target<T> {
-    /// The command at `at` knows what it needs: takes it, or gets in line.
-    pub(crate) fn need_buffers(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
-        let request = &self.requests[at as usize];
-        if request.data_bytes | request.scratch_bytes == 0 && request.pair == Pair::Alone {
-            return self.fetch(at, cx);
-        }
-        if self.waiting.is_empty() && self.take_buffers(at, cx.pool) {
-            return self.fetch(at, cx);
-        }
-        self.wait_for_buffers(at, cx);
+    pub(crate) fn give_buffers(&mut self, purse: &mut Purse<'_>) {
+        self.work().held.give(purse);
     }
 
-    #[cold]
-    fn wait_for_buffers(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
-        let class = BufferQueue::class(self.wanted(at).0);
-        if self.waiting.is_class_empty(class) && self.take_buffers(at, cx.pool) {
-            return self.fetch(at, cx);
-        }
-        let (bytes, buffers) = self.wanted(at);
-        if !cx.pool.could_take(bytes as usize, buffers) {
-            // It would wait for ever: the pool was made too small for what is promised to hosts.
-            self.requests[at as usize].doomed = Some(Status::INTERNAL_ERROR.dnr());
-            return self.end_doomed(at, cx);
-        }
-        self.requests[at as usize].state = State::NeedBuffer;
-        self.waiting.push(class, at);
-        self.counters.buffer_waits.add(1);
-    }
-
-    /// The largest buffer that a command, with its other half, needs, and how many.
-    fn wanted(&self, at: u32) -> (u32, u32) {
-        let of = |at: u32| {
-            let request = &self.requests[at as usize];
-            [request.data_bytes, request.scratch_bytes]
+    /// Its buffers are there: what of the host's data has to be asked for, and where it goes.
+    pub(crate) fn fetch(&mut self) -> HostData {
+        let in_capsule = self.taken.in_capsule;
+        let work = self.work();
+        let host_data = work.needs.host_data;
+        work.stage = match host_data {
+            HostData::Pulled | HostData::Landing(_) => Stage::Pulling,
+            HostData::None | HostData::InCapsule | HostData::Copied => Stage::Fetched,
         };
-        let other = match self.requests[at as usize].pair {
-            Pair::First(second) => of(second),
-            _ => [0; 2],
-        };
-        let all = of(at).into_iter().chain(other);
-        all.fold((0, 0), |(most, count), bytes| (most.max(bytes), count + u32::from(bytes > 0)))
+        if let (HostData::Copied, Some(buf), Some(from)) = (host_data, &work.held.buf, in_capsule) {
+            buf.slice().copy_from(from.sub(0, work.needs.data_bytes as usize));
+        }
+        host_data
     }
 
-    /// Takes the buffers of a command and of its other half, or none.
-    fn take_buffers(&mut self, at: u32, pool: &mut DmaPool) -> bool {
-        if !self.requests[at as usize].take(pool) {
-            return false;
-        }
-        if let Pair::First(second) = self.requests[at as usize].pair
-            && !self.requests[second as usize].take(pool)
-        {
-            self.requests[at as usize].give(pool);
-            return false;
-        }
-        true
+    /// It asks something that is answered elsewhere. Returns the number of the question.
+    pub(crate) fn ask(&mut self) -> u32 {
+        self.questions = self.questions.wrapping_add(1);
+        self.work().stage = Stage::Elsewhere;
+        self.questions
     }
 
-    /// Lets those go on that wait for buffers, as far as there are any. Returns how many did.
-    pub(crate) fn serve_waiting(&mut self, cx: &mut EdgeCx<'_>) -> u32 {
-        let mut served = 0;
-        if self.waiting.is_empty() {
-            return served;
-        }
-        for class in BufferQueue::by_size() {
-            while let Some(at) = self.waiting.front(class)
-                && self.take_buffers(at, cx.pool)
-            {
-                self.waiting.pop(class);
-                self.fetch(at, cx);
-                served += 1;
-            }
-        }
-        served
+    /// The answer to question `number` has come.
+    ///
+    /// # Panics
+    /// If it is not waited for: each question is answered once.
+    pub(crate) fn answered_elsewhere(&mut self, number: u32) {
+        let waits = matches!(self.stage(), Some(Stage::Elsewhere));
+        assert!(waits && self.questions == number, "a question is answered once");
+        self.work().stage = Stage::Fetched;
     }
 
-    /// The buffers are there: gets the host's data into them.
-    fn fetch(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
-        let pair = self.requests[at as usize].pair;
-        let waits = self.fetch_one(at);
-        if let Pair::First(second) = pair {
-            let also = self.fetch_one(second);
-            if !waits && !also {
-                self.gate_pair(at, cx);
-            }
-        } else if !waits {
-            self.execute(at, cx);
-        }
-    }
-
-    /// Starts the pull of one command, or copies what came in the capsule. True if it has to wait.
-    fn fetch_one(&mut self, at: u32) -> bool {
-        let request = &mut self.requests[at as usize];
-        if request.pull_bytes > 0 {
-            request.state = State::Pulling;
-            let to = match request.arrives {
-                Some(blocks) => PullTo::Device(blocks),
-                None => PullTo::Buffer(request.data(request.pull_bytes)),
-            };
-            self.transport.pull(ReqId(at), to);
-            return true;
-        }
-        if let Some(buf) = &request.buf
-            && !request.in_capsule.is_empty()
-        {
-            buf.slice().copy_from(request.in_capsule.sub(0, request.data_bytes as usize));
-        }
-        request.state = State::Fetched;
-        false
-    }
-
-    /// A pull has ended.
-    pub(crate) fn pulled(&mut self, req: ReqId, status: Status, cx: &mut EdgeCx<'_>) {
-        let request = &mut self.requests[req.0 as usize];
-        assert_eq!(request.state, State::Pulling, "a pull ends once");
-        request.state = State::Fetched;
+    /// A pull has ended. True if its data went to the blocks of a device.
+    pub(crate) fn pulled(&mut self, status: Status) -> bool {
         if !status.is_success() {
-            request.doomed = request.doomed.or(Some(status));
+            self.taken.doomed.get_or_insert(status);
         }
-        match request.pair {
-            Pair::Alone if request.arrives.is_some() => self.arrived(req.0, cx),
-            Pair::Alone => self.execute(req.0, cx),
-            Pair::First(other) | Pair::Second(other) => {
-                let first = if matches!(request.pair, Pair::First(_)) { req.0 } else { other };
-                if self.requests[other as usize].state == State::Fetched {
-                    self.gate_pair(first, cx);
+        let work = self.work();
+        assert!(matches!(work.stage, Stage::Pulling), "a pull ends once");
+        work.stage = Stage::Fetched;
+        matches!(work.needs.host_data, HostData::Landing(_))
+    }
+
+    /// The host's data, or the room for what it reads: `bytes` of it.
+    pub(crate) fn data(&self, bytes: u32) -> DmaSlice {
+        let buf = self.working().and_then(|work| work.held.buf.as_ref()).map(Loan::slice);
+        let whole = buf.or(self.taken.in_capsule).unwrap_or(DmaSlice::EMPTY);
+        whole.sub(0, bytes as usize)
+    }
+
+    /// The room for blocks to compare, to verify or to copy: `bytes` of it.
+    pub(crate) fn scratch(&self, bytes: u32) -> DmaSlice {
+        let scratch = self.working().and_then(|work| work.held.scratch.as_ref());
+        scratch.expect("taken with the buffers").slice().sub(0, bytes as usize)
+    }
+
+    /// It waits at the gate, or for the step of the other half of its pair.
+    pub(crate) fn set_stage(&mut self, stage: Stage) {
+        self.work().stage = stage;
+    }
+
+    /// A step has ended in the stack: which one, and the permission to write that it had.
+    pub(crate) fn step_ends(&mut self) -> (Step, Option<Pass>) {
+        match std::mem::replace(&mut self.work().stage, Stage::Fetched) {
+            Stage::Executing { step, pass } => (step, pass),
+            other => unreachable!("a completion while {other:?}"),
+        }
+    }
+
+    /// It is the first half of a fused pair.
+    pub(crate) fn hold_as_first(&mut self) {
+        self.life = Life::FirstOfPair;
+    }
+
+    /// It waits for an event.
+    pub(crate) fn hold_for_event(&mut self) {
+        self.life = Life::EventHeld;
+    }
+
+    /// It is an Abort, which waits.
+    pub(crate) fn hold_as_abort(&mut self) {
+        self.life = Life::Aborting;
+    }
+
+    /// It ends with `status` as soon as it can.
+    pub(crate) fn doom(&mut self, status: Status) -> Doom {
+        let doom = match &self.life {
+            Life::Free | Life::Responding { .. } | Life::Aborting => return Doom::Futile,
+            Life::Working(work) => match &work.stage {
+                Stage::Executing {
+                    step: Step::Whole | Step::CompareRead | Step::PairWrite,
+                    ..
+                } => {
+                    return Doom::Futile;
                 }
-            }
-        }
-    }
-
-    /// Ends a command: its one answer.
-    pub(crate) fn finish(&mut self, at: u32, mut answer: Answer, cx: &mut EdgeCx<'_>) {
-        let request = &mut self.requests[at as usize];
-        debug_assert_ne!(request.state, State::Responding, "a command is answered once");
-        if request.state == State::Aborting {
-            self.abort_ends(at);
-        }
-        let request = &mut self.requests[at as usize];
-        request.state = State::Responding;
-        if let Some(buf) = request.scratch.take() {
-            cx.pool.give(buf);
-        }
-        let data = if answer.data_bytes > 0 {
-            Some(request.data(answer.data_bytes))
-        } else {
-            if let Some(buf) = request.buf.take() {
-                cx.pool.give(buf);
-            }
-            None
+                Stage::Waiting => Doom::Waits,
+                _ => Doom::Ends,
+            },
+            Life::EventHeld => Doom::EventHeld,
+            Life::FirstOfPair => Doom::FirstOfPair,
+            Life::New => Doom::Ends,
         };
-        let aborter = request.aborter.take();
-        self.account(at, &mut answer);
-        let request = &self.requests[at as usize];
-        let mut cqe = Cqe::new(request.sqe.cid(), answer.status);
-        (cqe.dw0, cqe.dw1) = (U32::new(answer.dw0), U32::new(answer.dw1));
-        let mut implied = false;
-        if let Some(qpair) = self.qpairs.get_mut(request.qpair) {
-            cqe.sqhd = U16::new(qpair.retire(request.entered.then(|| request.sqe.cid())));
-            implied = !qpair.flow_control && answer.dw0 | answer.dw1 == 0;
-        }
-        implied &= answer.status == Status::SUCCESS && data.is_some();
-        self.transport
-            .respond(ReqId(at), Response { data, lent: false, cqe, cqe_may_be_implied: implied });
-        if let Some(aborter) = aborter {
-            self.tell_aborter(at, aborter, cx);
-        }
+        self.taken.doomed.get_or_insert(status);
+        doom
     }
 
-    /// The answer has left: the place is free again.
-    pub(crate) fn sent(&mut self, req: ReqId, cx: &mut EdgeCx<'_>) {
-        let request = &mut self.requests[req.0 as usize];
-        assert_eq!(request.state, State::Responding, "an answer is sent once");
-        if let Some(buf) = request.buf.take() {
-            cx.pool.give(buf);
-        }
-        request.state = State::Free;
-        if request.space != NONE {
-            // What was lent is no longer read.
-            self.spaces.leave(request.space);
-        }
-        let key = request.qpair;
-        if key != NONE {
-            self.forget_request(key);
-        }
+    /// Its answer is given, with `data_bytes` of its buffer; its other buffers go back.
+    pub(crate) fn respond(&mut self, data_bytes: u32, purse: &mut Purse<'_>) -> Ended {
+        let data = (data_bytes > 0).then(|| self.data(data_bytes));
+        let life = std::mem::replace(&mut self.life, Life::Responding { buf: None, lent: None });
+        let aborter = self.taken.aborter.take();
+        let job = match life {
+            Life::Working(Work { job, mut held, .. }) => {
+                if data.is_some() {
+                    self.life = Life::Responding { buf: held.buf.take(), lent: None };
+                }
+                held.give(purse);
+                Some(job)
+            }
+            Life::Free | Life::Responding { .. } => unreachable!("a command is answered once"),
+            Life::New | Life::FirstOfPair | Life::EventHeld | Life::Aborting => None,
+        };
+        Ended { job, data, aborter }
     }
-}
 
-/// Views of the in-capsule data of a command: the slice, or what is wrong.
-pub(crate) fn capsule_data(in_capsule: InCapsule) -> Result<DmaSlice, Status> {
-    match in_capsule {
-        InCapsule::None => Ok(DmaSlice::EMPTY),
-        InCapsule::Data(slice) => Ok(slice),
-        InCapsule::Damaged => Err(Status::TRANSIENT_TRANSPORT),
+    /// It ends without an answer.
+    pub(crate) fn discard(&mut self) {
+        self.life = Life::Responding { buf: None, lent: None };
+    }
+
+    /// The answer has left: the place is free again. Returns the buffer that it was in, and the
+    /// namespace whose blocks were lent.
+    #[inline]
+    pub(crate) fn sent(&mut self) -> (Option<Loan>, Option<u32>) {
+        match std::mem::replace(&mut self.life, Life::Free) {
+            Life::Responding { buf, lent } => (buf, lent),
+            other => panic!("an answer is sent once, not while {other:?}"),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What the target needs from a fabric: five verbs, so that TCP, RDMA and the simulated network
+//! What the target needs from a fabric: six verbs, so that TCP, RDMA and the simulated network
 //! share one request state machine.
 //!
 //! The life of a command, the same on every fabric and in every kind of failure:
@@ -11,6 +11,14 @@
 //! after which the transport may use the number `req` again. This holds for a queue pair that is closed, too:
 //! `Closed` says that nothing reaches the host any more; pulls that were under way have ended with
 //! an error before it; the commands still executing are answered as ever, into nothing.
+
+mod crowd;
+mod owed;
+mod table;
+
+pub use crowd::Crowd;
+pub use owed::Owed;
+pub use table::{Carried, Command, Commands, Due, Stage};
 
 use crate::export::places::{Place, PlaceLimits, Places};
 use crate::export::registry::Serves;
@@ -146,6 +154,8 @@ pub enum CloseReason {
     Controller(&'static str),
     /// The host asked with a Disconnect command.
     Disconnect,
+    /// The host took and sent nothing for too long, while others waited for what that held.
+    Stalled,
     /// The target is going down.
     Shutdown,
 }
@@ -158,6 +168,9 @@ impl std::fmt::Display for CloseReason {
             CloseReason::Protocol(what) => write!(f, "the host broke the protocol: {what}"),
             CloseReason::Controller(why) => f.write_str(why),
             CloseReason::Disconnect => f.write_str("the host disconnected"),
+            CloseReason::Stalled => {
+                f.write_str("the host took and sent nothing for too long while others waited")
+            }
             CloseReason::Shutdown => f.write_str("the target is going down"),
         }
     }

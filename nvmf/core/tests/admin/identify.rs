@@ -6,7 +6,7 @@ use nvme_spec::Status;
 use nvme_spec::identify::bits::{cmic, cntrltype, dctype, fuses, lpa, oncs, sgls, vwc};
 use nvme_spec::identify::{
     CommandSets, Identify, IdentifyController, IdentifyNamespace, IdentifyNamespaceIndependent,
-    NamespaceList, NsDescriptor, NsDescriptors, ascii, cns, dlfeat, nsfeat, nstat,
+    NamespaceList, NsDescriptor, NsDescriptors, NvmController, ascii, cns, dlfeat, nsfeat, nstat,
 };
 use nvmf::controller::{Association, Controller, VERSION};
 use nvmf::limits;
@@ -290,4 +290,16 @@ fn a_discovery_controller_says_what_it_is() {
     assert_eq!(id.lpa & lpa::EXTENDED, lpa::EXTENDED);
     assert!(id.kas.get() > 0);
     assert_eq!(ascii(id.subnqn.split(|b| *b == 0).next().unwrap()), ctrl.subsystem().nqn());
+}
+
+#[test]
+fn limits_of_dataset_management_are_told() {
+    let registry = new_registry();
+    let subsystem = registry.add_subsystem(subsystem_config(NQN, 1..=100), 0).unwrap();
+    let ctrl = enabled(&subsystem);
+    let answer = send(&ctrl, &identify(0, cns::CSI_CONTROLLER), &[]).ok();
+    let data = NvmController::read_from_bytes(&answer.data).unwrap();
+    let (ranges, blocks) = (u64::from(data.dmrl), u64::from(data.dmrsl.get()));
+    assert!(ranges > 0 && blocks > 0);
+    assert_eq!(data.dmsl.get(), ranges * blocks, "Linux keeps to the other two alone");
 }

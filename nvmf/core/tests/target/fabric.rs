@@ -99,6 +99,8 @@ pub struct FakeFabric {
     pub places_of_all: Option<Arc<Places>>,
     pub answers: Vec<Answer>,
     pub closed: Vec<(QpairId, CloseReason)>,
+    /// Connections whose hosts take nothing and send no data.
+    pub stuck: Vec<QpairId>,
     pub manners: Manners,
     pub bug: Option<FabricBug>,
     pub chance: Chance,
@@ -119,6 +121,7 @@ impl FakeFabric {
             places_of_all: None,
             answers: Vec::new(),
             closed: Vec::new(),
+            stuck: Vec::new(),
             manners: Manners::PROMPT,
             bug: None,
             chance: Chance::new(1),
@@ -209,7 +212,7 @@ impl FakeFabric {
         for (req, place) in self.places.iter_mut().enumerate() {
             let Place::Busy { qpair, host_data, pull, landed } = place else { continue };
             let Some(to) = *pull else { continue };
-            if self.qpairs[usize::from(qpair.index)].2.is_some() {
+            if self.qpairs[usize::from(qpair.index)].2.is_some() || self.stuck.contains(qpair) {
                 // Nothing is received any more; the end of the connection ends the pull.
                 continue;
             }
@@ -349,6 +352,9 @@ impl Transport for FakeFabric {
                 continue;
             };
             let (qpair, response, late, early) = (*qpair, *response, *late, early.clone());
+            if self.stuck.contains(&qpair) && self.is_open(qpair) {
+                continue;
+            }
             if !self.chance.percent(self.manners.send) {
                 continue;
             }

@@ -9,6 +9,7 @@ use nvme_spec::opcode::admin;
 use nvme_spec::property;
 use nvme_spec::{Status, opcode};
 use nvmf::Target;
+use nvmf::elsewhere::{AtOnce, Elsewhere};
 use nvmf::namespace::NamespaceConfig;
 use nvmf::registry::{Registry, RegistryConfig};
 use nvmf::subsystem::{Hosts, SubsystemConfig};
@@ -69,13 +70,25 @@ pub struct Node {
 
 impl Node {
     pub fn new(registry: &Arc<Registry>, reactor: usize, counts: [u32; 4]) -> Node {
+        Node::asking(registry, reactor, counts, None)
+    }
+
+    /// One whose questions are answered elsewhere.
+    pub fn asking(
+        registry: &Arc<Registry>,
+        reactor: usize,
+        counts: [u32; 4],
+        elsewhere: Option<Box<dyn Elsewhere>>,
+    ) -> Node {
         const REQUESTS: u32 = 256;
         let plan = pool_plan(counts);
         let bytes = plan.bytes().max(FakeFabric::capsule_room(REQUESTS));
         let memory = Arc::new(Memory::map(2, bytes).unwrap());
-        let fabric = FakeFabric::new(memory.clone(), 1, REQUESTS, 16);
+        let fabric = FakeFabric::new(memory.clone(), 1, REQUESTS, 32);
+        let elsewhere = elsewhere.unwrap_or_else(|| Box::new(AtOnce::default()));
+        let target = Target::new(fabric, registry.clone(), reactor).with_elsewhere(elsewhere);
         let mut node = Node {
-            target: Target::new(fabric, registry.clone(), reactor),
+            target,
             stack: Stack::new(reactor, memory.clone()),
             pool: DmaPool::new(memory, 0, &plan),
             now_ns: 1_000_000_000,

@@ -197,6 +197,39 @@ fn dataset_management_deallocates_range_by_range_or_nothing() {
 }
 
 #[test]
+fn dataset_management_keeps_to_its_limits_and_to_pieces() {
+    let ram = Ram::new(Geometry::plain(512, 1 << 18));
+    let registry = registry(1, std::slice::from_ref(&ram));
+    let mut node = Node::new(&registry, 0, [8, 8, 0, 0]);
+    let (adm, qp) = node.connect();
+    let most = nvmf::limits::DATASET_RANGE_BLOCKS;
+    let range = |slba: u64, blocks: u32| Range {
+        slba: slba.into(),
+        blocks: blocks.into(),
+        ..Range::default()
+    };
+    let mut sqe = io(nvm::DATASET_MANAGEMENT, 0, 1);
+    sqe.cdw11 = attribute::DEALLOCATE.into();
+    let ranges = [range(0, most + 1)];
+    let status = node.status(qp, sqe, ranges.as_bytes(), true);
+    assert_eq!(status.code(), Status::COMMAND_SIZE_LIMIT);
+    sqe.cdw10 = u32::from(nvmf::limits::DATASET_RANGES).into();
+    let ranges = vec![range(0, 1); 256];
+    let status = node.status(qp, sqe, ranges.as_bytes(), true);
+    assert_eq!(status.code(), Status::COMMAND_SIZE_LIMIT);
+    assert!(ram.disk().log.is_empty());
+    // A piece ends on a boundary of 64 MiB, and another command passes between two turns.
+    sqe.cdw10 = 0.into();
+    let blocks = 200_000;
+    let ranges = [range(7, blocks)];
+    assert_eq!(node.status(qp, sqe, ranges.as_bytes(), true), Status::SUCCESS);
+    let done: Vec<(u64, u32)> = ram.disk().log.iter().map(|l| (l.2, l.3)).collect();
+    let piece = nvmf::limits::DEALLOCATE_PIECE_BYTES / 512;
+    assert_eq!(done, [(7, piece - 7), (u64::from(piece), blocks + 7 - piece)]);
+    hang_up_all(&mut node, &[adm, qp]);
+}
+
+#[test]
 fn a_forced_read_commits_what_a_volatile_cache_holds() {
     let ram = Ram::new(Geometry { volatile_cache: true, ..Geometry::plain(512, 64) });
     let registry = registry(1, std::slice::from_ref(&ram));

@@ -4,9 +4,7 @@ use super::{Port, RdmaTransport};
 use crate::conn::{Conn, State};
 use crate::limits::{LINGER_NS, WORK_PER_ENTRY};
 use crate::receives::Receives;
-use crate::request::State as RequestState;
 use bdev::DmaPool;
-use nvme_spec::Status;
 use nvmf::transport::{CloseReason, Event, Origin, QpairId};
 use nvmf_wire::rdma::Reject;
 use verbs::Ask;
@@ -63,7 +61,9 @@ impl<N: Nic<Admission = Origin>> RdmaTransport<N> {
         let place = &mut self.places[usize::from(index)];
         place.generation = place.generation.wrapping_add(1);
         let id = QpairId { index, generation: place.generation };
-        place.conn = Some(Conn::new(id, port, accepted.work, ask.entries, origin.clone()));
+        let crowd = &mut self.crowd;
+        let conn = Conn::new(id, port, accepted.work, ask.entries, origin.clone(), crowd);
+        place.conn = Some(conn);
         self.ports[usize::from(port)].as_mut().expect("just opened").conns += 1;
         self.stats.opened.add(1);
         out.push(Event::Connected { qpair: id, origin, direct: false });
@@ -157,21 +157,7 @@ impl<N: Nic<Admission = Origin>> RdmaTransport<N> {
         let Some(place) = self.places.get_mut(usize::from(index)) else { return };
         let Some(conn) = place.conn.take() else { return };
         self.nic.release(index);
-        let mut gone = Vec::new();
-        for (req, request) in self.requests.iter_mut().filter(|(_, r)| r.qpair == conn.id) {
-            match &request.state {
-                RequestState::Reading(None) => {
-                    request.state = RequestState::Executing;
-                    out.push(Event::Pulled { req, status: Status::DATA_TRANSFER_ERROR });
-                }
-                RequestState::Reading(Some(_)) | RequestState::Answering(_) => gone.push(req),
-                RequestState::Free | RequestState::Executing | RequestState::Orphan => {}
-            }
-        }
-        for req in gone {
-            self.requests.remove(req);
-            out.push(Event::Sent { req });
-        }
+        conn.leave(&mut self.crowd);
         let why = match conn.state {
             State::Closing { why, .. } => why,
             State::Open => why,
@@ -183,6 +169,6 @@ impl<N: Nic<Admission = Origin>> RdmaTransport<N> {
         }
         self.free.push(index);
         self.stats.closed.add(1);
-        out.push(Event::Closed { qpair: conn.id, why });
+        self.requests.end_qpair(conn.id, why, out);
     }
 }

@@ -7,7 +7,7 @@
 
 use super::{Conn, Cx, Rx};
 use crate::limits::BLOCK_BYTES;
-use crate::request::{Pull, State as RequestState};
+use crate::request::Pull;
 use crate::socket::Socket;
 use bdev::DmaSlice;
 
@@ -73,9 +73,8 @@ impl<S: Socket> Conn<S> {
         };
         let middle = bytes - head - tail;
         rest.sub(head, middle).copy_from(piece.sub(head, middle));
-        let RequestState::Pulling(pull) = &mut cx.shared.requests.get(incoming.req).state else {
-            unreachable!("the command of a payload waits for it")
-        };
+        let pull = cx.shared.requests.pull(incoming.req);
+        let pull = pull.expect("the command of a payload waits for it");
         for (at, part) in [(at, piece.sub(0, head)), (end - tail, piece.sub(bytes - tail, tail))] {
             keep_part(pull, at, cx.shared.arenas.bytes(part));
         }

@@ -4,16 +4,16 @@ use super::land::{Landing, Split};
 use super::{Conn, Cx, Incoming, Out, Rx, Shared, State};
 use crate::arena::Spare;
 use crate::limits::{
-    BESIDE_PAYLOAD_BYTES, COMMANDS_PER_QPAIR, DIRECT_BYTES, LINGER_BYTES, MAX_CAPSULE_BYTES,
-    MIN_COMMAND_BYTES, R2TS_PER_COMMAND, TURN_BYTES, TURN_CALLS,
+    BESIDE_PAYLOAD_BYTES, DIRECT_BYTES, LINGER_BYTES, MAX_CAPSULE_BYTES, MIN_COMMAND_BYTES,
+    R2TS_PER_COMMAND, TURN_BYTES, TURN_CALLS,
 };
-use crate::request::{Home, State as RequestState, untag};
+use crate::request::{Answer, Capsule, Home, untag};
 use crate::socket::{Moved, Socket};
 use crate::stats::Stats;
 use crate::sys;
 use bdev::DmaSlice;
 use nvme_spec::{Sqe, Status};
-use nvmf::transport::{CloseReason, Event, InCapsule, ReqId};
+use nvmf::transport::{CloseReason, Event, InCapsule, ReqId, Stage};
 use nvmf_wire::digest::{DIGEST_BYTES, DataDigest, crc32c};
 use nvmf_wire::pdu::{
     Fes, Framed, Framing, H2cData, IcReq, MAX_HEADER_BYTES, Pdu, Peek, Phase, WireError, flags,
@@ -159,8 +159,7 @@ impl<S: Socket> Conn<S> {
     /// not more commands than there are places for, and not the payloads that have a place of
     /// their own.
     fn room(&self, shared: &Shared, most: usize) -> (usize, bool) {
-        let here = COMMANDS_PER_QPAIR.saturating_sub(self.outstanding);
-        let places = shared.requests.free().min(here) as usize;
+        let places = self.places(shared) as usize;
         let bytes = match places {
             0 => SCARCE_BYTES,
             _ => ((places + 1) * MIN_COMMAND_BYTES - 1).max(MAX_CAPSULE_BYTES),
@@ -343,10 +342,10 @@ impl<S: Socket> Conn<S> {
         digest: bool,
         cx: &mut Cx<'_>,
     ) -> bool {
-        let Shared { requests, arenas, stats, .. } = &mut *cx.shared;
-        if requests.free() == 0 || self.outstanding >= COMMANDS_PER_QPAIR {
+        if self.places(cx.shared) == 0 {
             return false;
         }
+        let Shared { requests, arenas, stats, crowd, .. } = &mut *cx.shared;
         let (home, in_capsule) = if data.is_empty() {
             (Home::None, InCapsule::None)
         } else {
@@ -367,8 +366,8 @@ impl<S: Socket> Conn<S> {
                 (Home::Arena(spare.arena), InCapsule::Data(slice))
             }
         };
-        let req = requests.insert(self.id, sqe.cid(), home);
-        self.outstanding += 1;
+        let req = requests.insert(self.id, Capsule { cid: sqe.cid(), home });
+        self.command_came(crowd);
         self.counters.rx_pdus += 1;
         self.counters.commands += 1;
         cx.out.push(Event::Command { qpair: self.id, req, sqe, in_capsule });
@@ -392,12 +391,12 @@ impl<S: Socket> Conn<S> {
         let (index, number) = untag(pdu.ttag.get());
         let request = shared.requests.find(index).filter(|request| request.qpair == self.id);
         let request = request.ok_or(WireError::field(TTAG))?;
-        let RequestState::Pulling(pull) = &request.state else {
+        let Stage::Pulling { pull, .. } = &request.stage else {
             return Err(WireError::field(TTAG));
         };
         let r2t = pull.r2ts.get(number).copied().flatten().filter(|r2t| r2t.sent);
         let r2t = r2t.ok_or(WireError::field(TTAG))?;
-        if pdu.cccid.get() != request.cid {
+        if pdu.cccid.get() != request.capsule.cid {
             return Err(WireError::field(CCCID));
         }
         if pdu.datao.get() != r2t.next {
@@ -463,10 +462,8 @@ impl<S: Socket> Conn<S> {
     fn complete(&mut self, incoming: Incoming, good: bool, cx: &mut Cx<'_>) {
         self.counters.rx_pdus += 1;
         let Incoming { req, number, bytes, .. } = incoming;
-        let request = cx.shared.requests.get(req);
-        let RequestState::Pulling(pull) = &mut request.state else {
-            unreachable!("the command of a payload waits for it")
-        };
+        let requests = &mut cx.shared.requests;
+        let pull = requests.pull(req).expect("the command of a payload waits for it");
         pull.damaged |= !good;
         pull.received += bytes;
         let r2t = pull.r2ts[number].as_mut().expect("a payload answers an R2T");
@@ -482,13 +479,12 @@ impl<S: Socket> Conn<S> {
         self.large_pulls -= u32::from(pull.into.len() >= DIRECT_BYTES as usize);
         self.landings -= u32::from(pull.lands);
         let damaged = pull.damaged;
-        match pull.answer.take() {
+        match requests.end_pull(req) {
             Some(response) => {
-                request.state = RequestState::Answering { response, digest: None };
+                requests.answer(req, Answer::from(response));
                 self.answer(req);
             }
             None => {
-                request.state = RequestState::Executing;
                 let status = if damaged { Status::TRANSIENT_TRANSPORT } else { Status::SUCCESS };
                 cx.out.push(Event::Pulled { req, status });
             }

@@ -3,13 +3,14 @@
 
 use super::{Conn, Out, Shared};
 use crate::limits::{
-    BLOCK_BYTES, MAX_PDU_HEADERS_BYTES, SEND_BYTES, SEND_HEADER_BYTES, SEND_PIECES,
+    BLOCK_BYTES, MAX_PDU_HEADERS_BYTES, SEND_BYTES, SEND_BYTES_LEAST, SEND_HEADER_BYTES,
+    SEND_PIECES,
 };
-use crate::request::{Request, State as RequestState, ttag};
+use crate::request::{Answer, Tcp, r2t_sent, ttag};
 use crate::socket::{Moved, Socket};
 use crate::sys;
 use bdev::{DmaBuf, DmaSlice};
-use nvmf::transport::{CloseReason, Event};
+use nvmf::transport::{CloseReason, Command, Event, Stage};
 use nvmf_wire::digest::{DIGEST_BYTES, DataDigest};
 use nvmf_wire::pdu::{
     C2hEnd, Framing, IC_BYTES, PduType, encode_c2h_data, encode_capsule_resp, encode_icresp,
@@ -39,6 +40,8 @@ pub(crate) struct Outgoing {
     /// Bytes of each PDU, or PDUs, of one entry of the queue.
     lengths: Vec<u32>,
     bytes: usize,
+    /// Bytes that one send may have.
+    most: usize,
 }
 
 impl Outgoing {
@@ -52,7 +55,13 @@ impl Outgoing {
             pieces: Vec::with_capacity(SEND_PIECES),
             lengths: Vec::with_capacity(SEND_PIECES),
             bytes: 0,
+            most: SEND_BYTES,
         }
+    }
+
+    /// So many connections have something to send in this turn: each gets an equal part.
+    pub(crate) fn divide(&mut self, connections: usize) {
+        self.most = (SEND_BYTES / connections.max(1)).max(SEND_BYTES_LEAST);
     }
 
     /// The memory, to be given back.
@@ -72,7 +81,7 @@ impl Outgoing {
         self.pieces.len() + 6 > SEND_PIECES
             || self.lengths.len() == SEND_PIECES
             || self.used + 2 * MAX_PDU_HEADERS_BYTES > SEND_HEADER_BYTES
-            || self.bytes >= SEND_BYTES
+            || self.bytes >= self.most
     }
 
     /// Adds header bytes, at most [`MAX_PDU_HEADERS_BYTES`]: `write` writes them and says how many
@@ -170,16 +179,16 @@ impl<S: Socket> Conn<S> {
         match self.out[index] {
             Out::Answer { req } => {
                 let cut = index == 0 && !self.tail.is_empty();
-                self.gather_answer(shared.requests.get(req), cut, outgoing);
+                self.gather_answer(shared.requests.get_mut(req), cut, outgoing);
             }
             Out::R2t { req, number } => {
                 let request = shared.requests.get(req);
-                let RequestState::Pulling(pull) = &request.state else {
+                let Stage::Pulling { pull, .. } = &request.stage else {
                     unreachable!("what is asked for has not come")
                 };
                 let r2t = pull.r2ts[usize::from(number)].expect("an R2T stands until answered");
                 let (tag, len) = (ttag(req, usize::from(number)), r2t.end - r2t.next);
-                let cid = request.cid;
+                let cid = request.capsule.cid;
                 outgoing.put(|to| encode_r2t(to, self.framing, cid, tag, r2t.next, len));
             }
             Out::IcResp => {
@@ -202,14 +211,14 @@ impl<S: Socket> Conn<S> {
     }
 
     /// Writes an answer: data, or a completion, or both.
-    fn gather_answer(&self, request: &mut Request, cut: bool, outgoing: &mut Outgoing) {
-        let RequestState::Answering { response, digest } = &mut request.state else {
+    fn gather_answer(&self, request: &mut Command<Tcp>, cut: bool, outgoing: &mut Outgoing) {
+        let Stage::Answering(Answer { response, digest }) = &mut request.stage else {
             unreachable!("only answers are sent as answers")
         };
         if let Some(data) = response.data.filter(|data| !data.is_empty()) {
             let implied = response.cqe_may_be_implied;
             let end = if implied { C2hEnd::LastSuccess } else { C2hEnd::Last };
-            let (cid, len) = (request.cid, data.len() as u32);
+            let (cid, len) = (request.capsule.cid, data.len() as u32);
             outgoing.put(|to| encode_c2h_data(to, self.framing, cid, 0, len, end));
             if cut {
                 self.gather_around_tail(data, outgoing);
@@ -247,11 +256,12 @@ impl<S: Socket> Conn<S> {
             self.counters.tx_pdus += 1;
             match self.out.pop_front() {
                 Some(Out::Answer { req }) => {
-                    self.outstanding -= 1;
-                    shared.requests.remove(req);
-                    out.push(Event::Sent { req });
+                    self.command_left(&mut shared.crowd);
+                    shared.requests.sent(req, out);
                 }
-                Some(Out::R2t { req, number }) => shared.requests.r2t_sent(req, number.into()),
+                Some(Out::R2t { req, number }) => {
+                    r2t_sent(&mut shared.requests, req, number.into());
+                }
                 Some(Out::IcResp | Out::Term) | None => {}
             }
         }
@@ -268,7 +278,7 @@ impl<S: Socket> Conn<S> {
     /// block may have changed when there is room for more.
     fn keep_tail(&mut self, shared: &mut Shared) {
         let Some(Out::Answer { req }) = self.out.front() else { return };
-        let RequestState::Answering { response, .. } = &shared.requests.get(*req).state else {
+        let Stage::Answering(Answer { response, .. }) = &shared.requests.get(*req).stage else {
             unreachable!("only answers are sent as answers")
         };
         let header = self.framing.data_offset(PduType::C2hData);

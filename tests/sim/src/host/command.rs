@@ -71,6 +71,7 @@ pub struct Workload {
     rng: Rng,
     blocks: u64,
     hot_blocks: u64,
+    large: u64,
     unfused: bool,
 }
 
@@ -78,7 +79,13 @@ impl Workload {
     /// The commands of `plan`.
     pub fn new(plan: &Plan, rng: Rng) -> Workload {
         let unfused = plan.planted == Some(Planted::UnfusedPair);
-        Workload { rng, blocks: plan.blocks, hot_blocks: plan.hot_blocks, unfused }
+        Workload {
+            rng,
+            blocks: plan.blocks,
+            hot_blocks: plan.hot_blocks,
+            large: plan.large,
+            unfused,
+        }
     }
 
     /// One or two commands, which go together; fewer than `room`. None when memory is short.
@@ -98,7 +105,7 @@ impl Workload {
 
     /// Where, and how much. Mostly little, where it is crowded.
     fn range(&mut self) -> (u64, u32) {
-        let most = match self.rng.below(40) {
+        let most = match self.rng.below(self.large) {
             0 => 600,
             1..6 => 64,
             _ => 6,

@@ -7,13 +7,14 @@ pub mod link;
 use crate::history::{History, WriteEnd};
 use crate::ledger::Ledger;
 use crate::network::{ConnId, SharedNet, locked};
-use crate::node::pool_plan;
+use crate::node::{NSID, SPARE_NSID, pool_plan};
 use crate::plan::{Plan, Planted};
 use crate::rng::Rng;
 use crate::{Failure, Kind};
 use bdev::{DmaPool, Memory};
 use command::{Command, Workload};
 use link::{Link, connect_command};
+use nvme_spec::log::lid;
 use nvme_spec::opcode::admin;
 use nvme_spec::property::{CC, CSTS, Cc, Csts};
 use nvme_spec::{Sqe, Status};
@@ -33,6 +34,28 @@ const QUIET_NS: u64 = 1_500_000_000;
 
 /// How long a host waits before it tries to connect again, in ns.
 const RETRY_NS: u64 = 50_000_000;
+
+/// The SMART log, in bytes.
+const LOG_BYTES: usize = 512;
+
+/// What a SMART log has in the field of power cycles, which is never 0 in ours.
+fn smart_of(buf: &bdev::DmaBuf) -> u8 {
+    let mut byte = [0];
+    buf.slice().copy_out(112, &mut byte);
+    byte[0]
+}
+
+/// How a log may end: it is aborted, its controller is reset, or its namespace is gone.
+fn is_log_end(status: Status) -> bool {
+    matches!(
+        status.code(),
+        Status::SUCCESS
+            | Status::ABORT_REQUESTED
+            | Status::ABORTED_SQ_DELETION
+            | Status::INVALID_NAMESPACE
+            | Status::TRANSIENT_TRANSPORT
+    )
+}
 
 /// Blocks of one read of the last look.
 const LOOK_BLOCKS: u64 = 128;
@@ -77,10 +100,18 @@ enum Phase {
 
 /// A command under way.
 enum Task {
-    Connect { queue: usize, buf: bdev::DmaBuf },
+    Connect {
+        queue: usize,
+        buf: bdev::DmaBuf,
+    },
     Enable,
     Ready,
     KeepAlive,
+    /// The SMART log, which is asked elsewhere.
+    Log(bdev::DmaBuf),
+    Abort,
+    /// The end of the controller by its host.
+    Disable,
     Io(Command),
 }
 
@@ -105,6 +136,8 @@ pub struct Host {
     /// Writes whose end is not known.
     unknown: Vec<u64>,
     left: u32,
+    /// It has asked for the end of its controller.
+    disabling: bool,
     keep_alive_ns: u64,
     double: bool,
     ended: Vec<(u64, Ended)>,
@@ -136,6 +169,7 @@ impl Host {
             lost: Vec::new(),
             unknown: Vec::new(),
             left: plan.commands,
+            disabling: false,
             keep_alive_ns: 0,
             double: plan.planted == Some(Planted::DoubleAnswer),
             ended: Vec::new(),
@@ -146,6 +180,12 @@ impl Host {
     /// Whether it has issued everything, looked at everything, and left.
     pub fn is_done(&self) -> bool {
         self.phase == Phase::Done
+    }
+
+    /// Takes nothing from its I/O queues until then.
+    pub fn deafen(&mut self, until_ns: u64) {
+        let mut net = locked(&self.net);
+        self.links.iter().skip(1).for_each(|link| net.deafen(link.id(), until_ns));
     }
 
     /// Where it is, for a person.
@@ -168,6 +208,8 @@ impl Host {
         for link in &mut self.links {
             match link.poll(now_ns, &mut ended) {
                 Ok(work) => worked |= work,
+                // It waits on for what it does not take.
+                Err(Broken::Timeout) if locked(&self.net).is_deaf(link.id()) => {}
                 Err(why) => broken = Some(why),
             }
         }
@@ -195,6 +237,9 @@ impl Host {
             {
                 Ok(())
             }
+            Broken::Timeout if self.links.iter().any(|l| locked(&self.net).was_deaf(l.id())) => {
+                Ok(())
+            }
             Broken::Timeout => Err(Failure::new(Kind::Unanswered, what)),
             Broken::Wire(_) | Broken::Protocol(_) | Broken::Terminated { .. } | Broken::Rdma(_) => {
                 Err(Failure::new(Kind::Protocol, what))
@@ -216,8 +261,11 @@ impl Host {
                     self.unknown.extend(io.write());
                     self.give(io);
                 }
-                Some(Task::Connect { buf, .. }) => self.pool.give(buf),
-                Some(Task::Enable | Task::Ready | Task::KeepAlive) | None => {}
+                Some(Task::Connect { buf, .. } | Task::Log(buf)) => self.pool.give(buf),
+                Some(
+                    Task::Enable | Task::Ready | Task::KeepAlive | Task::Abort | Task::Disable,
+                )
+                | None => {}
             }
         }
         self.phase = Phase::Down { until_ns: None };
@@ -247,6 +295,7 @@ impl Host {
             checks.history.end_write(write, WriteEnd::Unknown);
         }
         self.cntlid = CNTLID_DYNAMIC;
+        self.disabling = false;
         self.connecting = vec![false; usize::from(self.plan.queues) + 1];
         self.connected = self.connecting.clone();
         match Link::open(&self.net, &self.plan, ADMIN_DEPTH) {
@@ -278,7 +327,40 @@ impl Host {
             Phase::Looking { lba } => self.look(lba, now_ns, checks),
             _ => false,
         };
-        self.keep_alive(now_ns, checks) || worked || greeted
+        self.keep_alive(now_ns, checks) || self.administer(now_ns, checks) || worked || greeted
+    }
+
+    /// Now and then asks for a log, aborts some admin command, or resets its controller, with
+    /// whatever is under way.
+    fn administer(&mut self, now_ns: u64, checks: &mut Checks) -> bool {
+        let ready = self.phase == Phase::Working && !self.disabling;
+        if !ready || self.links[0].room() < 3 || !self.rng.one_in(60) {
+            return false;
+        }
+        match self.rng.below(40) {
+            0 if !self.plan.resets => return false,
+            0 => {
+                let cc = PropertySet { width: Width::Four, offset: CC, value: 0 };
+                self.submit(0, cc.sqe(0), Payload::None, Task::Disable, now_ns, checks);
+                self.disabling = true;
+            }
+            1..14 => {
+                let mut sqe = Sqe::new(admin::ABORT, 0, 0);
+                let cid = self.rng.below(u64::from(ADMIN_DEPTH)) as u32;
+                sqe.cdw10 = (cid << 16).into();
+                self.submit(0, sqe, Payload::None, Task::Abort, now_ns, checks);
+            }
+            _ => {
+                let Some(buf) = self.pool.take(LOG_BYTES) else { return false };
+                let nsid = [Sqe::NSID_ALL, NSID, SPARE_NSID][self.rng.below(3) as usize];
+                let mut sqe = Sqe::new(admin::GET_LOG_PAGE, 0, nsid);
+                sqe.cdw10 = ((LOG_BYTES as u32 / 4 - 1) << 16 | u32::from(lid::SMART)).into();
+                let room = buf.slice().sub(0, LOG_BYTES);
+                room.zero();
+                self.submit(0, sqe, Payload::ToHost(room), Task::Log(buf), now_ns, checks);
+            }
+        }
+        true
     }
 
     /// Sends Connect on every connection that has been initialised.
@@ -374,7 +456,11 @@ impl Host {
         let interval_ns = u64::from(self.plan.kato_ms) * 1_000_000 / 3;
         let working = matches!(self.phase, Phase::Working)
             || matches!(self.phase, Phase::Looking { lba } if lba < self.plan.blocks);
-        if !working || now_ns < self.keep_alive_ns + interval_ns || self.links[0].room() == 0 {
+        if !working
+            || self.disabling
+            || now_ns < self.keep_alive_ns + interval_ns
+            || self.links[0].room() == 0
+        {
             return false;
         }
         self.keep_alive_ns = now_ns;
@@ -421,9 +507,21 @@ impl Host {
                 self.ready(Csts(value(&how.cqe) as u32), now_ns, checks);
                 return Ok(());
             }
-            Task::KeepAlive if status.is_success() => return Ok(()),
+            Task::KeepAlive | Task::Abort if status.is_success() => return Ok(()),
+            Task::Abort if status.code() == Status::ABORT_LIMIT => return Ok(()),
+            Task::Disable if status.is_success() => return self.lose(checks),
+            Task::Log(buf) => {
+                let power_cycles = smart_of(&buf);
+                self.pool.give(buf);
+                if is_log_end(status) && (power_cycles == 1 || !status.is_success()) {
+                    return Ok(());
+                }
+                "Get Log Page"
+            }
             Task::Enable | Task::Ready => "Property",
             Task::KeepAlive => "Keep Alive",
+            Task::Abort => "Abort",
+            Task::Disable => "the end of the controller",
         };
         self.refused(what, status)
     }

@@ -267,13 +267,6 @@ fn set_keep_alive(ctrl: &Controller, value: u32) -> Result<Reply, Refusal> {
     Ok(Reply::NONE)
 }
 
-impl Controller {
-    /// Whether the host has enabled Copy with source ranges in other namespaces.
-    pub(crate) fn copies_between_namespaces(&self) -> bool {
-        self.features().behavior.cdfe.get() & format::NAMESPACES != 0
-    }
-}
-
 fn set_behavior(ctrl: &Controller, data_in: &[u8]) -> Result<Reply, Refusal> {
     let bad_data = Refusal::field(Location::DPTR);
     let (behavior, _) = HostBehavior::read_from_prefix(data_in).map_err(|_| bad_data)?;

@@ -69,8 +69,7 @@ fn nvm_identify(
         }
         cns::CSI_CONTROLLER => {
             nvm_command_set(command)?;
-            // No limits beyond those of the fields of the commands.
-            Ok(Reply::data(out, NvmController::default().as_bytes(), 0))
+            Ok(Reply::data(out, nvm_controller().as_bytes(), 0))
         }
         cns::CSI_ACTIVE_NAMESPACES => {
             nvm_command_set(command)?;
@@ -83,6 +82,17 @@ fn nvm_identify(
         }
         cns::COMMAND_SETS => command_sets(ctrl, command, out),
         _ => Err(Refusal::field(CNS)),
+    }
+}
+
+/// The limits of commands of the NVM command set beyond those of their fields (NVM Command Set
+/// Specification, "Identify Controller data structure for the NVM Command Set").
+fn nvm_controller() -> NvmController {
+    NvmController {
+        dmrl: limits::DATASET_RANGES,
+        dmrsl: U32::new(limits::DATASET_RANGE_BLOCKS),
+        dmsl: U64::new(limits::DATASET_BLOCKS),
+        ..Default::default()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::limits;
 use commands::commands;
 use nvme_spec::feature::{GetFeatures, SetFeatures};
 use nvme_spec::identify::IDENTIFY_BYTES;
-use nvme_spec::log::GetLogPage;
+use nvme_spec::log::{GetLogPage, lid};
 use nvme_spec::opcode::admin;
 use nvme_spec::{Fabric, Fuse, Psdt, SglKind, Sqe, Status};
 use reply::{Refusal, Reply};
@@ -67,6 +67,14 @@ pub fn transfer(ctrl: &Controller, sqe: &Sqe) -> Result<Transfer, Status> {
             Ok(transfer)
         })
         .map_err(|refusal| refuse(ctrl, sqe, refusal))
+}
+
+/// Whether a command only reads, and takes time in proportion to what is exported: the discovery log,
+/// of which each piece that a host reads is a log of its own, and the SMART log, for which what every
+/// reactor has done on every namespace is added up.
+pub(crate) fn takes_long(sqe: &Sqe) -> bool {
+    sqe.opcode == admin::GET_LOG_PAGE
+        && matches!(GetLogPage::of(sqe).lid, lid::DISCOVERY | lid::SMART)
 }
 
 /// Executes an admin command (not a fabrics one).

@@ -21,6 +21,7 @@ use event::Events;
 use nvme_spec::Fabric;
 use nvme_spec::Status;
 use nvme_spec::aen::Event;
+use nvme_spec::copy::format;
 use queue::{QueueMeters, Queues};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -310,6 +311,11 @@ impl Controller {
     /// Whether the temperature is beyond a threshold that the host has set.
     pub(crate) fn temperature_warns(&self) -> bool {
         self.features().warn_at(self.subsystem.temperature_kelvin())
+    }
+
+    /// Whether the host has enabled Copy with source ranges in other namespaces.
+    pub(crate) fn copies_between_namespaces(&self) -> bool {
+        self.features().behavior.cdfe.get() & format::NAMESPACES != 0
     }
 
     /// Sets the Keep Alive Timeout; what a host asks for later goes as far as at Connect.

@@ -7,12 +7,10 @@
 
 use super::command::{Command, Verb};
 use crate::export::gate::Pass;
-use crate::machine::qpair::Role;
-use crate::machine::request::{Answer, Job};
-use crate::machine::target::Target;
-use crate::machine::transport::Transport;
+use crate::machine::job::{HostData, Job};
+use crate::machine::request::{Request, Requests};
+use crate::machine::space::Spaces;
 use bdev::EdgeCx;
-use nvme_spec::Status;
 
 /// The writes of one reactor whose data arrives in memory.
 pub(crate) struct Arrivals {
@@ -34,6 +32,80 @@ impl Arrivals {
             passes: Vec::new(),
         }
     }
+
+    /// Has the data of the command at `at` go straight to its blocks, if it is a Write that can.
+    pub(crate) fn plan(
+        &mut self,
+        at: u32,
+        request: &mut Request,
+        spaces: &Spaces,
+        cx: &mut EdgeCx<'_>,
+    ) {
+        let Job::Io(io) = request.job() else { return };
+        let (place, Command { verb: Verb::Write, lba, blocks, .. }) = (io.space, io.command) else {
+            return;
+        };
+        let space = spaces.get(place);
+        let (true, Ok(to)) = (space.direct, space.channel) else { return };
+        if !matches!(request.needs().host_data, HostData::Pulled) {
+            return;
+        }
+        if let Some(memory) = cx.stack.direct_access(to, lba, blocks) {
+            request.land_at(memory);
+            self.requests.push(at);
+            self.qpairs.add(request.qpair());
+            self.spaces.add(place);
+        }
+    }
+
+    /// Whether no data is on its way to a device.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// Queue pair number `number` of those that have such data on its way.
+    pub(crate) fn qpair(&self, number: usize) -> Option<u32> {
+        self.qpairs.0.get(number).map(|(key, _)| *key)
+    }
+
+    /// Before the transport is polled: passes the gates of the namespaces. False if a fused pair
+    /// holds blocks of such a write: no data may land then.
+    pub(crate) fn pass_gates(
+        &mut self,
+        requests: &Requests,
+        spaces: &Spaces,
+        reactor: usize,
+    ) -> bool {
+        for (place, _) in &self.spaces.0 {
+            let writes = || {
+                let here = self.requests.iter().map(|at| requests[*at].io_ref());
+                here.filter(|io| io.space == *place)
+                    .map(|io| (io.command.lba, u64::from(io.command.blocks)))
+            };
+            match spaces.get(*place).namespace.gate().enter_all(reactor, writes) {
+                Some(pass) => self.passes.push((*place, pass)),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// After the transport was polled: what has landed has landed.
+    #[inline]
+    pub(crate) fn dismiss(&mut self, spaces: &Spaces, reactor: usize) {
+        for (place, pass) in self.passes.drain(..) {
+            spaces.get(place).namespace.gate().leave(reactor, pass);
+        }
+    }
+
+    /// All data of the write at `at` is in its blocks, or no more comes.
+    pub(crate) fn arrived(&mut self, at: u32, request: &Request) {
+        let place = self.requests.iter().position(|other| *other == at).expect("was on its way");
+        self.requests.swap_remove(place);
+        self.qpairs.remove(request.qpair());
+        self.spaces.remove(request.io_ref().space);
+    }
 }
 
 /// Numbers, and how often each is there.
@@ -54,82 +126,5 @@ impl Tally {
         if self.0[at].1 == 0 {
             self.0.swap_remove(at);
         }
-    }
-}
-
-impl<T: Transport> Target<T> {
-    /// Has the data of the command at `at` go straight to its blocks, if it is a Write that can.
-    pub(super) fn plan_arrival(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
-        let request = &mut self.requests[at as usize];
-        let Job::Io(Command { verb: Verb::Write, lba, blocks, .. }) = request.job else { return };
-        let space = self.spaces.get(request.space);
-        let takes = self.qpairs.get(request.qpair).is_some_and(|qpair| qpair.direct);
-        let (true, true, Ok(to)) = (takes, space.direct, space.channel) else { return };
-        if request.pull_bytes == 0 {
-            return;
-        }
-        request.arrives = cx.stack.direct_access(to, lba, blocks);
-        if request.arrives.is_some() {
-            request.data_bytes = 0;
-            self.arrivals.requests.push(at);
-            self.arrivals.qpairs.add(request.qpair);
-            self.arrivals.spaces.add(request.space);
-        }
-    }
-
-    /// Before the transport is polled: whether data may land. Queue pairs whose controller is
-    /// gone are closed first.
-    #[inline]
-    pub(crate) fn admit_arrivals(&mut self) -> bool {
-        self.arrivals.requests.is_empty() || self.pass_gates()
-    }
-
-    fn pass_gates(&mut self) -> bool {
-        for at in 0..self.arrivals.qpairs.0.len() {
-            let (key, _) = self.arrivals.qpairs.0[at];
-            if let Some(qpair) = self.qpairs.get(key)
-                && let Role::Io(queue) = &qpair.role
-                && queue.ctrl.epoch() != queue.epoch
-            {
-                self.close_orphan(key);
-            }
-        }
-        let Arrivals { requests, spaces, passes, .. } = &mut self.arrivals;
-        for (place, _) in &spaces.0 {
-            let writes = || {
-                let here = requests.iter().map(|at| &self.requests[*at as usize]);
-                here.filter(|request| request.space == *place).map(|request| {
-                    let Command { lba, blocks, .. } = request.command();
-                    (lba, u64::from(blocks))
-                })
-            };
-            let gate = self.spaces.get(*place).namespace.gate();
-            match gate.enter_all(self.reactor, writes) {
-                Some(pass) => passes.push((*place, pass)),
-                None => return false,
-            }
-        }
-        true
-    }
-
-    /// After the transport was polled: what has landed has landed.
-    #[inline]
-    pub(crate) fn dismiss_arrivals(&mut self) {
-        for (place, pass) in self.arrivals.passes.drain(..) {
-            self.spaces.get(place).namespace.gate().leave(self.reactor, pass);
-        }
-    }
-
-    /// All data of a write is in its blocks, or no more comes.
-    pub(crate) fn arrived(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
-        let request = &mut self.requests[at as usize];
-        request.arrives = None;
-        let Arrivals { requests, qpairs, spaces, .. } = &mut self.arrivals;
-        let place = requests.iter().position(|other| *other == at).expect("was on its way");
-        requests.swap_remove(place);
-        qpairs.remove(request.qpair);
-        spaces.remove(request.space);
-        let status = request.doomed.unwrap_or(Status::SUCCESS);
-        self.finish(at, Answer::status(status), cx);
     }
 }

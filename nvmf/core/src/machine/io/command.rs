@@ -1,7 +1,7 @@
 //! What an I/O command asks for, checked once against the namespace it is for.
 
 use crate::export::controller::Location;
-use crate::limits::COPY_RANGES;
+use crate::limits::{COPY_PIECE_BYTES, COPY_RANGES, DATASET_RANGES};
 use bdev::limits::MAX_TRANSFER_BYTES;
 use bdev::{Geometry, IoFlags};
 use nvme_spec::copy::Copy;
@@ -50,6 +50,11 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
+    /// Whether it is executed step by step, with others in between.
+    pub(crate) fn takes_steps(self) -> bool {
+        matches!(self, Verb::Verify | Verb::Copy { .. } | Verb::Ranges { deallocate: true })
+    }
+
     /// Whether the host sends data.
     pub(crate) fn takes_data(self) -> bool {
         matches!(self, Verb::Write | Verb::Compare | Verb::Copy { .. } | Verb::Ranges { .. })
@@ -58,6 +63,13 @@ impl Verb {
 
 /// Bytes in which Verify reads what it does not keep.
 pub(crate) const VERIFY_BYTES: u32 = 128 << 10;
+
+/// Bytes of a piece of a Copy: more than one atomic write of the destination, as far as a transfer
+/// goes.
+pub(crate) fn piece_bytes(geometry: &Geometry) -> u32 {
+    let atomic = geometry.atomic_blocks.saturating_mul(geometry.block_bytes);
+    atomic.clamp(COPY_PIECE_BYTES, MAX_TRANSFER_BYTES).next_power_of_two()
+}
 
 /// What is wrong with a command: its status, and the field that is to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +135,10 @@ pub(crate) fn parse(sqe: &Sqe, geometry: &Geometry) -> Result<Command, Fault> {
 #[cold]
 fn parse_ranges(sqe: &Sqe, geometry: &Geometry) -> Result<Command, Fault> {
     let dsm = DatasetManagement::of(sqe);
+    // "Dataset Management processing limits": DMRL here, the lengths of the ranges once they are known.
+    if dsm.ranges > usize::from(DATASET_RANGES) {
+        return Err(Fault::at(Status::COMMAND_SIZE_LIMIT, Location::dword_bit(10, 0)));
+    }
     // Hosts describe room for all 256 ranges, whatever the number they use.
     if (described(sqe, true)? as usize) < dsm.bytes() {
         return Err(Fault::at(Status::INVALID_SGL_LENGTH, Location::SGL_LENGTH));
@@ -264,6 +280,9 @@ mod tests {
         assert_eq!(command.bytes, 48);
         dsm.dptr = Sgl::transport(47);
         assert_eq!(status(&dsm, &g), Status::INVALID_SGL_LENGTH.dnr());
+        dsm.dptr = Sgl::transport(4096);
+        dsm.cdw10 = u32::from(DATASET_RANGES).into();
+        assert_eq!(status(&dsm, &g), Status::COMMAND_SIZE_LIMIT.dnr());
     }
 
     proptest! {

@@ -1,103 +1,130 @@
 //! Commands of several steps: Verify, Dataset Management, Flush of all namespaces.
 
+use super::Execution;
+use super::command::{Command, Fault};
 use super::execute::Submission;
 use crate::export::controller::Location;
-use crate::machine::io::command::{Command, Fault};
-use crate::machine::place::NONE;
-use crate::machine::qpair::Role;
-use crate::machine::request::{Answer, Request, Step};
-use crate::machine::target::Target;
-use crate::machine::transport::Transport;
-use bdev::{DmaSlice, EdgeCx, Geometry, IoFlags, Op};
+use crate::limits::{DATASET_BLOCKS, DATASET_RANGE_BLOCKS, DEALLOCATE_PIECE_BYTES};
+use crate::machine::answer::Next;
+use crate::machine::job::{Job, Progress};
+use crate::machine::request::{Request, Step};
+use bdev::{DmaSlice, Geometry, IoFlags, Op};
 use nvme_spec::Status;
 use nvme_spec::dsm::Range;
 use zerocopy::{FromZeros, IntoBytes};
 
-impl<T: Transport> Target<T> {
+impl Execution<'_, '_> {
     /// Reads the next piece of what is to be verified.
-    pub(super) fn verify_next(&mut self, at: u32, command: Command, cx: &mut EdgeCx<'_>) {
-        let request = &mut self.requests[at as usize];
-        let left = command.blocks - request.progress;
+    pub(super) fn verify_next(&mut self, at: u32, command: Command) -> Next {
+        let request = &mut self.requests[at];
+        let done = request.io_ref().progress.done;
+        let left = command.blocks - done;
         if left == 0 {
-            return self.finish(at, Answer::status(Status::SUCCESS), cx);
+            return Next::ends(Status::SUCCESS);
         }
-        let block_bytes = self.spaces.get(request.space).geometry.block_bytes;
-        let blocks = left.min(request.scratch_bytes / block_bytes);
-        let lba = command.lba + u64::from(request.progress);
+        let block_bytes = self.spaces.get(request.io_ref().space).geometry.block_bytes;
+        let blocks = left.min(request.needs().scratch_bytes / block_bytes);
+        let lba = command.lba + u64::from(done);
         let data = request.scratch(blocks * block_bytes);
-        request.progress += blocks;
+        request.io().progress.done += blocks;
         let io = Submission { op: Op::Read, flags: IoFlags::NONE, lba, blocks, data };
-        self.step(at, Step::VerifyRead, io, cx);
+        self.step(at, Step::VerifyRead, io)
     }
 
-    /// Deallocates the next range. All are checked before the first.
-    pub(super) fn ranges_next(&mut self, at: u32, deallocate: bool, cx: &mut EdgeCx<'_>) {
-        let request = &self.requests[at as usize];
-        if request.progress == 0
-            && let Err(fault) = check_ranges(request, &self.spaces.get(request.space).geometry)
+    /// Deallocates the next piece of a range. All ranges are checked before the first.
+    pub(super) fn ranges_next(&mut self, at: u32, deallocate: bool) -> Next {
+        let request = &mut self.requests[at];
+        let Progress { done, filled, .. } = request.io_ref().progress;
+        let geometry = &self.spaces.get(request.io_ref().space).geometry;
+        if done | filled == 0
+            && let Err(fault) = check_ranges(request, geometry)
         {
-            return self.finish(at, fault.into(), cx);
+            return Next::Ends(fault.into());
         }
-        let total = range_count(request);
-        let next =
-            (request.progress..total).find(|number| range(request, *number).blocks.get() > 0);
-        let Some(number) = next.filter(|_| deallocate) else {
-            return self.finish(at, Answer::status(Status::SUCCESS), cx);
+        let Some(number) = next_range(request).filter(|_| deallocate) else {
+            return Next::ends(Status::SUCCESS);
         };
         let range = range(request, number);
+        let lba = range.slba.get() + u64::from(filled);
+        let most = DEALLOCATE_PIECE_BYTES / geometry.block_bytes;
+        let to_boundary = most - (lba % u64::from(most)) as u32;
         let io = Submission {
             op: Op::Deallocate,
             flags: IoFlags::NONE,
-            lba: range.slba.get(),
-            blocks: range.blocks.get(),
+            lba,
+            blocks: (range.blocks.get() - filled).min(to_boundary),
             data: DmaSlice::EMPTY,
         };
-        // Where the gate stops it, it comes here again: the range counts once it is let through.
-        self.requests[at as usize].progress = number;
-        if self.step_write(at, Step::Range, io, cx) {
-            self.requests[at as usize].progress = number + 1;
+        // Where the gate stops it, it comes here again: the piece counts once it is done.
+        request.io().progress.done = number;
+        request.io().progress.piece = io.blocks;
+        self.step_write(at, Step::Range, io)
+    }
+
+    /// A piece of a range is deallocated. Whether it was the last.
+    pub(super) fn range_done(&mut self, at: u32) -> bool {
+        let request = &mut self.requests[at];
+        let whole = range(request, request.io_ref().progress.done).blocks.get();
+        let progress = &mut request.io().progress;
+        progress.filled += progress.piece;
+        if progress.filled == whole {
+            (progress.done, progress.filled) = (progress.done + 1, 0);
         }
+        next_range(request).is_none()
     }
 
     /// Flushes the next namespace of the subsystem that hosts see.
-    pub(super) fn flush_next(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
-        let request = &mut self.requests[at as usize];
-        if request.space != NONE {
-            self.spaces.leave(request.space);
-            request.space = NONE;
+    pub(super) fn flush_next(&mut self, at: u32) -> Next {
+        let request = &mut self.requests[at];
+        let queue = self.qpairs.io(request.qpair());
+        let Job::FlushAll { nsid: last, space } = request.job_mut() else {
+            unreachable!("a flush of all namespaces")
+        };
+        if let Some(space) = space.take() {
+            self.spaces.leave(space);
         }
-        let Some(qpair) = self.qpairs.get_mut(request.qpair) else { unreachable!("kept") };
-        let Role::Io(queue) = &mut qpair.role else { unreachable!("an I/O queue") };
-        while let Some(nsid) = queue.subsystem.next_namespace(request.progress) {
-            request.progress = nsid;
-            if let Some(space) = queue.space(nsid, &mut self.spaces)
-                && self.spaces.get(space).namespace.is_active()
+        while let Some(nsid) = queue.subsystem().next_namespace(*last) {
+            *last = nsid;
+            if let Some(found) = queue.space(nsid, self.spaces)
+                && self.spaces.get(found).namespace.is_active()
             {
-                request.space = space;
-                self.spaces.get_mut(space).commands += 1;
-                return self.step(at, Step::FlushOne, Submission::FLUSH, cx);
+                *space = Some(found);
+                self.spaces.get_mut(found).commands += 1;
+                return self.step(at, Step::FlushOne, Submission::FLUSH);
             }
         }
-        self.finish(at, Answer::status(Status::SUCCESS), cx);
+        Next::ends(Status::SUCCESS)
     }
 }
 
 fn range_count(request: &Request) -> u32 {
-    request.command().bytes / size_of::<Range>() as u32
+    request.io_ref().command.bytes / size_of::<Range>() as u32
 }
 
 /// Range number `number` of a Dataset Management command.
 fn range(request: &Request, number: u32) -> Range {
     let mut range = Range::new_zeroed();
-    let data = request.data(request.command().bytes);
+    let data = request.data(request.io_ref().command.bytes);
     data.copy_out(number as usize * size_of::<Range>(), range.as_mut_bytes());
     range
 }
 
+/// The range that is deallocated next: the first one with blocks that is not done.
+fn next_range(request: &Request) -> Option<u32> {
+    let done = request.io_ref().progress.done;
+    (done..range_count(request)).find(|number| range(request, *number).blocks.get() > 0)
+}
+
 fn check_ranges(request: &Request, geometry: &Geometry) -> Result<(), Fault> {
+    let mut total = 0;
     for number in 0..range_count(request) {
         let range = range(request, number);
-        if !geometry.contains(range.slba.get(), u64::from(range.blocks.get())) {
+        let blocks = u64::from(range.blocks.get());
+        total += blocks;
+        if blocks > u64::from(DATASET_RANGE_BLOCKS) || total > DATASET_BLOCKS {
+            return Err(Fault::at(Status::COMMAND_SIZE_LIMIT, Location::DPTR));
+        }
+        if !geometry.contains(range.slba.get(), blocks) {
             return Err(Fault::at(Status::LBA_OUT_OF_RANGE, Location::DPTR));
         }
     }

@@ -4,9 +4,11 @@
 use super::account::count_io;
 use super::command::{Command, Verb, parse};
 use crate::export::gate::Pass;
-use crate::machine::qpair::{Phase, Role};
-use crate::machine::target::Target;
-use crate::machine::transport::{InCapsule, ReqId, Response, Transport};
+use crate::machine::admission::{Way, admit, way};
+use crate::machine::qpairs::Qpairs;
+use crate::machine::request::Requests;
+use crate::machine::space::Spaces;
+use crate::machine::transport::{InCapsule, ReqId, Response};
 use bdev::{DmaSlice, EdgeCx};
 use nvme_spec::opcode::nvm;
 use nvme_spec::{Cqe, Fuse, Sqe, Status};
@@ -19,6 +21,7 @@ const AHEAD_BYTES: usize = 256;
 /// A write that is let through, and not executed yet.
 pub(crate) struct Landing {
     req: ReqId,
+    place: u32,
     cid: u16,
     command: Command,
     from: DmaSlice,
@@ -26,105 +29,125 @@ pub(crate) struct Landing {
     pass: Pass,
 }
 
-impl<T: Transport> Target<T> {
+/// What became of a command that came.
+pub(crate) enum Taken {
+    /// Nothing: it has to take the way of all others.
+    No,
+    /// It is a write, let through, and executed with the others of its batch.
+    Lands,
+    /// It is a read: answered with the blocks themselves, which are held until that is sent.
+    Answered(Response),
+}
+
+/// What direct commands have to do with.
+pub(crate) struct Direct<'a> {
+    pub(crate) requests: &'a mut Requests,
+    pub(crate) qpairs: &'a mut Qpairs,
+    pub(crate) spaces: &'a mut Spaces,
+    /// Writes of this batch of events.
+    pub(crate) landings: &'a mut Vec<Landing>,
+    pub(crate) reactor: usize,
+    pub(crate) now_ns: u64,
+}
+
+impl Direct<'_> {
     /// Takes on a Read or a Write for which everything is there: the blocks in memory, the data in
-    /// the capsule, nothing in the way. A read is answered with the blocks themselves; a write is
-    /// executed and answered by [`Target::land`]. False, and nothing done, if the command has to
-    /// take the way of all others.
+    /// the capsule, nothing in the way.
     #[inline]
-    pub(crate) fn take_direct(
+    pub(crate) fn take(
         &mut self,
         key: u32,
         req: ReqId,
         sqe: &Sqe,
         in_capsule: InCapsule,
         cx: &mut EdgeCx<'_>,
-    ) -> bool {
-        let Some(qpair) = self.qpairs.get_mut(key) else { return false };
-        let Role::Io(queue) = &mut qpair.role else { return false };
+    ) -> Taken {
+        let Some(qpair) = self.qpairs.get_mut(key) else { return Taken::No };
         let fits = match sqe.opcode {
-            nvm::READ => qpair.direct,
+            nvm::READ => qpair.is_direct(),
             nvm::WRITE => matches!(in_capsule, InCapsule::Data(_)),
             _ => false,
         };
         if !fits
             || sqe.fuse() != Fuse::None
-            || qpair.phase != Phase::Open
-            || queue.first_of_pair.is_some()
-            || queue.ctrl.epoch() != queue.epoch
+            || way(qpair) != Way::Io
+            || qpair.find(sqe.cid()).is_some()
         {
-            return false;
+            return Taken::No;
         }
-        if qpair.cids.get(sqe.cid()).is_some() {
-            return false;
-        }
-        let Some(place) = queue.space(sqe.nsid(), &mut self.spaces) else { return false };
-        // Looked up or found current just now.
+        let Some(queue) = qpair.io().filter(|queue| !queue.awaits_second()) else {
+            return Taken::No;
+        };
+        let Ok(place) = admit(queue, sqe.nsid(), self.spaces) else { return Taken::No };
         let space = self.spaces.get_mut(place);
-        let (Ok(to), true) = (space.channel, space.direct) else { return false };
-        let Ok(command) = parse(sqe, &space.geometry) else { return false };
+        let (Ok(to), true) = (space.channel, space.direct) else { return Taken::No };
+        let Ok(command) = parse(sqe, &space.geometry) else { return Taken::No };
         let Some(memory) = cx.stack.direct_access(to, command.lba, command.blocks) else {
-            return false;
+            return Taken::No;
         };
         if let InCapsule::Data(data) = in_capsule
             && command.verb == Verb::Write
         {
             if data.len() < memory.len() {
-                return false;
+                return Taken::No;
             }
             let (lba, blocks) = (command.lba, u64::from(command.blocks));
             let Some(pass) = space.namespace.gate().enter(self.reactor, lba, blocks) else {
-                return false;
+                return Taken::No;
             };
             let (cid, from) = (sqe.cid(), data.sub(0, memory.len()));
-            self.landings.push(Landing { req, cid, command, from, to: memory, pass });
+            self.landings.push(Landing { req, place, cid, command, from, to: memory, pass });
         }
-        qpair.slots += 1;
-        queue.ctrl.set_depth(queue.qid, qpair.slots);
-        queue.seen = true;
+        queue.note_command();
         space.commands += 1;
-        self.requests[req.0 as usize].begin_direct(key, place);
-        if command.verb == Verb::Read {
-            self.answer_direct(req, sqe.cid(), command, Some(memory));
+        qpair.command_came();
+        self.requests[req.0].begin_direct(key, place);
+        match command.verb {
+            Verb::Read => {
+                Taken::Answered(self.answer(req, place, sqe.cid(), command, Some(memory)))
+            }
+            _ => Taken::Lands,
         }
-        true
     }
 
-    /// Executes and answers the writes that were taken on: the copies first, one after the other,
-    /// while what the answers need is not in the way in the cache.
-    pub(crate) fn land(&mut self) {
-        if self.landings.is_empty() {
-            return;
-        }
-        let mut landings = std::mem::take(&mut self.landings);
+    /// Executes the writes that were taken on: the copies first, one after the other, while what the
+    /// answers need is not in the way in the cache. Then hands over their answers.
+    pub(crate) fn land(&mut self, mut respond: impl FnMut(ReqId, Response)) {
+        let mut landings = std::mem::take(self.landings);
         for (at, landing) in landings.iter().enumerate() {
             if let Some(next) = landings.get(at + 1) {
                 next.to.prefetch(AHEAD_BYTES);
             }
             landing.to.copy_from(landing.from);
         }
-        for Landing { req, cid, command, pass, .. } in landings.drain(..) {
-            let space = self.spaces.get(self.requests[req.0 as usize].space);
-            space.namespace.gate().leave(self.reactor, pass);
-            self.answer_direct(req, cid, command, None);
+        for Landing { req, place, cid, command, pass, .. } in landings.drain(..) {
+            self.spaces.get(place).namespace.gate().leave(self.reactor, pass);
+            respond(req, self.answer(req, place, cid, command, None));
         }
-        self.landings = landings;
+        *self.landings = landings;
     }
 
-    /// Answers a command that was taken on. What it has lent is held until it is sent.
+    /// Counts and answers a command that was taken on.
     #[inline(always)]
-    fn answer_direct(&mut self, req: ReqId, cid: u16, command: Command, data: Option<DmaSlice>) {
-        let request = &mut self.requests[req.0 as usize];
-        let qpair = self.qpairs.get_mut(request.qpair).expect("kept while it has commands");
-        let Role::Io(queue) = &qpair.role else { unreachable!("an I/O queue") };
-        let space = self.spaces.get(request.space);
+    fn answer(
+        &mut self,
+        req: ReqId,
+        place: u32,
+        cid: u16,
+        command: Command,
+        data: Option<DmaSlice>,
+    ) -> Response {
+        let qpair = self.qpairs.of(self.requests[req.0].qpair());
+        let space = self.spaces.get(place);
         let block_bytes = space.geometry.block_bytes;
-        count_io(queue.ctrl.queue_counters(queue.qid), command, block_bytes);
+        if let Some(queue) = qpair.io() {
+            count_io(queue.ctrl().queue_counters(queue.qid()), command, block_bytes);
+        }
         count_io(space.namespace.counters(self.reactor), command, block_bytes);
         let mut cqe = Cqe::new(cid, Status::SUCCESS);
         cqe.sqhd = U16::new(qpair.retire(None));
-        let cqe_may_be_implied = data.is_some() && !qpair.flow_control;
-        self.transport
-            .respond(req, Response { lent: data.is_some(), data, cqe, cqe_may_be_implied });
+        qpair.host_owes(self.now_ns);
+        let cqe_may_be_implied = data.is_some() && !qpair.flow_control();
+        Response { lent: data.is_some(), data, cqe, cqe_may_be_implied }
     }
 }

@@ -1,14 +1,13 @@
 //! The steps of an I/O command through the stack.
 
-use crate::export::controller::Location;
-use crate::machine::io::command::{Command, Fault, Verb, parse};
-use crate::machine::qpair::Role;
-use crate::machine::request::{Answer, Job, State, Step};
-use crate::machine::target::Target;
-use crate::machine::transport::Transport;
-use bdev::{Addr, DmaSlice, EdgeCx, Io, IoFlags, Op, Tag};
-use nvme_spec::opcode::{fabrics, nvm};
-use nvme_spec::{Fuse, Sqe, Status};
+use super::Execution;
+use super::command::{Command, Verb};
+use crate::machine::admission::admit_step;
+use crate::machine::answer::{Answer, Next};
+use crate::machine::job::{Job, Pair};
+use crate::machine::request::{Stage, Step};
+use bdev::{DmaSlice, Io, IoFlags, Op, Tag};
+use nvme_spec::Status;
 
 /// What goes to a channel.
 #[derive(Clone, Copy)]
@@ -30,290 +29,204 @@ impl Submission {
     };
 }
 
-impl<T: Transport> Target<T> {
-    /// A command came on an I/O queue.
-    pub(crate) fn start_io(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
-        let request = &self.requests[at as usize];
-        let Some(qpair) = self.qpairs.get_mut(request.qpair) else { unreachable!("just found") };
-        let Role::Io(queue) = &mut qpair.role else { unreachable!("an I/O queue") };
-        queue.seen = true;
-        if queue.first_of_pair.is_some() || request.sqe.fuse() != Fuse::None {
-            return self.start_fused(at, cx);
-        }
-        self.start_single(at, cx);
-    }
-
-    /// A command that is no part of a fused pair.
-    pub(super) fn start_single(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
-        if let Some(status) = self.requests[at as usize].doomed {
-            return self.finish(at, Answer::status(status), cx);
-        }
-        match self.prepare(at) {
-            Ok(()) => {
-                self.plan_arrival(at, cx);
-                self.need_buffers(at, cx)
-            }
-            Err(fault) => self.finish(at, fault.into(), cx),
+impl Execution<'_, '_> {
+    /// A command has what it needs, and ends early if it is to: the next step.
+    pub(crate) fn go_on(&mut self, at: u32) -> Next {
+        match self.requests[at].pair() {
+            Pair::First { .. } => self.try_pair(at),
+            _ => self.execute(at),
         }
     }
 
-    /// Finds the command's namespace and says what the command needs.
-    pub(super) fn prepare(&mut self, at: u32) -> Result<(), Fault> {
-        let request = &mut self.requests[at as usize];
-        let Some(qpair) = self.qpairs.get_mut(request.qpair) else { unreachable!("just found") };
-        let Role::Io(queue) = &mut qpair.role else { unreachable!("an I/O queue") };
-        let nsid = request.sqe.nsid();
-        match request.sqe.opcode {
-            nvm::FLUSH if nsid == Sqe::NSID_ALL => {
-                request.job = Job::FlushAll;
-                return Ok(());
-            }
-            fabrics::FABRICS => return self.prepare_fabrics(at),
-            _ => {}
-        }
-        let space = queue
-            .space(nsid, &mut self.spaces)
-            .ok_or(Fault::at(Status::INVALID_NAMESPACE, Location::NSID))?;
-        let entry = self.spaces.get_mut(space);
-        if request.sqe.opcode == nvm::FLUSH {
-            request.job = Job::Flush;
-        } else {
-            let command = parse(&request.sqe, &entry.geometry)?;
-            if command.verb == (Verb::Copy { with_namespaces: true })
-                && !queue.ctrl.copies_between_namespaces()
-            {
-                return Err(Fault::at(Status::INVALID_FIELD, Location::dword_bit(12, 8)));
-            }
-            request.plan_io(command, &entry.geometry)?;
-        }
-        request.space = space;
-        entry.commands += 1;
-        Ok(())
-    }
-
-    /// What the command needs is there: the next step.
-    pub(crate) fn execute(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
-        let request = &self.requests[at as usize];
-        if let Some(status) = request.doomed {
+    /// What the command needs is there: the first step, or the next one.
+    pub(super) fn execute(&mut self, at: u32) -> Next {
+        let request = &self.requests[at];
+        if let Some(status) = request.doomed() {
             let answer = Answer::status(status);
-            return match request.job {
-                Job::Io(Command { verb: Verb::Copy { .. }, .. }) if request.progress > 0 => {
-                    self.copy_failed(at, answer, cx)
+            return match request.job() {
+                Job::Io(io) if matches!(io.command.verb, Verb::Copy { .. }) => {
+                    self.copy_failed(at, answer)
                 }
-                _ => self.finish(at, answer, cx),
+                _ => Next::Ends(answer),
             };
         }
-        match request.job {
-            Job::Io(command) => self.execute_io(at, command, cx),
-            Job::Flush => self.step(at, Step::Whole, Submission::FLUSH, cx),
-            Job::FlushAll => self.flush_next(at, cx),
-            Job::Admin => self.execute_admin(at, cx),
-            Job::Connect => self.execute_connect(at, cx),
-            Job::Disconnect => self.execute_disconnect(at, cx),
-            Job::Unknown => unreachable!("a command executes once it is known"),
+        match request.job() {
+            Job::Io(io) => {
+                let command = io.command;
+                self.execute_io(at, command)
+            }
+            Job::Flush { .. } => self.step(at, Step::Whole, Submission::FLUSH),
+            Job::FlushAll { .. } => self.flush_next(at),
+            other => unreachable!("{other:?} has no steps in the stack"),
         }
     }
 
-    fn execute_io(&mut self, at: u32, command: Command, cx: &mut EdgeCx<'_>) {
-        let space = self.spaces.get(self.requests[at as usize].space);
+    fn execute_io(&mut self, at: u32, command: Command) -> Next {
+        let request = &self.requests[at];
+        let space = self.spaces.get(request.io_ref().space);
         let reads = matches!(command.verb, Verb::Read | Verb::Compare | Verb::Verify);
         // A forced read is of what is on the medium: what is in a volatile cache goes there first.
-        if reads && command.flags.has(IoFlags::FUA) && space.geometry.volatile_cache {
-            return self.step(at, Step::CommitFirst, Submission::FLUSH, cx);
+        let begins = request.io_ref().progress.done == 0;
+        if reads && begins && command.flags.has(IoFlags::FUA) && space.geometry.volatile_cache {
+            return self.step(at, Step::CommitFirst, Submission::FLUSH);
         }
-        self.execute_verb(at, command, cx);
+        self.execute_verb(at, command)
     }
 
-    fn execute_verb(&mut self, at: u32, command: Command, cx: &mut EdgeCx<'_>) {
-        let request = &self.requests[at as usize];
+    fn execute_verb(&mut self, at: u32, command: Command) -> Next {
+        let request = &self.requests[at];
         let Command { lba, blocks, bytes, flags, .. } = command;
         let io = |op, data| Submission { op, flags, lba, blocks, data };
         match command.verb {
             Verb::Read => {
                 let io = io(Op::Read, request.data(bytes));
-                self.step(at, Step::Whole, io, cx)
+                self.step(at, Step::Whole, io)
             }
             Verb::Write => {
                 let io = io(Op::Write, request.data(bytes));
-                self.step_write(at, Step::Whole, io, cx);
+                self.step_write(at, Step::Whole, io)
             }
             Verb::WriteZeroes => {
-                self.step_write(at, Step::Whole, io(Op::WriteZeroes, DmaSlice::EMPTY), cx);
+                self.step_write(at, Step::Whole, io(Op::WriteZeroes, DmaSlice::EMPTY))
             }
             Verb::Compare => {
                 let io = io(Op::Read, request.scratch(bytes));
-                self.step(at, Step::CompareRead, io, cx)
+                self.step(at, Step::CompareRead, io)
             }
-            Verb::Verify => self.verify_next(at, command, cx),
-            Verb::Copy { .. } => self.copy_next(at, command, cx),
-            Verb::Ranges { deallocate } => self.ranges_next(at, deallocate, cx),
+            Verb::Verify => self.verify_next(at, command),
+            Verb::Copy { .. } => self.copy_next(at, command),
+            Verb::Ranges { deallocate } => self.ranges_next(at, deallocate),
         }
     }
 
-    /// Submits a step that writes, once no fused pair holds its blocks. False if one does: then
-    /// the command comes by again.
-    pub(super) fn step_write(
-        &mut self,
-        at: u32,
-        step: Step,
-        io: Submission,
-        cx: &mut EdgeCx<'_>,
-    ) -> bool {
-        let request = &mut self.requests[at as usize];
-        let gate = self.spaces.get(request.space).namespace.gate();
+    /// Submits a step that writes, once no fused pair holds its blocks. If one does, the command
+    /// comes by again.
+    pub(super) fn step_write(&mut self, at: u32, step: Step, io: Submission) -> Next {
+        let request = &mut self.requests[at];
+        let gate = self.spaces.get(request.io_ref().space).namespace.gate();
         match gate.enter(self.reactor, io.lba, u64::from(io.blocks)) {
             Some(pass) => {
-                request.pass = Some(pass);
-                self.step(at, step, io, cx);
-                true
+                request.set_stage(Stage::Executing { step, pass: Some(pass) });
+                self.submit(at, step, io)
             }
             None => {
-                request.state = State::Gated;
+                request.set_stage(Stage::Gated);
                 self.gated.push_back(at);
-                false
+                Next::Waits
             }
         }
     }
 
     /// Submits a step to the command's namespace, or ends the command if that is not possible.
-    pub(super) fn step(&mut self, at: u32, step: Step, mut io: Submission, cx: &mut EdgeCx<'_>) {
-        match self.channel(at, &io) {
+    pub(super) fn step(&mut self, at: u32, step: Step, io: Submission) -> Next {
+        self.requests[at].set_stage(Stage::Executing { step, pass: None });
+        self.submit(at, step, io)
+    }
+
+    fn submit(&mut self, at: u32, step: Step, io: Submission) -> Next {
+        let request = &self.requests[at];
+        let space = request.job().space().expect("a step is of a namespace");
+        let queue = self.qpairs.io(request.qpair());
+        match admit_step(queue, space, (io.lba, u64::from(io.blocks)), self.spaces) {
             Ok((to, write_through)) => {
-                if write_through && matches!(io.op, Op::Write | Op::WriteZeroes) {
-                    io.flags = io.flags.with(IoFlags::FUA);
+                let Submission { op, mut flags, lba, blocks, data } = io;
+                if write_through && matches!(op, Op::Write | Op::WriteZeroes) {
+                    flags = flags.with(IoFlags::FUA);
                 }
-                self.requests[at as usize].state = State::Executing(step);
-                let Submission { op, flags, lba, blocks, data } = io;
-                let (reply_to, reply_tag) = (cx.me, Tag(u64::from(at)));
-                cx.submit(to, Io { op, flags, lba, blocks, data, reply_to, reply_tag });
+                let (reply_to, reply_tag) = (self.cx.me, Tag(u64::from(at)));
+                self.cx.submit(to, Io { op, flags, lba, blocks, data, reply_to, reply_tag });
+                Next::Waits
             }
             Err(fault) => {
-                self.leave_ended(at);
-                self.step_failed(at, step, fault.into(), cx)
+                self.refused = true;
+                self.step_ends(at);
+                self.step_failed(at, step, fault.into())
             }
         }
     }
 
-    /// Closes the queue pair of a command before the command is answered, if its controller has
-    /// ended: a host that hears of the end by an answer tries again at once, on the same queue, and
-    /// after a few times gives up. One that loses the connection waits for the next.
-    fn leave_ended(&mut self, at: u32) {
-        let key = self.requests[at as usize].qpair;
-        if let Some(qpair) = self.qpairs.get(key)
-            && let Role::Io(queue) = &qpair.role
-            && !queue.ctrl.is_live()
-        {
-            self.close_orphan(key);
+    /// A step is over: writes that wait for it may go on.
+    fn step_ends(&mut self, at: u32) -> Step {
+        let request = &mut self.requests[at];
+        let (step, pass) = request.step_ends();
+        if let Some(pass) = pass {
+            let space = request.io_ref().space;
+            self.spaces.get(space).namespace.gate().leave(self.reactor, pass);
         }
-    }
-
-    /// The channel for a submission, and whether the host wants writes on the medium; nothing
-    /// may have changed since the command was checked, or it is checked again.
-    fn channel(&mut self, at: u32, io: &Submission) -> Result<(Addr, bool), Fault> {
-        let request = &self.requests[at as usize];
-        let Some(qpair) = self.qpairs.get(request.qpair) else { unreachable!("kept") };
-        let Role::Io(queue) = &qpair.role else { unreachable!("an I/O queue") };
-        if queue.ctrl.epoch() != queue.epoch {
-            return Err(Fault { status: Status::ABORTED_SQ_DELETION, location: Location::NONE });
-        }
-        let mut space = self.spaces.get(request.space);
-        if space.generation != queue.subsystem.generation() {
-            self.spaces.refresh(request.space);
-            space = self.spaces.get(request.space);
-            if !space.geometry.contains(io.lba, u64::from(io.blocks)) {
-                return Err(Fault::at(Status::LBA_OUT_OF_RANGE, Location::SLBA));
-            }
-        }
-        let none = |status| Fault { status, location: Location::NSID };
-        let write_through = space.geometry.volatile_cache && !queue.ctrl.write_cache_enabled();
-        Ok((space.channel.map_err(none)?, write_through))
+        step
     }
 
     /// A step has ended in the stack.
-    pub(crate) fn step_done(&mut self, at: u32, status: Status, cx: &mut EdgeCx<'_>) {
-        let State::Executing(step) = self.requests[at as usize].state else {
-            unreachable!("a completion without a submission")
-        };
-        self.leave_gate(at);
+    pub(crate) fn step_done(&mut self, at: u32, status: Status) -> Next {
+        let step = self.step_ends(at);
         if !status.is_success() {
-            return self.step_failed(at, step, Answer::status(status), cx);
+            return self.step_failed(at, step, Answer::status(status));
         }
-        let job = self.requests[at as usize].job;
-        match (step, job) {
-            (Step::Whole, Job::Io(Command { verb: Verb::Read, bytes, .. })) => {
-                self.finish(at, Answer { data_bytes: bytes, ..Answer::status(status) }, cx)
-            }
-            (Step::Whole, _) => self.finish(at, Answer::status(status), cx),
-            (Step::CompareRead, Job::Io(command)) => {
-                let answer = Answer::status(self.compare(at, command.bytes));
-                self.finish(at, answer, cx)
-            }
-            (Step::CommitFirst | Step::VerifyRead | Step::Range | Step::FlushOne, _) => {
-                self.execute_on(at, cx)
-            }
-            (Step::CopyRead, _) => {
-                self.copy_read_done(at);
-                self.execute_on(at, cx)
-            }
-            (Step::CopyWrite, _) => {
-                self.copy_write_done(at);
-                self.execute_on(at, cx)
-            }
-            (Step::PairRead, Job::Io(command)) => self.pair_read(at, command, cx),
-            (Step::PairWrite, _) => self.pair_written(at, Answer::status(status), cx),
-            (step, job) => unreachable!("{step:?} is no step of {job:?}"),
-        }
-    }
-
-    fn step_failed(&mut self, at: u32, step: Step, answer: Answer, cx: &mut EdgeCx<'_>) {
-        self.leave_gate(at);
         match step {
-            Step::PairRead => self.pair_failed(at, answer, cx),
-            Step::PairWrite => self.pair_written(at, answer, cx),
-            Step::CopyRead | Step::CopyWrite => self.copy_failed(at, answer, cx),
-            _ => self.finish(at, answer, cx),
+            Step::Whole => {
+                let reads = self.requests[at].job().command().filter(|c| c.verb == Verb::Read);
+                let data_bytes = reads.map_or(0, |command| command.bytes);
+                Next::Ends(Answer { data_bytes, ..Answer::status(status) })
+            }
+            Step::CompareRead => {
+                let bytes = self.requests[at].io_ref().command.bytes;
+                Next::ends(self.compare(at, bytes))
+            }
+            Step::CommitFirst => {
+                let request = &self.requests[at];
+                match (request.doomed(), request.io_ref().command) {
+                    (Some(status), _) => Next::ends(status),
+                    (None, command) => self.execute_verb(at, command),
+                }
+            }
+            Step::Range => {
+                let last = self.range_done(at);
+                self.more(at, last)
+            }
+            Step::VerifyRead => {
+                let io = self.requests[at].io_ref();
+                let last = io.progress.done == io.command.blocks;
+                self.more(at, last)
+            }
+            Step::CopyWrite => {
+                let last = self.copy_write_done(at);
+                self.more(at, last)
+            }
+            Step::CopyRead => {
+                self.copy_read_done(at);
+                self.execute(at)
+            }
+            Step::FlushOne => self.execute(at),
+            Step::PairRead => self.pair_read(at),
+            Step::PairWrite => self.pair_written(at, Answer::status(status)),
         }
     }
 
-    /// The next step of a command that has begun.
-    fn execute_on(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
-        let request = &self.requests[at as usize];
-        match (request.doomed, request.job) {
-            (None, Job::Io(command)) => self.execute_verb(at, command, cx),
-            _ => self.execute(at, cx),
+    /// A step of several has ended, the `last` one or not: the next one is taken when others have had
+    /// their turn.
+    fn more(&mut self, at: u32, last: bool) -> Next {
+        match last || self.requests[at].doomed().is_some() {
+            true => self.execute(at),
+            false => Next::Later,
         }
     }
 
-    fn leave_gate(&mut self, at: u32) {
-        let request = &mut self.requests[at as usize];
-        if let Some(pass) = request.pass.take() {
-            self.spaces.get(request.space).namespace.gate().leave(self.reactor, pass);
+    fn step_failed(&mut self, at: u32, step: Step, answer: Answer) -> Next {
+        match step {
+            Step::PairRead => self.pair_failed(at, answer),
+            Step::PairWrite => self.pair_written(at, answer),
+            Step::CopyRead | Step::CopyWrite => self.copy_failed(at, answer),
+            _ => Next::Ends(answer),
         }
     }
 
     /// Whether what a Compare read is what the host sent.
     pub(super) fn compare(&self, at: u32, bytes: u32) -> Status {
-        let request = &self.requests[at as usize];
-        if equal(request.data(bytes), request.scratch(bytes)) {
-            Status::SUCCESS
-        } else {
-            Status::COMPARE_FAILURE
+        let request = &self.requests[at];
+        match equal(request.data(bytes), request.scratch(bytes)) {
+            true => Status::SUCCESS,
+            false => Status::COMPARE_FAILURE,
         }
-    }
-
-    /// Lets those try again that the gate held back. Returns how many got on.
-    pub(crate) fn retry_gated(&mut self, cx: &mut EdgeCx<'_>) -> u32 {
-        let mut moved = 0;
-        for _ in 0..self.gated.len() {
-            let Some(at) = self.gated.pop_front() else { break };
-            if self.leads_pair(at) {
-                self.try_pair(at, cx);
-            } else {
-                self.execute_on(at, cx);
-            }
-            moved += u32::from(self.requests[at as usize].state != State::Gated);
-        }
-        moved
     }
 }
 

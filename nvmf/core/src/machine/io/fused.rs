@@ -3,78 +3,68 @@
 //! The two commands come next to each other on one queue. Both get their data, then the pair takes
 //! hold of its blocks at the gate of the namespace, reads, compares and writes.
 
+use super::Execution;
+use super::command::{Command, Fault, Verb};
 use super::execute::Submission;
+use super::plan::plan;
 use crate::export::controller::Location;
 use crate::limits::COMPARE_AND_WRITE_BYTES;
-use crate::machine::io::command::{Command, Fault, Verb};
-use crate::machine::qpair::Role;
-use crate::machine::request::{Answer, Job, Pair, State, Step};
-use crate::machine::target::Target;
-use crate::machine::transport::Transport;
-use bdev::{EdgeCx, Op};
-use nvme_spec::{Fuse, Status};
+use crate::machine::answer::{Answer, Next};
+use crate::machine::job::Pair;
+use crate::machine::request::{Requests, Stage, Step};
+use bdev::{IoFlags, Op};
+use nvme_spec::Status;
 
-impl<T: Transport> Target<T> {
-    /// A command that is part of a fused pair, or comes where the second of a pair should.
-    #[cold]
-    pub(super) fn start_fused(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
-        let request = &mut self.requests[at as usize];
-        let Some(qpair) = self.qpairs.get_mut(request.qpair) else { unreachable!("just found") };
-        let Role::Io(queue) = &mut qpair.role else { unreachable!("an I/O queue") };
-        let first = queue.first_of_pair.take();
-        let fuse = request.sqe.fuse();
-        if let Some(first) = first {
-            if fuse == Fuse::Second {
-                return self.start_pair(first, at, cx);
-            }
-            self.finish(first, Answer::status(Status::ABORTED_MISSING_FUSED), cx);
-        }
-        match fuse {
-            Fuse::None => self.start_single(at, cx),
-            Fuse::First => self.hold_first(at),
-            Fuse::Second => self.finish(at, Answer::status(Status::ABORTED_MISSING_FUSED), cx),
-            Fuse::Reserved => {
-                self.finish(at, Fault::at(Status::INVALID_FIELD, Location::FUSE).into(), cx)
-            }
-        }
+/// The request that acts for a pair: its first half; a command on its own acts for itself.
+pub(crate) fn leader(requests: &Requests, at: u32) -> u32 {
+    match requests[at].pair() {
+        Pair::Second { first } => *first,
+        _ => at,
     }
+}
 
-    fn hold_first(&mut self, at: u32) {
-        let request = &mut self.requests[at as usize];
-        request.state = State::FirstOfPair;
-        let Some(qpair) = self.qpairs.get_mut(request.qpair) else { unreachable!("just found") };
-        let Role::Io(queue) = &mut qpair.role else { unreachable!("an I/O queue") };
-        queue.first_of_pair = Some(at);
+/// The second half of the pair that `at` leads, if it leads one.
+pub(crate) fn second(requests: &Requests, at: u32) -> Option<u32> {
+    match requests[at].pair() {
+        Pair::First { second, .. } => Some(*second),
+        _ => None,
     }
+}
 
-    fn start_pair(&mut self, first: u32, second: u32, cx: &mut EdgeCx<'_>) {
-        match self.prepare_pair(first, second) {
+impl Execution<'_, '_> {
+    /// Both halves of a pair are there: checks and joins them. If that cannot be, both end.
+    pub(crate) fn plan_pair(&mut self, first: u32, second: u32) -> Result<(), Next> {
+        match self.check_pair(first, second) {
             Ok(()) => {
-                self.requests[first as usize].pair = Pair::First(second);
-                self.requests[second as usize].pair = Pair::Second(first);
-                self.need_buffers(first, cx);
+                self.requests[first].io().pair = Pair::First { second, lock: None };
+                self.requests[second].io().pair = Pair::Second { first };
+                Ok(())
             }
             Err((wrong, answer)) => {
                 let other = Answer::status(Status::ABORTED_FAILED_FUSED);
                 let (a, b) = if wrong == first { (answer, other) } else { (other, answer) };
-                self.finish(first, a, cx);
-                self.finish(second, b, cx);
+                Err(Next::PairEnds { first: (first, a), second: (second, b) })
             }
         }
     }
 
     /// Checks both halves. The error says which one is to blame.
-    fn prepare_pair(&mut self, first: u32, second: u32) -> Result<(), (u32, Answer)> {
+    fn check_pair(&mut self, first: u32, second: u32) -> Result<(), (u32, Answer)> {
         for at in [first, second] {
-            if let Some(status) = self.requests[at as usize].doomed {
+            let request = &mut self.requests[at];
+            if let Some(status) = request.doomed() {
                 return Err((at, Answer::status(status)));
             }
-            self.prepare(at).map_err(|fault| (at, fault.into()))?;
+            let queue = self.qpairs.io(request.qpair());
+            plan(request, queue, self.spaces).map_err(|fault| {
+                self.refused = true;
+                (at, fault.into())
+            })?;
         }
         let blame = |at, location| Err((at, Fault::at(Status::INVALID_FIELD, location).into()));
-        let of = |at: u32| match self.requests[at as usize].job {
-            Job::Io(command) => Some((command, self.requests[at as usize].sqe.nsid())),
-            _ => None,
+        let of = |at: u32| {
+            let command = self.requests[at].job().command();
+            command.map(|command| (command, self.requests[at].sqe().nsid()))
         };
         let Some((compare, nsid)) = of(first).filter(|c| c.0.verb == Verb::Compare) else {
             return blame(first, Location::FUSE);
@@ -95,110 +85,97 @@ impl<T: Transport> Target<T> {
         Ok(())
     }
 
-    /// The request that acts for a pair: its first half; a command on its own acts for itself.
-    pub(crate) fn leader(&self, at: u32) -> u32 {
-        match self.requests[at as usize].pair {
-            Pair::Second(first) => first,
-            _ => at,
-        }
-    }
-
-    pub(super) fn leads_pair(&self, at: u32) -> bool {
-        matches!(self.requests[at as usize].pair, Pair::First(_))
-    }
-
     fn second(&self, first: u32) -> u32 {
-        match self.requests[first as usize].pair {
-            Pair::First(second) => second,
-            other => unreachable!("the first of a pair, not {other:?}"),
-        }
+        second(self.requests, first).expect("the first of a pair has a second")
     }
 
-    /// Ends a doomed command, with its other half.
-    pub(crate) fn end_doomed(&mut self, leader: u32, cx: &mut EdgeCx<'_>) {
+    /// A doomed command ends, with its other half.
+    pub(crate) fn end_doomed(&mut self, leader: u32) -> Next {
         let other = Status::ABORTED_FAILED_FUSED;
-        let status = |this: &Self, at: u32| this.requests[at as usize].doomed.unwrap_or(other);
-        let first = Answer::status(status(self, leader));
-        if !self.leads_pair(leader) {
-            return self.finish(leader, first, cx);
+        let status = |at: u32| Answer::status(self.requests[at].doomed().unwrap_or(other));
+        match second(self.requests, leader) {
+            None => Next::Ends(status(leader)),
+            Some(second) => {
+                let (a, b) = (status(leader), status(second));
+                self.end_pair(leader, a, b)
+            }
         }
-        let second = Answer::status(status(self, self.second(leader)));
-        self.end_pair(leader, first, second, cx);
     }
 
     fn is_pair_doomed(&self, first: u32) -> bool {
         let second = self.second(first);
-        [first, second].iter().any(|at| self.requests[*at as usize].doomed.is_some())
+        [first, second].iter().any(|at| self.requests[*at].doomed().is_some())
     }
 
-    /// Both halves have their data.
-    pub(crate) fn gate_pair(&mut self, first: u32, cx: &mut EdgeCx<'_>) {
-        self.try_pair(first, cx);
-    }
-
-    /// Takes hold of the pair's blocks and reads them, or gets in line at the gate.
-    pub(super) fn try_pair(&mut self, first: u32, cx: &mut EdgeCx<'_>) {
+    /// Both halves have their data: takes hold of the pair's blocks and reads them, or gets in line
+    /// at the gate.
+    pub(super) fn try_pair(&mut self, first: u32) -> Next {
         let doomed = self.is_pair_doomed(first);
         let second = self.second(first);
-        let request = &mut self.requests[first as usize];
-        let Command { lba, blocks, bytes, .. } = request.command();
-        let gate = self.spaces.get(request.space).namespace.gate();
-        if request.lock.is_none() {
+        let request = &mut self.requests[first];
+        let io = request.io();
+        let Command { lba, blocks, bytes, .. } = io.command;
+        let gate = self.spaces.get(io.space).namespace.gate();
+        let Pair::First { lock, .. } = &mut io.pair else { unreachable!("it has a second") };
+        if lock.is_none() {
             if doomed {
-                return self.end_doomed(first, cx);
+                return self.end_doomed(first);
             }
-            request.lock = gate.lock(lba, u64::from(blocks));
+            *lock = gate.lock(lba, u64::from(blocks));
         }
-        if !request.lock.as_mut().is_some_and(|lock| gate.is_drained(lock)) {
-            request.state = State::Gated;
-            self.requests[second as usize].state = State::Gated;
-            return self.gated.push_back(first);
+        if !lock.as_mut().is_some_and(|lock| gate.is_drained(lock)) {
+            request.set_stage(Stage::Gated);
+            self.requests[second].set_stage(Stage::Gated);
+            self.gated.push_back(first);
+            return Next::Waits;
         }
         if doomed {
-            return self.end_doomed(first, cx);
+            return self.end_doomed(first);
         }
         let data = request.scratch(bytes);
-        self.requests[second as usize].state = State::Executing(Step::PairRead);
-        let flags = bdev::IoFlags::NONE;
-        let io = Submission { op: Op::Read, flags, lba, blocks, data };
-        self.step(first, Step::PairRead, io, cx);
+        // Neither half can be stopped alone: both are where the pair is.
+        self.requests[second].set_stage(Stage::Executing { step: Step::PairRead, pass: None });
+        let io = Submission { op: Op::Read, flags: IoFlags::NONE, lba, blocks, data };
+        self.step(first, Step::PairRead, io)
     }
 
     /// The blocks of a pair have been read: compares, and writes if they are as expected.
-    pub(super) fn pair_read(&mut self, first: u32, command: Command, cx: &mut EdgeCx<'_>) {
+    pub(super) fn pair_read(&mut self, first: u32) -> Next {
         let second = self.second(first);
         if self.is_pair_doomed(first) {
-            return self.end_doomed(first, cx);
+            return self.end_doomed(first);
         }
-        let compared = self.compare(first, command.bytes);
+        let bytes = self.requests[first].io_ref().command.bytes;
+        let compared = self.compare(first, bytes);
         if !compared.is_success() {
-            return self.pair_failed(first, Answer::status(compared), cx);
+            return self.pair_failed(first, Answer::status(compared));
         }
-        let request = &self.requests[second as usize];
-        let Command { lba, blocks, bytes, flags, .. } = request.command();
+        let request = &self.requests[second];
+        let Command { lba, blocks, bytes, flags, .. } = request.io_ref().command;
         let io = Submission { op: Op::Write, flags, lba, blocks, data: request.data(bytes) };
-        self.requests[first as usize].state = State::Executing(Step::PairWrite);
-        self.step(second, Step::PairWrite, io, cx);
+        self.requests[first].set_stage(Stage::Executing { step: Step::PairWrite, pass: None });
+        self.step(second, Step::PairWrite, io)
     }
 
     /// The compare has failed, in whatever way: nothing is written.
-    pub(super) fn pair_failed(&mut self, first: u32, answer: Answer, cx: &mut EdgeCx<'_>) {
-        self.end_pair(first, answer, Answer::status(Status::ABORTED_FAILED_FUSED), cx);
+    pub(super) fn pair_failed(&mut self, first: u32, answer: Answer) -> Next {
+        self.end_pair(first, answer, Answer::status(Status::ABORTED_FAILED_FUSED))
     }
 
     /// The write of a pair has ended.
-    pub(super) fn pair_written(&mut self, second: u32, answer: Answer, cx: &mut EdgeCx<'_>) {
-        let first = self.leader(second);
-        self.end_pair(first, Answer::status(Status::SUCCESS), answer, cx);
+    pub(super) fn pair_written(&mut self, second: u32, answer: Answer) -> Next {
+        let first = leader(self.requests, second);
+        self.end_pair(first, Answer::status(Status::SUCCESS), answer)
     }
 
-    fn end_pair(&mut self, first: u32, a: Answer, b: Answer, cx: &mut EdgeCx<'_>) {
+    fn end_pair(&mut self, first: u32, a: Answer, b: Answer) -> Next {
         let second = self.second(first);
-        let request = &mut self.requests[first as usize];
-        if let Some(lock) = request.lock.take() {
-            self.spaces.get(request.space).namespace.gate().unlock(lock);
+        let io = self.requests[first].io();
+        if let Pair::First { lock, .. } = &mut io.pair
+            && let Some(lock) = lock.take()
+        {
+            self.spaces.get(io.space).namespace.gate().unlock(lock);
         }
-        self.finish(first, a, cx);
-        self.finish(second, b, cx);
+        Next::PairEnds { first: (first, a), second: (second, b) }
     }
 }
