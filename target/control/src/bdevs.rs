@@ -1,6 +1,8 @@
 //! The block devices of the process, by name.
 
 use crate::config::{BdevConfig, BdevKind, ErrorRule};
+use crate::published::Published;
+use crate::unit::pulse::Sample;
 use bdev::{Bdev, Op};
 use bdev_mem::{Delay, DelaysNs, ErrorInjector, Meter, Null, OpSet, Ram, Rule, Times};
 use bdev_uring::{Fault, UringBdev};
@@ -8,18 +10,27 @@ use drives::{Access, Consent, Drive, DriveBdev, DrivePlace, Drives, Wanted};
 use nvme_spec::Status;
 use nvmf_host::{Host, RemoteBdev};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// One block device and who uses it.
-struct Entry {
-    bdev: Arc<dyn Bdev>,
+/// One block device.
+pub(crate) struct Entry {
+    pub bdev: Arc<dyn Bdev>,
     /// The same, counted: for whoever does not count by itself what it does.
-    meter: Arc<Meter>,
+    pub meter: Arc<Meter>,
     special: Special,
-    config: BdevConfig,
-    user: Option<String>,
+    pub config: BdevConfig,
 }
+
+/// One block device and who uses it.
+#[derive(Clone)]
+pub(crate) struct Slot {
+    pub entry: Arc<Entry>,
+    pub user: Option<String>,
+}
+
+/// Block devices by name.
+pub(crate) type Table = BTreeMap<String, Slot>;
 
 /// What is behind a bdev, where more than its contract is asked of it.
 #[derive(Default)]
@@ -39,17 +50,63 @@ pub(crate) enum Terms {
     Known(String),
 }
 
-/// Every block device, by name.
+/// Every block device, by name. Opening and closing one may wait for it, without a lock.
 pub struct Bdevs {
     drives: Drives,
-    by_name: BTreeMap<String, Entry>,
+    table: Published<Table>,
     reactors: usize,
+}
+
+impl Entry {
+    /// The NVMe drive that it is a namespace of, if it is one.
+    pub(crate) fn drive(&self) -> Option<&Arc<Drive>> {
+        match &self.special {
+            Special::Drive(bdev) => Some(bdev.drive()),
+            _ => None,
+        }
+    }
+
+    fn file(&self) -> Option<&Arc<UringBdev>> {
+        match &self.special {
+            Special::File(file) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// What is wrong with a file or device of the kernel, if anything.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.file()?.fault()
+    }
+
+    /// The bdev that it is a layer over.
+    fn base(&self) -> Option<&str> {
+        base_of(&self.config.kind)
+    }
+
+    /// What was counted at it, by whoever does not count by itself.
+    pub(crate) fn sample(&self) -> Sample {
+        let mut sample = Sample::default();
+        for meters in self.meter.reactors() {
+            sample.under_way += meters.under_way.get();
+            let ended = [&meters.reads, &meters.writes, &meters.others, &meters.errors];
+            sample.ended += ended.iter().map(|counter| counter.get()).sum::<u64>();
+        }
+        sample
+    }
+}
+
+/// The bdev that another is a layer over.
+pub(crate) fn base_of(kind: &BdevKind) -> Option<&str> {
+    match kind {
+        BdevKind::Delay { base, .. } | BdevKind::Error { base, .. } => Some(base),
+        _ => None,
+    }
 }
 
 impl Bdevs {
     /// None yet; they will be opened on as many reactors.
     pub fn new(reactors: usize) -> Bdevs {
-        Bdevs { drives: Drives::default(), by_name: BTreeMap::new(), reactors }
+        Bdevs { drives: Drives::default(), table: Published::default(), reactors }
     }
 
     /// Opens what `config` describes.
@@ -57,7 +114,7 @@ impl Bdevs {
     /// # Errors
     /// A sentence: the name is taken, the layer's base is missing or in use, or what the device
     /// itself says.
-    pub fn add(&mut self, config: &BdevConfig) -> Result<(), String> {
+    pub fn add(&self, config: &BdevConfig) -> Result<(), String> {
         self.add_on(config, &Terms::Configured)
     }
 
@@ -65,26 +122,38 @@ impl Bdevs {
     ///
     /// # Errors
     /// A sentence, likewise.
-    pub(crate) fn add_on(&mut self, config: &BdevConfig, terms: &Terms) -> Result<(), String> {
+    pub(crate) fn add_on(&self, config: &BdevConfig, terms: &Terms) -> Result<(), String> {
         let name = &config.name;
-        if self.by_name.contains_key(name) {
-            return Err(format!("There is a bdev called \"{name}\" already."));
+        let exists = || format!("There is a bdev called \"{name}\" already.");
+        if self.table.get().contains_key(name) {
+            return Err(exists());
         }
         let mut special = Special::Nothing;
         let bdev = self
             .make(config, terms, &mut special)
             .map_err(|why| format!("bdev \"{name}\": {why}"))?;
-        if let BdevKind::Delay { base, .. } | BdevKind::Error { base, .. } = &config.kind {
+        let base = base_of(&config.kind);
+        if let Some(base) = base {
             self.claim(base, &format!("bdev \"{name}\""))?;
         }
         let meter = Arc::new(Meter::new(bdev.clone(), self.reactors));
-        let entry = Entry { bdev, meter, special, config: config.clone(), user: None };
-        self.by_name.insert(name.clone(), entry);
+        let entry = Arc::new(Entry { bdev, meter, special, config: config.clone() });
+        let added = self.table.change(|table| {
+            let is_new = !table.contains_key(name);
+            if is_new {
+                table.insert(name.clone(), Slot { entry, user: None });
+            }
+            is_new
+        });
+        if !added {
+            base.iter().for_each(|base| self.release(base));
+            return Err(exists());
+        }
         Ok(())
     }
 
     fn make(
-        &mut self,
+        &self,
         config: &BdevConfig,
         terms: &Terms,
         special: &mut Special,
@@ -129,12 +198,21 @@ impl Bdevs {
         })
     }
 
+    /// All of them, at this moment.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        self.table.get()
+    }
+
+    fn entry(&self, name: &str) -> Option<Arc<Entry>> {
+        self.table.get().get(name).map(|slot| slot.entry.clone())
+    }
+
     /// The block device `name`.
     ///
     /// # Errors
     /// A sentence, when there is none.
     pub fn get(&self, name: &str) -> Result<Arc<dyn Bdev>, String> {
-        let entry = self.by_name.get(name);
+        let entry = self.entry(name);
         entry.map(|e| e.bdev.clone()).ok_or_else(|| format!("There is no bdev called \"{name}\"."))
     }
 
@@ -142,44 +220,53 @@ impl Bdevs {
     ///
     /// # Errors
     /// A sentence, when there is none or it has a user.
-    pub fn claim(&mut self, name: &str, user: &str) -> Result<Arc<dyn Bdev>, String> {
-        let entry = self
-            .by_name
-            .get_mut(name)
-            .ok_or_else(|| format!("There is no bdev called \"{name}\"."))?;
-        if let Some(other) = &entry.user {
-            return Err(format!("bdev \"{name}\" is in use by {other}."));
-        }
-        entry.user = Some(user.into());
-        Ok(entry.bdev.clone())
+    pub fn claim(&self, name: &str, user: &str) -> Result<Arc<dyn Bdev>, String> {
+        self.table.change(|table| {
+            let slot = table
+                .get_mut(name)
+                .ok_or_else(|| format!("There is no bdev called \"{name}\"."))?;
+            if let Some(other) = &slot.user {
+                return Err(format!("bdev \"{name}\" is in use by {other}."));
+            }
+            slot.user = Some(user.into());
+            Ok(slot.entry.bdev.clone())
+        })
     }
 
     /// Takes the block device back from its user.
-    pub fn release(&mut self, name: &str) {
-        if let Some(entry) = self.by_name.get_mut(name) {
-            entry.user = None;
-        }
+    pub fn release(&self, name: &str) {
+        self.used_by(name, None);
+    }
+
+    /// Says who uses a block device that has a user.
+    pub(crate) fn used_by(&self, name: &str, user: Option<String>) {
+        self.table.change(|table| {
+            if let Some(slot) = table.get_mut(name) {
+                slot.user = user;
+            }
+        });
     }
 
     /// The block device `name` behind a layer that counts what is done through it.
-    pub fn meter(&self, name: &str) -> Option<&Arc<Meter>> {
-        self.by_name.get(name).map(|entry| &entry.meter)
+    pub fn meter(&self, name: &str) -> Option<Arc<Meter>> {
+        self.entry(name).map(|entry| entry.meter.clone())
     }
 
     /// The name of a block device.
-    pub fn name_of(&self, bdev: &Arc<dyn Bdev>) -> Option<&str> {
-        let found = self.by_name.iter().find(|(_, entry)| Arc::ptr_eq(&entry.bdev, bdev));
-        found.map(|(name, _)| name.as_str())
+    pub fn name_of(&self, bdev: &Arc<dyn Bdev>) -> Option<String> {
+        let table = self.table.get();
+        let found = table.iter().find(|(_, slot)| Arc::ptr_eq(&slot.entry.bdev, bdev));
+        found.map(|(name, _)| name.clone())
     }
 
     /// Closes a block device that nobody uses.
     ///
     /// # Errors
     /// A sentence, when there is none or it has a user.
-    pub fn remove(&mut self, name: &str) -> Result<(), String> {
+    pub fn remove(&self, name: &str) -> Result<(), String> {
         self.claim(name, "its removal")?;
-        let entry = self.by_name.remove(name).expect("just claimed");
-        if let BdevKind::Delay { base, .. } | BdevKind::Error { base, .. } = &entry.config.kind {
+        let removed = self.table.change(|table| table.remove(name));
+        if let Some(base) = removed.as_ref().and_then(|slot| slot.entry.base()) {
             self.release(base);
         }
         Ok(())
@@ -191,7 +278,7 @@ impl Bdevs {
     /// A sentence, when there is none or its size cannot change or be told.
     pub fn rescan(&self, name: &str) -> Result<u64, String> {
         self.get(name)?;
-        match self.by_name.get(name).map(|entry| &entry.special) {
+        match self.entry(name).as_ref().map(|entry| &entry.special) {
             Some(Special::File(file)) => file.rescan().map_err(|error| error.0),
             // The driver looks by itself when the drive says that a namespace has changed.
             Some(Special::Drive(drive)) => Ok(drive.geometry().bytes()),
@@ -200,87 +287,58 @@ impl Bdevs {
     }
 
     /// The NVMe drive that a block device is a namespace of, if it is one.
-    pub(crate) fn drive(&self, name: &str) -> Option<&Arc<Drive>> {
-        match &self.by_name.get(name)?.special {
-            Special::Drive(bdev) => Some(bdev.drive()),
-            _ => None,
-        }
-    }
-
-    /// Devices whose NVMe drive does nothing any more, and why.
-    pub(crate) fn failed_drives(&self) -> impl Iterator<Item = (&str, String)> {
-        self.by_name.iter().filter_map(|(name, entry)| match &entry.special {
-            Special::Drive(bdev) => Some((name.as_str(), bdev.drive().failure()?)),
-            _ => None,
-        })
-    }
-
-    fn file(&self, name: &str) -> Option<&Arc<UringBdev>> {
-        match &self.by_name.get(name)?.special {
-            Special::File(file) => Some(file),
-            _ => None,
-        }
+    pub(crate) fn drive(&self, name: &str) -> Option<Arc<Drive>> {
+        self.entry(name)?.drive().cloned()
     }
 
     /// What is wrong with a file or device of the kernel, if anything.
     pub(crate) fn fault(&self, name: &str) -> Option<Fault> {
-        self.file(name)?.fault()
+        self.entry(name)?.fault()
     }
 
     /// Whether the kernel lost writes to a file or device; from now on that is past.
     pub(crate) fn forget_lost(&self, name: &str) -> bool {
-        self.file(name).is_some_and(|file| file.forget_lost())
+        self.entry(name).is_some_and(|entry| entry.file().is_some_and(|file| file.forget_lost()))
     }
 
     /// Bytes that are left in the file system that a file is on.
     pub(crate) fn left_bytes(&self, name: &str) -> Option<u64> {
-        self.file(name)?.left_bytes()
-    }
-
-    /// Looks after the NVMe drives, which nobody else does while they are idle.
-    pub(crate) fn look_after_drives(&self) {
-        self.drives.look_after();
+        self.entry(name)?.file()?.left_bytes()
     }
 
     /// The NVMe drives of the machine.
-    pub(crate) fn drives(&mut self) -> &mut Drives {
-        &mut self.drives
+    pub(crate) fn drives(&self) -> &Drives {
+        &self.drives
     }
 
     /// Who uses a block device.
-    pub fn user(&self, name: &str) -> Option<&str> {
-        self.by_name.get(name)?.user.as_deref()
-    }
-
-    /// What a block device was opened as.
-    pub fn config(&self, name: &str) -> Option<&BdevConfig> {
-        Some(&self.by_name.get(name)?.config)
+    pub fn user(&self, name: &str) -> Option<String> {
+        self.table.get().get(name)?.user.clone()
     }
 
     /// Whether nothing can be learned by looking at its size again.
     pub fn has_fixed_size(&self, name: &str) -> bool {
-        self.by_name.get(name).is_none_or(|entry| matches!(entry.special, Special::Nothing))
+        self.entry(name).is_none_or(|entry| matches!(entry.special, Special::Nothing))
     }
 
     /// Files and devices of the kernel: name and path.
-    pub fn paths(&self) -> impl Iterator<Item = (&str, &Path)> {
-        self.by_name.iter().filter_map(|(name, entry)| match &entry.config.kind {
-            BdevKind::File { path, .. } => Some((name.as_str(), path.as_path())),
+    pub fn paths(&self) -> Vec<(String, PathBuf)> {
+        let table = self.table.get();
+        let path = |(name, slot): (&String, &Slot)| match &slot.entry.config.kind {
+            BdevKind::File { path, .. } => Some((name.clone(), path.clone())),
             _ => None,
-        })
+        };
+        table.iter().filter_map(path).collect()
     }
 
     /// Namespaces of NVMe drives: name and place.
-    pub(crate) fn places(&self) -> impl Iterator<Item = (&str, DrivePlace)> {
-        self.by_name.iter().filter_map(|(name, entry)| match &entry.config.kind {
-            BdevKind::Nvme { drive, .. } => Some((name.as_str(), *drive)),
+    pub(crate) fn places(&self) -> Vec<(String, DrivePlace)> {
+        let table = self.table.get();
+        let place = |(name, slot): (&String, &Slot)| match &slot.entry.config.kind {
+            BdevKind::Nvme { drive, .. } => Some((name.clone(), *drive)),
             _ => None,
-        })
-    }
-
-    /// Each with its name and its user.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<dyn Bdev>, Option<&str>)> {
-        self.by_name.iter().map(|(name, e)| (name.as_str(), &e.bdev, e.user.as_deref()))
+        };
+        table.iter().filter_map(place).collect()
     }
 }
 

@@ -7,15 +7,13 @@ use reactor::{Handle, hop};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long commands of a removed namespace may take to end.
-const DRAIN: Duration = Duration::from_secs(30);
-
-/// Opens the channels of `namespace` on every reactor.
+/// Opens the channels of `namespace` on every reactor. Where one cannot be opened, those that are
+/// stay open.
 ///
 /// # Errors
-/// What the bdev said on the first reactor that could not open it; the others are closed again.
+/// What the bdev said on the first reactor that could not open it.
 pub(crate) fn open(namespace: &Arc<Namespace>, reactors: &[Handle]) -> Result<(), String> {
-    for (done, handle) in reactors.iter().enumerate() {
+    for handle in reactors {
         let (of, all) = (namespace.clone(), reactors.to_vec());
         let opened = handle.call(move |reactor| {
             let bdev = hop::local(of.bdev(), reactor.handle(), &all);
@@ -23,30 +21,28 @@ pub(crate) fn open(namespace: &Arc<Namespace>, reactors: &[Handle]) -> Result<()
             of.set_channel(reactor.handle().number(), Some(addr));
             Ok::<(), bdev::OpenError>(())
         });
-        let failed = match opened {
-            Some(Ok(())) => continue,
-            Some(Err(error)) => error.0,
-            None => "the reactor has ended".to_owned(),
-        };
-        close(namespace, &reactors[..done]);
-        return Err(failed);
+        match opened {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Err(error.0),
+            None => return Err("the reactor has ended".to_owned()),
+        }
     }
     Ok(())
 }
 
-/// Closes the channels of a namespace that no command can reach any more, once each has nothing
-/// outstanding. Returns whether all could be closed in time.
-pub(crate) fn close(namespace: &Arc<Namespace>, reactors: &[Handle]) -> bool {
-    let until = Instant::now() + DRAIN;
-    let closed = reactors.iter().all(|handle| close_on(namespace, handle, until));
+/// Closes the channels of a namespace on the way down, once each has nothing outstanding: waits for
+/// that until `until`.
+pub(crate) fn close(namespace: &Arc<Namespace>, reactors: &[Handle], until: Instant) {
+    for handle in reactors {
+        close_on(namespace, handle, until);
+    }
     // The other end of a hop is closed by a task: it has run when this one has.
     for handle in reactors {
         let _ = handle.call(|_| ());
     }
-    closed
 }
 
-fn close_on(namespace: &Arc<Namespace>, handle: &Handle, until: Instant) -> bool {
+fn close_on(namespace: &Arc<Namespace>, handle: &Handle, until: Instant) {
     loop {
         let of = namespace.clone();
         let closed = handle.call(move |reactor| {
@@ -60,14 +56,14 @@ fn close_on(namespace: &Arc<Namespace>, handle: &Handle, until: Instant) -> bool
             true
         });
         match closed {
-            Some(true) | None => return true,
+            Some(true) | None => return,
             Some(false) if Instant::now() >= until => {
                 tracing::error!(
                     nsid = namespace.nsid(),
                     reactor = handle.number(),
-                    "commands of a removed namespace do not end; its channel stays open"
+                    "commands of a namespace do not end; its channel stays open"
                 );
-                return false;
+                return;
             }
             Some(false) => std::thread::sleep(Duration::from_millis(1)),
         }

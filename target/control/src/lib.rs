@@ -6,10 +6,13 @@ mod channels;
 pub mod config;
 mod descriptors;
 mod drain;
+mod executor;
 mod node;
 mod plane;
 mod pool;
+mod published;
 pub mod state;
+pub mod unit;
 
 pub use node::Node;
 pub use plane::ControlPlane;

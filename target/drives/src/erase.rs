@@ -4,9 +4,9 @@ use crate::bind::Consent;
 use crate::drive::{Drive, Wanted};
 use crate::erasure::{Erase, Erasure, Progress, refusal, request};
 use crate::place::DrivePlace;
-use crate::take::Drives;
+use crate::take::{Drives, lock};
 use bdev_nvme::NamespaceIdentity;
-use std::sync::Weak;
+use std::sync::atomic::Ordering;
 use vfio::{Access, PciAddress};
 
 impl Drives {
@@ -16,7 +16,7 @@ impl Drives {
     /// A sentence: what is in the way, or what the drive cannot do. It is back with the driver that
     /// had it.
     pub fn erase(
-        &mut self,
+        &self,
         address: PciAddress,
         erase: &Erase,
         force: bool,
@@ -24,13 +24,8 @@ impl Drives {
         self.begin(address, erase, force).map_err(|why| format!("Drive {address}: {why}."))
     }
 
-    fn begin(
-        &mut self,
-        address: PciAddress,
-        erase: &Erase,
-        force: bool,
-    ) -> Result<(u64, u64), String> {
-        if self.open.get(&address).and_then(Weak::upgrade).is_some() {
+    fn begin(&self, address: PciAddress, erase: &Erase, force: bool) -> Result<(u64, u64), String> {
+        if self.drive(address).is_some() {
             return Err("it is attached: detach it first".to_owned());
         }
         self.refuse_while_erased(address)?;
@@ -49,10 +44,9 @@ impl Drives {
         };
         let (drive, request) = self.take(&wanted, order)?;
         let affected = drive.controller.namespaces().iter().map(bytes).sum();
-        self.erasures_begun += 1;
-        let number = self.erasures_begun;
+        let number = self.erasures_begun.fetch_add(1, Ordering::Relaxed) + 1;
         let gives_back = before.driver.as_deref() == Some("nvme");
-        self.erasures.push(Erasure::begin(number, address, gives_back, drive, request));
+        lock(&self.erasures).push(Erasure::begin(number, address, gives_back, drive, request));
         Ok((number, affected))
     }
 
@@ -61,29 +55,46 @@ impl Drives {
     /// # Errors
     /// That it is.
     pub(crate) fn refuse_while_erased(&self, address: PciAddress) -> Result<(), String> {
-        let under_way = self.erasures.iter().find(|erasure| erasure.address == address);
+        if lock(&self.ending).contains(&address) {
+            return Err("it is being given back".to_owned());
+        }
+        let erasures = lock(&self.erasures);
+        let under_way = erasures.iter().find(|erasure| erasure.address == address);
         under_way.map_or(Ok(()), |erasure| {
             let what = if erasure.sanitizes { "sanitized" } else { "formatted" };
             Err(format!("it is being {what}: wait for the job's end"))
         })
     }
 
-    /// How far everything is that was begun, by number. What has ended is told once.
-    pub fn look_at_erasures(&mut self) -> Vec<(u64, Progress)> {
-        let mut all = Vec::with_capacity(self.erasures.len());
-        for mut erasure in std::mem::take(&mut self.erasures) {
+    /// Whether a drive is being formatted or sanitized.
+    pub fn erases(&self) -> bool {
+        !lock(&self.erasures).is_empty()
+    }
+
+    /// How far everything is that was begun, by number. What has ended is told once, and its drive is
+    /// given back, which may take a while.
+    pub fn look_at_erasures(&self) -> Vec<(u64, Progress)> {
+        let (mut all, mut ended) = (Vec::new(), Vec::new());
+        let mut erasures = lock(&self.erasures);
+        for mut erasure in std::mem::take(&mut *erasures) {
             let progress = erasure.look();
             all.push((erasure.number, progress.clone()));
             if let Progress::Running(_) = progress {
-                self.erasures.push(erasure);
+                erasures.push(erasure);
             } else {
-                let (address, gives_back) = (erasure.address, erasure.gives_back);
-                tracing::info!(%address, ?progress, "format or sanitize has ended");
-                drop(erasure);
-                if gives_back {
-                    self.give_back(address);
-                }
+                tracing::info!(address = %erasure.address, ?progress, "format or sanitize has ended");
+                lock(&self.ending).push(erasure.address);
+                ended.push(erasure);
             }
+        }
+        drop(erasures);
+        for erasure in ended {
+            let (address, gives_back) = (erasure.address, erasure.gives_back);
+            drop(erasure);
+            if gives_back {
+                self.give_back(address);
+            }
+            lock(&self.ending).retain(|other| *other != address);
         }
         all
     }

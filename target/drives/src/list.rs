@@ -47,9 +47,8 @@ impl Drives {
     /// A sentence: there is no PCI bus.
     pub fn list(&self) -> Result<Vec<Drive>, String> {
         let mut drives = drives_of(&self.host)?;
-        let open =
-            self.open.iter().filter_map(|(at, open)| Some((at.to_string(), open.upgrade()?)));
-        for (address, open) in open {
+        for open in self.all() {
+            let address = open.address.to_string();
             let Some(drive) = drives.iter_mut().find(|drive| drive.address == address) else {
                 continue;
             };

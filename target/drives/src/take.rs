@@ -7,17 +7,25 @@ use crate::host::Host;
 use bdev_nvme::{Failure, Health};
 use reactor::thread;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use vfio::PciAddress;
 
-/// The drives that are open, by address.
+/// The drives that are open, by address. Taking one, giving it back and taking it again wait for the
+/// drive, without a lock: whoever calls sees to it that one thread at a time does so with a drive.
 #[derive(Default)]
 pub struct Drives {
     pub(crate) host: Host,
-    pub(crate) open: BTreeMap<PciAddress, Weak<Drive>>,
+    open: Mutex<BTreeMap<PciAddress, Weak<Drive>>>,
     /// Drives that are being formatted or sanitized.
-    pub(crate) erasures: Vec<Erasure>,
-    pub(crate) erasures_begun: u64,
+    pub(crate) erasures: Mutex<Vec<Erasure>>,
+    /// Those that have ended, and are given back.
+    pub(crate) ending: Mutex<Vec<PciAddress>>,
+    pub(crate) erasures_begun: AtomicU64,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drives {
@@ -32,17 +40,17 @@ impl Drives {
     /// # Errors
     /// A sentence: what is in the way of taking it, or what is wrong with the drive. It is back
     /// with the driver that had it.
-    pub fn open(&mut self, wanted: &Wanted) -> Result<DriveBdev, String> {
+    pub fn open(&self, wanted: &Wanted) -> Result<DriveBdev, String> {
         self.open_namespace(wanted).map_err(|why| format!("{why}."))
     }
 
-    fn open_namespace(&mut self, wanted: &Wanted) -> Result<DriveBdev, String> {
+    fn open_namespace(&self, wanted: &Wanted) -> Result<DriveBdev, String> {
         let address = wanted.place.address;
         let accept = |drive: &Drive| {
             drive.check(wanted)?;
             drive.controller.bdev(wanted.place.nsid).map_err(|error| error.0)
         };
-        let (drive, bdev) = match self.open.get(&address).and_then(Weak::upgrade) {
+        let (drive, bdev) = match self.drive(address) {
             Some(drive) => {
                 let bdev = accept(&drive)?;
                 (drive, bdev)
@@ -57,9 +65,21 @@ impl Drives {
                 (Arc::new(drive), bdev)
             }
         };
-        self.open.retain(|_, drive| drive.strong_count() > 0);
-        self.open.insert(address, Arc::downgrade(&drive));
+        let mut open = lock(&self.open);
+        open.retain(|_, drive| drive.strong_count() > 0);
+        open.insert(address, Arc::downgrade(&drive));
+        drop(open);
         Ok(DriveBdev { bdev, drive })
+    }
+
+    /// The drive that is open at `address`.
+    pub(crate) fn drive(&self, address: PciAddress) -> Option<Arc<Drive>> {
+        lock(&self.open).get(&address).and_then(Weak::upgrade)
+    }
+
+    /// Those that are open.
+    pub(crate) fn all(&self) -> Vec<Arc<Drive>> {
+        lock(&self.open).values().filter_map(Weak::upgrade).collect()
     }
 
     /// Takes a drive from whoever has it, if `accept` takes it as it is.
@@ -87,16 +107,26 @@ impl Drives {
         }
     }
 
-    /// Looks after every drive that is open: nobody else does while no channel of it is. One that
-    /// was taken out and is there again goes on.
-    pub fn look_after(&self) {
-        for drive in self.open.values().filter_map(Weak::upgrade) {
+    /// Looks after every drive that is open: nobody else does while no channel of it is. Returns
+    /// those that were taken out.
+    pub fn look_after(&self) -> Vec<PciAddress> {
+        let mut gone = Vec::new();
+        for drive in self.all() {
             drive.look_after(thread::clock_ns());
-            if let Health::Dead(Failure::Gone | Failure::Removed) = drive.health()
-                && let Ok(seen) = self.host.drive(drive.address)
-            {
-                drive.note_absence(drive.regain(&self.host, seen.serial.as_deref()));
+            if let Health::Dead(Failure::Gone | Failure::Removed) = drive.health() {
+                gone.push(drive.address);
             }
+        }
+        gone
+    }
+
+    /// Takes a drive again that was taken out, if it is there again: it goes on then.
+    pub fn regain(&self, address: PciAddress) {
+        let Some(drive) = self.drive(address) else { return };
+        if let Health::Dead(Failure::Gone | Failure::Removed) = drive.health()
+            && let Ok(seen) = self.host.drive(address)
+        {
+            drive.note_absence(drive.regain(&self.host, seen.serial.as_deref()));
         }
     }
 }
@@ -154,8 +184,8 @@ mod tests {
     fn what_is_in_the_way_is_said_and_the_drive_stays() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        let mut drives = Drives::of(machine(root));
-        let mut refused = |expected: &str, wanted: &Wanted| {
+        let drives = Drives::of(machine(root));
+        let refused = |expected: &str, wanted: &Wanted| {
             let Err(why) = drives.open(wanted) else { panic!("taken: {expected}") };
             assert!(why.contains(expected) && why.ends_with('.'), "{why}");
             let driver = fs::read_link(root.join(DRIVE).join("driver")).unwrap();
@@ -181,10 +211,10 @@ mod tests {
     fn a_drive_that_cannot_be_taken_is_not_erased() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        let mut drives = Drives::of(machine(root));
+        let drives = Drives::of(machine(root));
         let address = wanted().place.address;
         let what = Erase::Sanitize(nvme_spec::maintenance::Sanitize::BlockErase);
-        let mut refused = |expected: &str, force: bool| {
+        let refused = |expected: &str, force: bool| {
             let why = drives.erase(address, &what, force).unwrap_err();
             assert!(why.contains(expected) && why.ends_with('.'), "{why}");
             assert!(why.starts_with("Drive 0000:03:00.0: "), "{why}");

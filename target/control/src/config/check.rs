@@ -34,6 +34,9 @@ impl Config {
         if [self.tcp.connections, self.tcp.connections_per_address].contains(&Some(0)) {
             return refuse("tcp.connections and tcp.connections_per_address are 1 or more.".into());
         }
+        if self.tcp.stall_seconds == Some(0) {
+            return refuse("tcp.stall_seconds is 1 or more.".into());
+        }
         let mut names = BTreeMap::new();
         for bdev in &self.bdevs {
             check_bdev(bdev, &names)?;

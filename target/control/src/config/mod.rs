@@ -91,6 +91,9 @@ pub struct Tcp {
     pub connections: Option<u32>,
     /// Of these, connections of one address (of IPv6, of one /64 network); half of all by default.
     pub connections_per_address: Option<u32>,
+    /// Seconds in which a host, over RDMA, too, has to take an answer or to send data that it was asked
+    /// for, while others wait for what it holds; its connection ends then. 5 by default.
+    pub stall_seconds: Option<u32>,
 }
 
 impl Tcp {
@@ -98,6 +101,11 @@ impl Tcp {
     pub(crate) fn connections(&self, reactors: usize) -> u32 {
         let places = u32::try_from(reactors).unwrap_or(u32::MAX).saturating_mul(QPAIRS);
         self.connections.unwrap_or(places)
+    }
+
+    /// How long a connection may hold what others wait for and not move, in ns.
+    pub(crate) fn stall_ns(&self) -> u64 {
+        self.stall_seconds.map_or(nvmf::limits::STALL_NS, |s| u64::from(s) * 1_000_000_000)
     }
 
     /// How many connections there may be, where the process has descriptors for so many.

@@ -1,10 +1,12 @@
 //! Devices: attached, detached, looked at again.
 
 use super::Node;
-use crate::bdevs::Terms;
-use crate::config::{BdevConfig, BdevKind};
+use crate::bdevs::{Bdevs, Terms, base_of};
+use crate::config::{BdevConfig, BdevKind, Config};
 use crate::state::{DevicePlace, KnownDevice, KnownDrive};
+use crate::unit::schedule::{Claim, Key};
 use drives::DrivePlace;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use webui_model::{DeviceAttach, DeviceRef, Refusal, Size};
 
@@ -66,39 +68,108 @@ fn canonical(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-impl Node {
+/// What opening a device needs.
+pub(super) fn claims(config: &BdevConfig) -> Vec<Claim> {
+    let device = Claim::sole(Key::Device(config.name.clone()));
+    let drive = match &config.kind {
+        BdevKind::Nvme { drive, .. } => Some(Claim::sole(Key::Drive(drive.address.to_string()))),
+        _ => None,
+    };
+    [device].into_iter().chain(drive).collect()
+}
+
+/// Whether a device of the configuration may come later: what it is, is not in this machine, or may be
+/// taken out of it.
+fn may_come_later(kind: &BdevKind) -> bool {
+    match kind {
+        BdevKind::Remote { .. } | BdevKind::Nvme { .. } => true,
+        BdevKind::File { path, size: None, .. } => path.starts_with("/dev") && !path.exists(),
+        _ => false,
+    }
+}
+
+/// Opens the devices of the configuration, but those that may come later, and layers over them.
+///
+/// # Errors
+/// A sentence.
+pub(super) fn open_configured(bdevs: &Bdevs, config: &Config) -> Result<(), String> {
+    let mut later: Vec<&str> = Vec::new();
+    for bdev in &config.bdevs {
+        let waits = base_of(&bdev.kind).is_some_and(|base| later.contains(&base));
+        if waits || may_come_later(&bdev.kind) {
+            later.push(&bdev.name);
+        } else {
+            bdevs.add(bdev)?;
+        }
+    }
+    Ok(())
+}
+
+/// Devices: attached, detached, looked at again.
+#[derive(Clone, Copy)]
+pub(crate) struct Devices<'a> {
+    pub(super) node: &'a Node,
+}
+
+impl Devices<'_> {
+    /// Every device that is wanted, by name: attached, and of the configuration.
+    pub(super) fn wanted(self) -> BTreeMap<String, BdevConfig> {
+        let config = self.node.config();
+        let configured = config.bdevs.iter().map(|bdev| (bdev.name.clone(), bdev.clone()));
+        let state = self.node.state();
+        let attached = state.devices.iter().map(|known| {
+            let (name, kind) = (known.name.clone(), known.place.kind());
+            (name.clone(), BdevConfig { name, kind })
+        });
+        attached.chain(configured).collect()
+    }
+
+    /// Opens a device that is wanted, if it is not open.
+    pub(super) fn open_wanted(self, name: &str) -> Result<(), String> {
+        if self.node.bdevs.get(name).is_ok() {
+            return Ok(());
+        }
+        let wanted = self.wanted().remove(name);
+        let Some(config) = wanted else { return Err("nobody wants it any more.".to_owned()) };
+        let state = self.node.state();
+        let known = state.devices.iter().find(|known| known.name == name);
+        let terms = known.map_or(Terms::Configured, |known| known.place.terms());
+        self.node.bdevs.add_on(&config, &terms)
+    }
+
     /// The name of the device at `path`, if it is attached.
-    pub(crate) fn device_at(&self, path: &Path) -> Option<String> {
+    pub(crate) fn device_at(self, path: &Path) -> Option<String> {
         if let Some(place) = drive_place(path) {
             return self.device_on(place);
         }
         let path = canonical(path);
-        let configured = self.bdevs.paths();
-        let known = self.state().devices.iter().filter_map(|known| match &known.place {
-            DevicePlace::Path(path) => Some((known.name.as_str(), path.as_path())),
+        let state = self.node.state();
+        let known = state.devices.iter().filter_map(|known| match &known.place {
+            DevicePlace::Path(path) => Some((known.name.clone(), path.clone())),
             DevicePlace::Memory(_) | DevicePlace::Drive(_) => None,
         });
-        configured
-            .chain(known)
-            .find(|(_, other)| canonical(other) == path)
-            .map(|(name, _)| name.to_owned())
+        let mut all = self.node.bdevs.paths().into_iter().chain(known);
+        all.find(|(_, other)| canonical(other) == path).map(|(name, _)| name)
     }
 
-    fn device_on(&self, place: DrivePlace) -> Option<String> {
-        let known = self.state().devices.iter().filter_map(|known| match &known.place {
-            DevicePlace::Drive(drive) => Some((known.name.as_str(), drive.place)),
+    fn device_on(self, place: DrivePlace) -> Option<String> {
+        let state = self.node.state();
+        let known = state.devices.iter().filter_map(|known| match &known.place {
+            DevicePlace::Drive(drive) => Some((known.name.clone(), drive.place)),
             _ => None,
         });
-        let found = self.bdevs.places().chain(known).find(|(_, other)| *other == place);
-        found.map(|(name, _)| name.to_owned())
+        let mut all = self.node.bdevs.places().into_iter().chain(known);
+        all.find(|(_, other)| *other == place).map(|(name, _)| name)
     }
 
-    fn is_device(&self, name: &str) -> bool {
-        self.bdevs.get(name).is_ok() || self.state().devices.iter().any(|known| known.name == name)
+    pub(crate) fn is_device(self, name: &str) -> bool {
+        self.node.bdevs.table().contains_key(name)
+            || self.node.state().devices.iter().any(|known| known.name == name)
+            || self.node.config().bdevs.iter().any(|bdev| bdev.name == name)
     }
 
     /// Attaches a device, durably. Returns its name.
-    pub(crate) fn attach(&mut self, request: &DeviceAttach) -> Result<String, Refusal> {
+    pub(crate) fn attach(self, request: &DeviceAttach) -> Result<String, Refusal> {
         if let Some(path) = request.path.as_ref().filter(|path| path.is_pci()) {
             return self.attach_drive(path.as_str().parse().map_err(Refusal::invalid)?, request);
         }
@@ -130,17 +201,13 @@ impl Node {
             *made = size;
         }
         let config = BdevConfig { name: name.clone(), kind };
-        self.bdevs.add(&config).map_err(Refusal::invalid)?;
+        self.node.bdevs.add(&config).map_err(Refusal::invalid)?;
         self.keep_device(KnownDevice { name: name.clone(), place })?;
         Ok(name)
     }
 
     /// Attaches an NVMe drive, durably. Returns its name.
-    fn attach_drive(
-        &mut self,
-        place: DrivePlace,
-        request: &DeviceAttach,
-    ) -> Result<String, Refusal> {
+    fn attach_drive(self, place: DrivePlace, request: &DeviceAttach) -> Result<String, Refusal> {
         let name = match &request.name {
             Some(name) => name.to_string(),
             None => self.free_name(&name_for(Path::new(&place.to_string().replace(':', "-")))),
@@ -151,19 +218,19 @@ impl Node {
         let DeviceAttach { force, unsafe_no_iommu, .. } = *request;
         let kind = BdevKind::Nvme { drive: place, force, unsafe_no_iommu };
         let config = BdevConfig { name: name.clone(), kind };
-        self.bdevs.add(&config).map_err(Refusal::refused)?;
-        let (_, serial) = self.bdevs.drive(&name).expect("just added").names();
+        self.node.bdevs.add(&config).map_err(Refusal::refused)?;
+        let (_, serial) = self.node.bdevs.drive(&name).expect("just added").names();
         let place = DevicePlace::Drive(KnownDrive { place, serial, unsafe_no_iommu });
         self.keep_device(KnownDevice { name: name.clone(), place })?;
         Ok(name)
     }
 
     /// Writes down a device that was opened just now.
-    fn keep_device(&mut self, known: KnownDevice) -> Result<(), Refusal> {
+    fn keep_device(self, known: KnownDevice) -> Result<(), Refusal> {
         let name = known.name.clone();
-        if let Err(refusal) = self.change_state(|state| state.devices.push(known)) {
+        if let Err(refusal) = self.node.change_state(|state| state.devices.push(known)) {
             // It was opened just now, and nobody uses it.
-            let _ = self.bdevs.remove(&name);
+            let _ = self.node.bdevs.remove(&name);
             return Err(refusal);
         }
         tracing::info!(device = name, "attached");
@@ -171,7 +238,7 @@ impl Node {
     }
 
     /// `wanted`, or the first name that is free with a number behind it.
-    fn free_name(&self, wanted: &str) -> String {
+    fn free_name(self, wanted: &str) -> String {
         let numbered = (2..).map(|number| format!("{wanted}-{number}"));
         let mut names = std::iter::once(wanted.to_owned()).chain(numbered);
         names.find(|name| !self.is_device(name)).expect("fewer devices than numbers")
@@ -180,7 +247,7 @@ impl Node {
     /// The device that is meant: one that is attached, or a path, which is attached. Returns its
     /// name, and whether it is new.
     pub(crate) fn resolve(
-        &mut self,
+        self,
         device: &DeviceRef,
         force: bool,
     ) -> Result<(String, bool), Refusal> {
@@ -205,8 +272,8 @@ impl Node {
     }
 
     /// Lets go of a device that nobody uses, durably.
-    pub(crate) fn detach(&mut self, name: &str) -> Result<(), Refusal> {
-        if self.config.bdevs.iter().any(|bdev| bdev.name == name) {
+    pub(crate) fn detach(self, name: &str) -> Result<(), Refusal> {
+        if self.node.config().bdevs.iter().any(|bdev| bdev.name == name) {
             return Err(Refusal::refused(format!(
                 "The configuration file declares device {name}: take it out there."
             )));
@@ -214,7 +281,7 @@ impl Node {
         if !self.is_device(name) {
             return Err(Refusal::not_found(format!("There is no device {name}.")));
         }
-        if let Some(user) = self.bdevs.user(name) {
+        if let Some(user) = self.node.bdevs.user(name) {
             return Err(Refusal::in_use(format!("Device {name} is in use by {user}.")));
         }
         if let Some(pool) = self.pool_that_misses(name) {
@@ -222,37 +289,36 @@ impl Node {
                 "Device {name} is part of pool {pool}, which waits for it: export the pool first."
             )));
         }
-        if self.bdevs.get(name).is_ok() {
-            self.bdevs.remove(name).map_err(Refusal::in_use)?;
+        if self.node.bdevs.get(name).is_ok() {
+            self.node.bdevs.remove(name).map_err(Refusal::in_use)?;
         }
-        self.troubles.devices.remove(name);
-        self.change_state(|state| state.devices.retain(|known| known.name != name))
+        self.node.change_state(|state| state.devices.retain(|known| known.name != name))
     }
 
     /// The pool that is not there and was last seen on the device.
-    pub(crate) fn pool_that_misses(&self, device: &str) -> Option<String> {
+    pub(crate) fn pool_that_misses(self, device: &str) -> Option<String> {
         let missing = |known: &&crate::state::KnownPool| {
-            !self.pools.contains_key(&known.name) && known.devices.iter().any(|d| d == device)
+            !self.node.pools.get().contains_key(&known.name)
+                && known.devices.iter().any(|d| d == device)
         };
-        self.state().pools.iter().find(missing).map(|known| known.name.clone())
+        self.node.state().pools.iter().find(missing).map(|known| known.name.clone())
     }
 
     /// Looks at a device again: whether it is there now, and how large it is.
-    pub(crate) fn look_again(&mut self, name: &str) -> Result<(), Refusal> {
+    pub(crate) fn look_again(self, name: &str) -> Result<(), Refusal> {
         if !self.is_device(name) {
             return Err(Refusal::not_found(format!("There is no device {name}.")));
         }
-        if self.troubles.devices.contains_key(name) {
-            self.restore();
-            return match self.troubles.devices.get(name) {
-                Some(why) => Err(Refusal::device(format!("Device {name} is missing: {why}"))),
-                None => Ok(()),
-            };
+        if self.node.bdevs.get(name).is_err() {
+            let opened = self.open_wanted(name);
+            self.node.supervisor().stir();
+            return opened
+                .map_err(|why| Refusal::device(format!("Device {name} is missing: {why}")));
         }
-        if self.bdevs.has_fixed_size(name) {
+        if self.node.bdevs.has_fixed_size(name) {
             return Ok(());
         }
-        self.rescan(name).map(drop).map_err(Refusal::device)
+        self.node.exports().rescan(name).map(drop).map_err(Refusal::device)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Below which folders devices may be attached over the API: whoever has a token of it is not root.
 
-use super::Node;
+use super::Devices;
 use crate::config::Config;
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
@@ -46,13 +46,13 @@ fn is_own(place: &Path, data_dir: &Path) -> bool {
     place.parent() == folder.as_deref().ok() && name.is_some_and(data_dir::is_own)
 }
 
-impl Node {
+impl Devices<'_> {
     /// Refuses what is not below a folder that devices may be attached from.
-    pub(super) fn check_folder(&self, path: &Path) -> Result<(), Refusal> {
-        let folders = self.config.device_folders();
+    pub(super) fn check_folder(self, path: &Path) -> Result<(), Refusal> {
+        let folders = self.node.config().device_folders();
         let place = leads_to(path);
         let allowed = place.is_some_and(|place| {
-            is_below(&place, &folders) && !is_own(&place, &self.config.data_dir)
+            is_below(&place, &folders) && !is_own(&place, &self.node.config().data_dir)
         });
         if allowed {
             return Ok(());

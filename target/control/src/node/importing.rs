@@ -1,13 +1,23 @@
 //! Pools are found on devices, and imported: each once, and on the devices that it had.
 
-use super::Node;
+use super::Pools;
+use crate::executor::Task;
 use crate::pool::OpenPool;
 use crate::state::KnownPool;
+use crate::unit::schedule::{Claim, Key};
 use bdev_pool::{Found, probe};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::mpsc::{self, Sender};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 use webui_model::{DeviceRef, Name, Refusal};
+
+/// As whose a device is opened that is looked at.
+const PROBER: &str = "? (its devices are looked for)";
+
+/// How long a device may take to tell what is on it.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// What is on a free device.
 pub(crate) struct Seen {
@@ -43,50 +53,83 @@ struct Chosen {
     strangers: Vec<String>,
 }
 
-impl Node {
-    /// What is on devices that nobody uses; of those named only, if any are.
-    pub(crate) fn scan(&mut self, among: &[String]) -> Vec<Seen> {
-        let free = self.bdevs.iter().filter(|(_, _, user)| user.is_none());
+impl Pools<'_> {
+    /// What is on devices that nobody uses; of those named only, if any are. One that does not answer
+    /// is not waited for.
+    pub(crate) fn scan(self, among: &[String]) -> Vec<Seen> {
+        let table = self.node.bdevs.table();
+        let free = table.iter().filter(|(_, slot)| {
+            // Of one that others look at, too, it is somebody's turn after them.
+            slot.user.as_deref().is_none_or(|user| user == super::provision::user(PROBER))
+        });
         let names: Vec<String> = free
-            .map(|(name, _, _)| name.to_owned())
+            .map(|(name, _)| name.clone())
             .filter(|name| among.is_empty() || among.contains(name))
             .collect();
-        let mut seen = Vec::new();
+        let (seen, sees) = mpsc::channel();
+        for name in &names {
+            self.probe(name.clone(), seen.clone());
+        }
+        drop(seen);
+        let until = Instant::now() + PROBE;
+        let mut all = Vec::new();
+        while let Ok(seen) = sees.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            all.push(seen);
+        }
         for name in names {
-            let Ok(part) = self.take_part(&name, "?") else { continue };
+            if !all.iter().any(|seen| seen.name == name) {
+                let found = Found::Unreadable("it does not answer".to_owned());
+                all.push(Seen { name, found, identity: None });
+            }
+        }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Looks at what is on a device, and tells that.
+    fn probe(self, name: String, seen: Sender<Seen>) {
+        let Some(node) = self.node.me.upgrade() else { return };
+        let claims = vec![Claim::sole(Key::Device(name.clone()))];
+        let task = Task::new(format!("looking at what is on device {name}"), claims);
+        let task = Task { patience: PROBE, limit: PROBE, within: true, ..task };
+        let job = move || {
+            let pools = node.pools();
+            let Ok(part) = pools.open_part(&name, PROBER) else { return };
             let found = probe(&*part.medium);
             let identity = part.bdev.identity();
-            self.give_parts(&[part]);
-            seen.push(Seen { name, found, identity });
-        }
-        seen
+            pools.give_parts(&[part]);
+            // Whoever asked may have given up.
+            let _ = seen.send(Seen { name, found, identity });
+        };
+        self.node.executor.start(task, job, drop);
     }
 
     /// Imports a pool whose devices are among those that nobody uses, durably.
     pub(crate) fn import(
-        &mut self,
+        self,
         name: Option<&Name>,
         devices: &[DeviceRef],
         force: bool,
     ) -> Result<String, Refusal> {
-        self.with_devices(devices, false, |node, among| {
+        self.with_devices(devices, false, |among| {
             for device in among {
-                if let Some(user) = node.bdevs.user(device) {
+                if let Some(user) = self.node.bdevs.user(device) {
                     return Err(Refusal::in_use(format!("Device {device} is in use by {user}.")));
                 }
             }
-            let seen = node.scan(among);
-            let uuid = node.choose(&seen, name)?;
-            node.import_from(&seen, uuid, Wish::Asked { force })
+            let seen = self.scan(among);
+            let uuid = self.choose(&seen, name)?;
+            self.import_from(&seen, uuid, Wish::Asked { force })
         })
     }
 
     /// Imports a pool that is wanted.
-    pub(super) fn import_known(&mut self, known: &KnownPool) -> Result<(), Refusal> {
+    pub(super) fn import_known(self, known: &KnownPool) -> Result<(), Refusal> {
+        let missing = self.node.supervisor().missing();
         let missing: Vec<String> = known
             .devices
             .iter()
-            .filter_map(|name| Some(format!("Device {name}: {}", self.troubles.devices.get(name)?)))
+            .filter_map(|name| Some(format!("Device {name}: {}", missing.devices.get(name)?)))
             .collect();
         let seen = self.scan(&[]);
         let imported = self.import_from(&seen, known.uuid, Wish::Known);
@@ -96,7 +139,7 @@ impl Node {
         })
     }
 
-    fn import_from(&mut self, seen: &[Seen], uuid: Uuid, wish: Wish) -> Result<String, Refusal> {
+    fn import_from(self, seen: &[Seen], uuid: Uuid, wish: Wish) -> Result<String, Refusal> {
         let name = seen.iter().find_map(|seen| match &seen.found {
             Found::Pool(pool, name, _) if *pool == uuid => Some(name.clone()),
             _ => None,
@@ -105,7 +148,8 @@ impl Node {
             Refusal::not_found(format!("None of its devices is there (pool {uuid})."))
         })?;
         self.is_not_open(seen, uuid)?;
-        let other = self.state().pools.iter().find(|known| known.name == name);
+        let state = self.node.state();
+        let other = state.pools.iter().find(|known| known.name == name);
         if other.is_some_and(|known| known.uuid != uuid) {
             return Err(Refusal::exists(format!(
                 "There is another pool {name}: export that one first."
@@ -117,9 +161,9 @@ impl Node {
             _ => {
                 let force = wish == Wish::Asked { force: true } || self.had(seen, &devices, uuid);
                 let parts = self.take_parts(&devices, &name)?;
-                let discard = self.state().discard_of(uuid);
-                let opened = OpenPool::import(&parts, force, discard, &self.handles());
-                self.keep_pool(opened, &parts, discard)
+                let discard = self.node.state().discard_of(uuid);
+                let opened = OpenPool::import(&parts, force, discard, &self.node.handles());
+                self.keep(opened, &parts, discard)
             }
         };
         opened.map_err(|refusal| with_strangers(refusal, &name, &strangers))?;
@@ -135,12 +179,13 @@ impl Node {
     }
 
     /// A pool is open once, by whatever name and on whatever copies it is asked for again.
-    fn is_not_open(&self, seen: &[Seen], uuid: Uuid) -> Result<(), Refusal> {
-        let Some(open) = self.pools.values().find(|open| open.pool.uuid() == uuid) else {
+    fn is_not_open(self, seen: &[Seen], uuid: Uuid) -> Result<(), Refusal> {
+        let pools = self.node.pools.get();
+        let Some(open) = pools.values().find(|open| open.uuid() == uuid) else {
             return Ok(());
         };
-        let name = open.pool.name();
-        let own: Vec<&str> = open.devices().collect();
+        let name = open.name();
+        let own = open.devices();
         let copies = seen.iter().filter(|seen| seen.place_in(uuid).is_some());
         let copies: Vec<&str> = copies.map(|seen| seen.name.as_str()).collect();
         Err(Refusal::exists(format!(
@@ -152,14 +197,14 @@ impl Node {
     }
 
     /// Whether every one of `devices` is a device of a pool that is open.
-    pub(crate) fn is_on(&self, pool: &str, devices: &[DeviceRef]) -> Result<(), Refusal> {
-        let own: Vec<&str> = self.pools[pool].devices().collect();
+    pub(crate) fn is_on(self, pool: &str, devices: &[DeviceRef]) -> Result<(), Refusal> {
+        let own = self.get(pool)?.devices();
         for device in devices {
             let name = match device.is_path() {
-                true => self.device_at(Path::new(device.as_str())),
+                true => self.node.devices().device_at(Path::new(device.as_str())),
                 false => Some(device.to_string()),
             };
-            if name.is_none_or(|name| !own.contains(&name.as_str())) {
+            if name.is_none_or(|name| !own.contains(&name)) {
                 return Err(Refusal::exists(format!(
                     "Pool {pool} is imported already, on {}. Device {device} is none of its \
                      devices, and left alone: to import another pool that is on it, leave out the \
@@ -172,7 +217,7 @@ impl Node {
     }
 
     /// For each place in a pool the device that is to have it.
-    fn devices_of(&self, seen: &[Seen], uuid: Uuid, wish: Wish) -> Result<Chosen, Refusal> {
+    fn devices_of(self, seen: &[Seen], uuid: Uuid, wish: Wish) -> Result<Chosen, Refusal> {
         let mut places: BTreeMap<Uuid, Vec<&Seen>> = BTreeMap::new();
         for seen in seen {
             if let Some(place) = seen.place_in(uuid) {
@@ -195,8 +240,9 @@ impl Node {
 
     /// Whether the pool was here on these very devices: then somebody has decided for them before,
     /// whatever a process that was killed knew of others.
-    fn had(&self, seen: &[Seen], devices: &[String], pool: Uuid) -> bool {
-        let Some(known) = self.state().pools.iter().find(|known| known.uuid == pool) else {
+    fn had(self, seen: &[Seen], devices: &[String], pool: Uuid) -> bool {
+        let state = self.node.state();
+        let Some(known) = state.pools.iter().find(|known| known.uuid == pool) else {
             return false;
         };
         let is_known = |seen: &Seen| {
@@ -210,14 +256,15 @@ impl Node {
     /// Which of the devices that say that they are `place` of the pool is: the one that was it when
     /// the pool was last here, or that has its name; else, if somebody asks, the only one.
     fn claimant<'a>(
-        &self,
+        self,
         pool: Uuid,
         place: Uuid,
         claimants: &[&'a Seen],
         wish: Wish,
     ) -> Result<Option<&'a Seen>, Refusal> {
-        let known = self.state().pools.iter().find(|known| known.uuid == pool);
-        let gone = self.state().gone.iter().find(|gone| gone.uuid == pool);
+        let state = self.node.state();
+        let known = state.pools.iter().find(|known| known.uuid == pool);
+        let gone = state.gone.iter().find(|gone| gone.uuid == pool);
         let identities = known.map(|known| &known.identities).or(gone.map(|gone| &gone.identities));
         let identity = identities.and_then(|identities| identities.get(&place));
         let names = known.map_or(&[][..], |known| &known.devices);
@@ -245,7 +292,7 @@ impl Node {
     }
 
     /// Which of the pools that were found is meant: of those that are open only copies were.
-    fn choose(&self, seen: &[Seen], name: Option<&Name>) -> Result<Uuid, Refusal> {
+    fn choose(self, seen: &[Seen], name: Option<&Name>) -> Result<Uuid, Refusal> {
         let mut found: Vec<(Uuid, &str)> = Vec::new();
         for seen in seen {
             if let Found::Pool(uuid, pool, _) = &seen.found
@@ -255,7 +302,8 @@ impl Node {
                 found.push((*uuid, pool));
             }
         }
-        let is_open = |uuid: &Uuid| self.pools.values().any(|open| open.pool.uuid() == *uuid);
+        let pools = self.node.pools.get();
+        let is_open = |uuid: &Uuid| pools.values().any(|open| open.uuid() == *uuid);
         if found.iter().any(|(uuid, _)| !is_open(uuid)) {
             found.retain(|(uuid, _)| !is_open(uuid));
         }

@@ -3,43 +3,54 @@
 
 mod addresses;
 mod attach;
-mod backoff;
-mod doors;
+mod drains;
 mod folders;
 mod importing;
+mod listen;
+mod look;
+mod namespaces;
 mod notify;
 mod provision;
 mod rdma;
 mod reactors;
 mod reconfigure;
 mod reopen;
-mod restore;
-mod serve;
 mod sources;
+mod supervise;
 
 pub(crate) use addresses::check_listened;
-pub(crate) use doors::{Door, DoorPlace};
+pub(crate) use attach::Devices;
+pub(crate) use drains::Draining;
+pub(crate) use listen::{ListenAt, Listeners, OpenListener};
+pub(crate) use namespaces::{Exports, hosts};
+pub(crate) use provision::Pools;
 pub use reactors::ReactorEntry;
-pub(crate) use restore::Troubles;
-pub(crate) use serve::hosts;
+pub(crate) use reactors::{SOON, ask_all};
+pub(crate) use sources::source_claims;
+pub(crate) use supervise::{Missing, News, Supervisor};
 
 use crate::bdevs::Bdevs;
 use crate::config::{ApiAddress, Config, memory};
+use crate::executor::Executor;
 use crate::pool::OpenPool;
-use crate::state::{DirectoryLock, State, StateFile};
+use crate::published::Published;
+use crate::state::{DirectoryLock, KnownNamespace, State, StateFile};
 use crate::{channels, descriptors, drain};
 use bdev::Memory;
 use bdev::dma::{Backing, PoolPlan};
+use drains::Drains;
+use nvme_spec::Fabric;
 use nvmf::places::Places;
-use nvmf::registry::{Registry, RegistryConfig};
+use nvmf::registry::{Listener, Registry, RegistryConfig, Serves};
 use nvmf::subsystem::Hosts;
 use nvmf_tcp::Inbox;
 use reactor::thread;
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use supervise::Units;
 use webui_model::{Refusal, Size};
 
 /// How long hosts' connections may take to end on the way down.
@@ -48,47 +59,66 @@ const CLOSE: Duration = Duration::from_secs(10);
 /// How long a flush may take on the way down.
 const FLUSH: Duration = Duration::from_secs(60);
 
-/// The running appliance.
+/// How long effects under way may take to end on the way down.
+const EFFECTS: Duration = Duration::from_secs(30);
+
+/// Pools by name.
+pub(crate) type PoolTable = BTreeMap<String, Arc<OpenPool>>;
+
+/// The running appliance. Its tables are published: readers see them as they are, and wait for
+/// nothing. What blocks is done by its executor.
 pub struct Node {
-    pub(crate) config: Config,
+    /// For effects, which outlive the call that begins them.
+    me: Weak<Node>,
+    config: Published<Config>,
     pub(crate) reactors: Vec<ReactorEntry>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     inboxes: Vec<Arc<Inbox>>,
     /// The RDMA devices, or why there are none.
     pub(crate) rdma: Result<rdma::Rdma, String>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) bdevs: Bdevs,
-    pub(crate) pools: BTreeMap<String, OpenPool>,
+    pub(crate) pools: Published<PoolTable>,
     pub(crate) connections: Arc<Places>,
     pub(crate) memory_of_each: Size,
     pub(crate) backing: Backing,
     pub(crate) started: Instant,
-    pub(crate) doors: Vec<Door>,
-    state: StateFile,
+    pub(crate) listeners: Published<Vec<Arc<OpenListener>>>,
+    /// What the configuration exports, whether it is there or not.
+    pub(crate) declared: Vec<KnownNamespace>,
+    file: Mutex<StateFile>,
+    state: Published<State>,
     /// For as long as it runs, and everything of it.
     _lock: DirectoryLock,
-    pub(crate) troubles: Troubles,
-    /// Pools that failed and are to be opened again.
-    waiting: BTreeSet<String>,
-    /// When each is tried next.
-    backoff: backoff::Backoff,
+    pub(crate) executor: Executor,
+    pub(crate) drains: Drains,
+    units: Units,
+}
+
+/// The time of day at which something was, for people.
+pub(crate) fn time_of(at: Instant) -> String {
+    let ago = Instant::now().saturating_duration_since(at);
+    let ahead = at.saturating_duration_since(Instant::now());
+    let then = SystemTime::now() + ahead - ago;
+    let second = then.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() % (24 * 3600));
+    format!("{:02}:{:02}:{:02} UTC", second / 3600, second / 60 % 60, second % 60)
 }
 
 impl Node {
     /// Opens and starts everything that `config` describes, and what was there when it last ran.
-    /// Of the latter, what cannot be had now is left out, and known to be missing.
+    /// What cannot be had now is left out, known to be missing, and tried again.
     ///
     /// # Errors
-    /// A sentence: what could not be had, and what to do.
-    pub fn start(config: Config) -> Result<Node, String> {
+    /// A sentence: what is wrong, and what to do.
+    pub fn start(config: Config) -> Result<Arc<Node>, String> {
         config.check().map_err(|error| error.0)?;
         // Before anything is looked at or written.
         let lock = DirectoryLock::take(&config.data_dir).map_err(|error| error.0)?;
-        let state = StateFile::open(&config.data_dir).map_err(|error| error.0)?;
+        let file = StateFile::open(&config.data_dir).map_err(|error| error.0)?;
         if let ApiAddress::At(address) = config.api.address {
             check_listened(address.ip())?;
         }
-        let sockets = doors::bind_all(&config, state.get())?;
+        let sockets = listen::bind_all(&config, file.get())?;
         let cores = reactors::cores(&config)?;
         let told = config.reactors.memory;
         let each = memory::of_each(told, cores.len(), memory::available())?;
@@ -104,68 +134,93 @@ impl Node {
         let memory = Arc::new(memory);
         let backing = memory.regions()[0].backing();
         tracing::info!(reactors = cores.len(), %each, pages = %backing, "memory");
-        let rdma = rdma::open(&memory);
+        let mut rdma = rdma::open(&memory);
         let registry = Arc::new(new_registry(cores.len())?);
         let descriptors = descriptors::for_connections(descriptors::raise());
         let connections = Places::new(config.tcp.places(cores.len(), descriptors));
-        let mut node = Node {
-            config,
-            reactors: Vec::new(),
-            threads: Vec::new(),
-            inboxes: Vec::new(),
+        let mut set = reactors::ReactorSet::default();
+        let bdevs = Bdevs::new(cores.len());
+        let opened = namespaces::open_bdevs(&bdevs, &config).and_then(|()| {
+            let room = reactors::Room { memory: &memory, plan: &plan, registry: &registry };
+            set.start(&config, &cores, room, &mut rdma)?;
+            Drains::start(set.handles())
+        });
+        let drains = opened.inspect_err(|_| set.end())?;
+        let declared = namespaces::declared(&config, file.get());
+        let declared = declared.inspect_err(|_| set.end())?;
+        let reactors::ReactorSet { entries, threads, inboxes } = set;
+        let node = Arc::new_cyclic(|me| Node {
+            me: me.clone(),
+            config: Published::new(config),
+            reactors: entries,
+            threads: Mutex::new(threads),
+            inboxes,
             rdma,
             registry,
-            bdevs: Bdevs::new(cores.len()),
-            pools: BTreeMap::new(),
+            bdevs,
+            pools: Published::default(),
             connections,
             memory_of_each: each,
             backing,
             started: Instant::now(),
-            doors: Vec::new(),
-            state,
+            listeners: Published::default(),
+            declared,
+            state: Published::new(file.get().clone()),
+            file: Mutex::new(file),
             _lock: lock,
-            troubles: Troubles::default(),
-            waiting: BTreeSet::new(),
-            backoff: backoff::Backoff::default(),
-        };
-        let opened = node.open(sockets, &cores, &memory, &plan);
-        opened.inspect_err(|_| {
-            node.close_pools();
+            executor: Executor::default(),
+            drains,
+            units: Units::default(),
+        });
+        node.open(sockets).inspect_err(|_| {
+            node.pools().close_all();
             node.end_threads();
         })?;
         Ok(node)
     }
 
-    fn open(
-        &mut self,
-        sockets: Vec<TcpListener>,
-        cores: &[Option<usize>],
-        memory: &Arc<Memory>,
-        plan: &PoolPlan,
-    ) -> Result<(), String> {
-        for bdev in self.config.bdevs.clone() {
-            self.bdevs.add(&bdev)?;
+    fn open(&self, sockets: listen::Bound) -> Result<(), String> {
+        let config = self.config();
+        for subsystem in &config.subsystems {
+            self.exports().open_configured(subsystem)?;
         }
-        for (number, core) in cores.iter().enumerate() {
-            self.start_reactor(number, *core, memory, plan)?;
-        }
-        for subsystem in self.config.subsystems.clone() {
-            self.add_subsystem(&subsystem)?;
-        }
-        self.restore();
+        self.supervisor().settle();
         // Last: hosts that come back find everything.
-        let over_tcp = self.config.listeners.clone();
-        let over_tcp = over_tcp.iter().filter(|listener| listener.transport.is_tcp());
-        for (listener, socket) in over_tcp.zip(sockets) {
-            self.open_door(socket, listener.discovery_only, true)?;
+        for (listener, socket) in sockets {
+            self.listeners().open_tcp(socket, listener.discovery_only, true)?;
         }
-        self.restore_listeners();
+        self.supervisor().listen();
         Ok(())
     }
 
+    pub(crate) fn devices(&self) -> Devices<'_> {
+        Devices { node: self }
+    }
+
+    pub(crate) fn pools(&self) -> Pools<'_> {
+        Pools { node: self }
+    }
+
+    pub(crate) fn exports(&self) -> Exports<'_> {
+        Exports { node: self }
+    }
+
+    pub(crate) fn listeners(&self) -> Listeners<'_> {
+        Listeners { node: self }
+    }
+
+    pub(crate) fn supervisor(&self) -> Supervisor<'_> {
+        Supervisor { node: self }
+    }
+
+    /// A pool that is imported.
+    pub(crate) fn pool(&self, name: &str) -> Option<Arc<OpenPool>> {
+        self.pools.get().get(name).cloned()
+    }
+
     /// The configuration it was started with.
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn config(&self) -> Arc<Config> {
+        self.config.get()
     }
 
     /// How many reactors there are, and the DMA memory of each.
@@ -174,13 +229,41 @@ impl Node {
     }
 
     /// What is wanted beside the configuration.
-    pub fn state(&self) -> &State {
+    pub fn state(&self) -> Arc<State> {
         self.state.get()
     }
 
     /// Changes what is wanted, durably.
-    pub(crate) fn change_state(&mut self, change: impl FnOnce(&mut State)) -> Result<(), Refusal> {
-        self.state.change(change).map_err(|error| Refusal::device(error.0))
+    pub(crate) fn change_state(&self, change: impl FnOnce(&mut State)) -> Result<(), Refusal> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.change(change).map_err(|error| Refusal::device(error.0))?;
+        self.state.set(file.get().clone());
+        Ok(())
+    }
+
+    /// The addresses by which hosts reach the listeners for NVMe/TCP, each with the address that is
+    /// listened on; discovery-only ones are marked.
+    pub fn reachable(&self) -> Vec<(SocketAddr, SocketAddr, bool)> {
+        let open = self.listeners.get();
+        let over_tcp = open.iter().filter(|open| open.listener.fabric == Fabric::Tcp);
+        let each = |open: &Arc<OpenListener>| {
+            let Listener { addr, serves, .. } = open.listener;
+            let alone = serves == Serves::Discovery;
+            open.reachable().into_iter().map(move |at| (at, addr, alone))
+        };
+        over_tcp.flat_map(each).collect()
+    }
+
+    /// The addresses listened on for NVMe/TCP, with the ports that the kernel chose,
+    /// discovery-only ones marked.
+    pub fn listening(&self) -> Vec<(SocketAddr, bool)> {
+        let open = self.listeners.get();
+        let over_tcp = open.iter().filter(|open| open.listener.fabric == Fabric::Tcp);
+        let each = |open: &Arc<OpenListener>| {
+            let Listener { addr, serves, .. } = open.listener;
+            (addr, serves == Serves::Discovery)
+        };
+        over_tcp.map(each).collect()
     }
 
     /// Stops: no new connection, the commands under way end and are answered, connections close,
@@ -188,8 +271,13 @@ impl Node {
     ///
     /// # Errors
     /// A sentence, when something written may not have reached its device.
-    pub fn stop(mut self) -> Result<(), String> {
-        self.doors.clear();
+    pub fn stop(&self) -> Result<(), String> {
+        if !self.executor.close(EFFECTS) {
+            let running = self.executor.running();
+            let what: Vec<&str> = running.iter().map(|running| running.what.as_str()).collect();
+            tracing::warn!(what = what.join(", "), "this does not end; going on");
+        }
+        self.listeners.set(Vec::new());
         self.registry.shut_down();
         let until = Instant::now() + CLOSE;
         while self.connections.open() > 0 && Instant::now() < until {
@@ -199,7 +287,8 @@ impl Node {
             tracing::warn!(open = self.connections.open(), "connections do not end; going on");
         }
         let mut unflushed = self.flush();
-        unflushed.extend(self.close_pools());
+        self.drains.end();
+        unflushed.extend(self.pools().close_all());
         self.end_threads();
         match unflushed.is_empty() {
             true => Ok(()),
@@ -221,7 +310,7 @@ impl Node {
             if let Some(channel) = namespace.channel(number)
                 && namespace.bdev().geometry().volatile_cache
             {
-                names.push(self.name_of(namespace.bdev()));
+                names.push(self.exports().name_of(namespace.bdev()));
                 channels.push(channel);
             }
         }
@@ -232,7 +321,7 @@ impl Node {
 
 fn new_registry(reactors: usize) -> Result<Registry, String> {
     let nqn = nvmf::registry::DISCOVERY_NQN;
-    let discovery = serve::subsystem_config(nqn, serve::serial_of(nqn), Hosts::Any);
+    let discovery = namespaces::subsystem_config(nqn, namespaces::serial_of(nqn), Hosts::Any);
     let config = RegistryConfig { reactors, discovery, now_ns: thread::clock_ns() };
     Registry::new(config).map_err(|error| error.to_string())
 }

@@ -1,6 +1,6 @@
 //! Volumes and snapshots, as far as who uses them has to hear of what is done to them.
 
-use super::Node;
+use super::{Exports, Pools};
 use crate::state::Source;
 use bdev::Bdev;
 use std::collections::BTreeMap;
@@ -8,15 +8,16 @@ use std::sync::Arc;
 use uuid::Uuid;
 use webui_model::Refusal;
 
-impl Node {
+impl Exports<'_> {
     /// Exports a source no more. Nothing, if it is not exported.
-    pub(crate) fn unexport(&mut self, source: &Source) -> Result<(), Refusal> {
-        let Some(known) = self.state().namespace_of(source).cloned() else { return Ok(()) };
+    pub(crate) fn unexport(self, source: &Source) -> Result<(), Refusal> {
+        let known = self.node.state().namespace_of(source).cloned();
+        let Some(known) = known else { return Ok(()) };
         self.forget_namespace(&known)
     }
 
     /// Refuses while hosts are connected to a source, unless forced.
-    pub(crate) fn is_idle(&self, source: &Source, force: bool, what: &str) -> Result<(), Refusal> {
+    pub(crate) fn is_idle(self, source: &Source, force: bool, what: &str) -> Result<(), Refusal> {
         let hosts = self.connected_to(source);
         if force || hosts.is_empty() {
             return Ok(());
@@ -32,24 +33,37 @@ impl Node {
     }
 
     /// Tells hosts that a volume is of another size now.
-    pub(crate) fn tell_size(&mut self, source: &Source) -> Result<(), Refusal> {
-        let Some(pool) = source.pool().and_then(|pool| self.pools.get(pool)) else {
+    pub(crate) fn tell_size(self, source: &Source) -> Result<(), Refusal> {
+        let Some(pool) = source.pool().and_then(|pool| self.node.pool(pool)) else {
             return Ok(());
         };
         let Some(bdev) = pool.opened(source) else { return Ok(()) };
-        let bdev: Arc<dyn Bdev> = bdev.clone();
+        let bdev: Arc<dyn Bdev> = bdev;
         self.tell_of(&bdev).map_err(Refusal::unavailable)
     }
 
+    /// A snapshot is another volume's now: its export goes on.
+    pub(crate) fn snapshot_moved(self, from: &Source, to: &Source) -> Result<(), Refusal> {
+        if let Some(pool) = from.pool().and_then(|pool| self.node.pool(pool)) {
+            pool.moved(from, to);
+        }
+        self.node.change_state(|state| {
+            for known in state.namespaces.iter_mut().filter(|known| known.source.is(from)) {
+                known.source = to.clone();
+            }
+        })
+    }
+}
+
+impl Pools<'_> {
     /// Takes over the names that the volumes of a pool have now: what is written down for people
     /// follows, here and in the state.
-    pub(crate) fn learn_names(&mut self, pool: &str) {
-        let Some(open) = self.pools.get_mut(pool) else { return };
-        let Ok(status) = open.status() else { return };
+    pub(crate) fn learn_names(self, pool: &str) {
+        let Some(open) = self.node.pool(pool) else { return };
         let names: BTreeMap<Uuid, String> =
-            status.volumes.into_iter().map(|volume| (volume.uuid, volume.name)).collect();
+            open.directory().volumes().into_iter().map(|v| (v.uuid, v.name)).collect();
         open.named(&names);
-        let learned = self.change_state(|state| {
+        let learned = self.node.change_state(|state| {
             let of_it = state.namespaces.iter_mut().filter(|n| n.source.pool() == Some(pool));
             of_it.for_each(|known| known.source.named(&names));
         });
@@ -62,20 +76,18 @@ impl Node {
     /// Finds the exported snapshots of a pool that another volume has than was written down: it took
     /// them over, and the appliance ended before that was noted. Whoever takes over snapshots is
     /// then what their old volume was made from.
-    pub(crate) fn find_moved(&mut self, pool: &str) {
-        let Some(Ok(status)) = self.pools.get(pool).map(|open| open.status()) else { return };
+    pub(crate) fn find_moved(self, pool: &str) {
+        let Some(open) = self.node.pool(pool) else { return };
+        let directory = open.directory();
         let mut moved = Vec::new();
-        for known in &self.state().namespaces {
+        for known in &self.node.state().namespaces {
             let Source::Snapshot { pool: of, uuid, snapshot, .. } = &known.source else { continue };
-            let has = |volume: &str| {
-                status.snapshots.iter().any(|s| s.volume == volume && s.name == *snapshot)
-            };
-            let Some(was) = status.volumes.iter().find(|v| of == pool && v.uuid == *uuid) else {
-                continue;
-            };
+            let has = |volume: &str| directory.snapshot_named(volume, snapshot).is_some();
+            let was = directory.volume_by_uuid(*uuid).filter(|_| of == pool);
+            let Some(was) = was else { continue };
             let owner = was.origin.as_ref().map(|(owner, _)| owner.as_str());
             let owner = owner.filter(|owner| !has(&was.name) && has(owner));
-            if let Some(now) = status.volumes.iter().find(|v| Some(v.name.as_str()) == owner) {
+            if let Some(now) = owner.and_then(|owner| directory.volume_named(owner)) {
                 let (pool, snapshot) = (of.clone(), snapshot.clone());
                 let to =
                     Source::Snapshot { pool, uuid: now.uuid, name: now.name.clone(), snapshot };
@@ -83,21 +95,9 @@ impl Node {
             }
         }
         for (from, to) in moved {
-            if let Err(refusal) = self.snapshot_moved(&from, &to) {
+            if let Err(refusal) = self.node.exports().snapshot_moved(&from, &to) {
                 tracing::error!("{from} is {to} now, which cannot be noted: {refusal}");
             }
         }
-    }
-
-    /// A snapshot is another volume's now: its export goes on.
-    pub(crate) fn snapshot_moved(&mut self, from: &Source, to: &Source) -> Result<(), Refusal> {
-        if let Some(pool) = from.pool().and_then(|pool| self.pools.get_mut(pool)) {
-            pool.moved(from, to);
-        }
-        self.change_state(|state| {
-            for known in state.namespaces.iter_mut().filter(|known| known.source.is(from)) {
-                known.source = to.clone();
-            }
-        })
     }
 }

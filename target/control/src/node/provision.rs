@@ -1,51 +1,71 @@
 //! Pools: made, exported, deleted; their devices added and drained.
 
-use super::Node;
+use super::{Node, PoolTable};
 use crate::channels;
-use crate::pool::{BdevMedium, OpenPool, Part, in_pool, refusal};
-use crate::state::KnownPool;
-use bdev_pool::PoolStatus;
+use crate::executor::Task;
+use crate::pool::{BdevMedium, OpenPool, Part, in_pool};
+use crate::state::{KnownPool, Source};
+use crate::unit::schedule::{Claim, Key};
 use std::sync::Arc;
-use uuid::Uuid;
+use std::time::{Duration, Instant};
 use webui_model::{DeviceRef, DiscardMode, PoolCreate, Refusal, RefusalKind};
 
 /// How a device's user is called that is a pool.
-fn user(pool: &str) -> String {
+pub(super) fn user(pool: &str) -> String {
     format!("pool \"{pool}\"")
 }
 
-impl Node {
+/// How long commands of hosts may take to end on the way down.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// How long a part of something waits for another that is at work on the same device.
+const TURN: Duration = Duration::from_secs(5);
+
+/// Pools: made, exported, deleted; their devices added and drained.
+#[derive(Clone, Copy)]
+pub(crate) struct Pools<'a> {
+    pub(super) node: &'a Node,
+}
+
+impl Pools<'_> {
     /// Takes a device for a pool and opens it for the pool's metadata.
-    pub(super) fn take_part(&mut self, device: &str, pool: &str) -> Result<Part, Refusal> {
-        if let Some(why) = self.troubles.devices.get(device) {
+    pub(super) fn take_part(self, device: &str, pool: &str) -> Result<Part, Refusal> {
+        let what = format!("opening device {device} for pool {pool}");
+        let claims = vec![Claim::sole(Key::Device(device.to_owned()))];
+        let task = Task { patience: TURN, ..Task::new(what, claims) };
+        let _turn = self.node.executor.turn(task)?;
+        self.open_part(device, pool)
+    }
+
+    /// As [`Pools::take_part`], for one whose turn it is with the device.
+    pub(super) fn open_part(self, device: &str, pool: &str) -> Result<Part, Refusal> {
+        let missing = self.node.supervisor().missing();
+        if let Some(why) = missing.devices.get(device) {
             return Err(Refusal::device(format!("Device {device} is missing: {why}")));
         }
-        self.bdevs.claim(device, &user(pool)).map_err(Refusal::in_use)?;
-        let bdev = self.bdevs.meter(device).expect("claimed just now").clone();
-        let open: usize = self.pools.values().map(|pool| pool.devices().count()).sum();
-        let reactor = self.reactors[open % self.reactors.len()].handle.clone();
+        self.node.bdevs.claim(device, &user(pool)).map_err(Refusal::in_use)?;
+        let bdev = self.node.bdevs.meter(device).expect("claimed just now").clone();
+        let open: usize = self.node.pools.get().values().map(|pool| pool.devices().len()).sum();
+        let reactors = &self.node.reactors;
+        let reactor = reactors[open % reactors.len()].handle.clone();
         match BdevMedium::open(bdev.clone(), reactor) {
             Ok(medium) => Ok(Part { name: device.to_owned(), bdev, medium: Arc::new(medium) }),
             Err(why) => {
-                self.bdevs.release(device);
+                self.node.bdevs.release(device);
                 Err(Refusal::device(format!("Device {device} cannot be opened: {why}.")))
             }
         }
     }
 
     /// Lets go of devices that no pool was opened on.
-    pub(super) fn give_parts(&mut self, parts: &[Part]) {
+    pub(super) fn give_parts(self, parts: &[Part]) {
         for part in parts {
             part.medium.close();
-            self.bdevs.release(&part.name);
+            self.node.bdevs.release(&part.name);
         }
     }
 
-    pub(super) fn take_parts(
-        &mut self,
-        devices: &[String],
-        pool: &str,
-    ) -> Result<Vec<Part>, Refusal> {
+    pub(super) fn take_parts(self, devices: &[String], pool: &str) -> Result<Vec<Part>, Refusal> {
         let mut parts = Vec::new();
         for device in devices {
             match self.take_part(device, pool) {
@@ -61,14 +81,14 @@ impl Node {
 
     /// The devices that are meant. What is attached for this is detached again if `then` refuses.
     pub(super) fn with_devices<R>(
-        &mut self,
+        self,
         devices: &[DeviceRef],
         force: bool,
-        then: impl FnOnce(&mut Node, &[String]) -> Result<R, Refusal>,
+        then: impl FnOnce(&[String]) -> Result<R, Refusal>,
     ) -> Result<R, Refusal> {
         let (mut names, mut new) = (Vec::new(), Vec::new());
         let resolved = devices.iter().try_for_each(|device| {
-            let (name, is_new) = self.resolve(device, force)?;
+            let (name, is_new) = self.node.devices().resolve(device, force)?;
             if names.contains(&name) {
                 return Err(Refusal::invalid(format!("Device {name} is named twice.")));
             }
@@ -76,10 +96,10 @@ impl Node {
             names.push(name);
             Ok(())
         });
-        let done = resolved.and_then(|()| then(self, &names));
+        let done = resolved.and_then(|()| then(&names));
         if done.is_err() {
             for name in new {
-                if let Err(refusal) = self.detach(&name) {
+                if let Err(refusal) = self.node.devices().detach(&name) {
                     tracing::warn!(%refusal, "a device stays attached");
                 }
             }
@@ -88,70 +108,87 @@ impl Node {
     }
 
     /// Makes a pool, durably.
-    pub(crate) fn make_pool(&mut self, request: &PoolCreate) -> Result<(), Refusal> {
+    pub(crate) fn create(self, request: &PoolCreate) -> Result<(), Refusal> {
         let name = request.name.as_str();
-        if self.state().pools.iter().any(|known| known.name == name) {
+        if self.node.state().pools.iter().any(|known| known.name == name) {
             return Err(Refusal::exists(format!("There is a pool {name} already.")));
         }
-        self.with_devices(&request.devices, request.force, |node, devices| {
-            let parts = node.take_parts(devices, name)?;
+        self.with_devices(&request.devices, request.force, |devices| {
+            let parts = self.take_parts(devices, name)?;
             let discard = request.discard.unwrap_or_default();
-            let made = OpenPool::create(name, &parts, request.force, discard, &node.handles());
-            node.keep_pool(made, &parts, discard)
+            let handles = self.node.handles();
+            let made = OpenPool::create(name, &parts, request.force, discard, &handles);
+            self.keep(made, &parts, discard)
         })
     }
 
     /// Keeps a pool that was opened, durably.
-    pub(super) fn keep_pool(
-        &mut self,
+    pub(super) fn keep(
+        self,
         opened: Result<OpenPool, Refusal>,
         parts: &[Part],
         discard: DiscardMode,
     ) -> Result<(), Refusal> {
-        let mut pool = opened.inspect_err(|_| self.give_parts(parts))?;
-        pool.returns = self.returns_of(&pool);
-        let (name, uuid) = (pool.pool.name().to_owned(), pool.pool.uuid());
-        let configured: Vec<String> =
-            self.config.subsystems.iter().map(|subsystem| subsystem.nqn.clone()).collect();
-        let kept = self.known(&pool, discard).and_then(|known| {
-            self.change_state(|state| {
-                state.pools.retain(|other| other.name != name);
-                state.pools.push(known);
-                state.pool_is_back(uuid, |nqn| configured.iter().any(|other| other == nqn));
+        let pool = Arc::new(opened.inspect_err(|_| self.give_parts(parts))?);
+        pool.set_returns(self.returns_of(&pool));
+        let (name, uuid) = (pool.name().to_owned(), pool.uuid());
+        let config = self.node.config();
+        let is_configured = |nqn: &str| config.subsystems.iter().any(|other| other.nqn == nqn);
+        let known = self.known(&pool, discard);
+        let kept = self.node.change_state(|state| {
+            state.pools.retain(|other| other.name != name);
+            state.pools.push(known);
+            state.pool_is_back(uuid, is_configured);
+        });
+        let kept = kept.and_then(|()| {
+            self.node.pools.change(|pools| match pools.contains_key(&name) {
+                true => Err(Refusal::exists(format!("Pool {name} is imported already."))),
+                false => {
+                    pools.insert(name.clone(), pool.clone());
+                    Ok(())
+                }
             })
         });
         if let Err(refusal) = kept {
             // Nothing is open in it yet.
-            let devices = pool.close().unwrap_or_else(|left| left.0.let_go());
-            devices.iter().for_each(|device| self.bdevs.release(device));
+            let devices = pool.close().unwrap_or_else(|_| pool.let_go());
+            devices.iter().for_each(|device| self.node.bdevs.release(device));
             return Err(refusal);
         }
         tracing::info!(pool = name, %uuid, "imported");
-        self.troubles.pools.remove(&name);
-        assert!(self.pools.insert(name, pool).is_none(), "a pool is opened once");
         Ok(())
     }
 
+    /// Takes a pool out of the table: nobody finds it any more.
+    pub(super) fn take(self, name: &str) -> Option<Arc<OpenPool>> {
+        self.node.pools.change(|pools| pools.remove(name))
+    }
+
+    /// Puts one back that could not be closed.
+    pub(super) fn put_back(self, pool: Arc<OpenPool>) {
+        self.node.pools.change(|pools| pools.insert(pool.name().to_owned(), pool));
+    }
+
     /// What is noted of an open pool.
-    fn known(&self, pool: &OpenPool, discard: DiscardMode) -> Result<KnownPool, Refusal> {
-        let status = pool.status()?;
-        let identity = |name: &str| self.bdevs.get(name).ok()?.identity();
+    fn known(self, pool: &OpenPool, discard: DiscardMode) -> KnownPool {
+        let status = pool.status();
+        let identity = |name: &str| self.node.bdevs.get(name).ok()?.identity();
         let identities = status.devices.iter();
         let identities =
             identities.filter_map(|device| Some((device.uuid, identity(&device.name)?)));
-        Ok(KnownPool {
-            name: pool.pool.name().to_owned(),
-            uuid: pool.pool.uuid(),
+        KnownPool {
+            name: pool.name().to_owned(),
+            uuid: pool.uuid(),
             identities: identities.collect(),
-            devices: status.devices.into_iter().map(|device| device.name).collect(),
+            devices: status.devices.iter().map(|device| device.name.clone()).collect(),
             discard,
-        })
+        }
     }
 
     /// Lets go of a pool, durably: its volumes are not exported until it is imported again, and its
     /// devices stay attached.
-    pub(crate) fn export_pool(&mut self, name: &str, force: bool) -> Result<(), Refusal> {
-        if !self.state().pools.iter().any(|known| known.name == name) {
+    pub(crate) fn export(self, name: &str, force: bool) -> Result<(), Refusal> {
+        if !self.node.state().pools.iter().any(|known| known.name == name) {
             return Err(Refusal::not_found(format!("There is no pool {name}.")));
         }
         if !force && let Some((source, host)) = self.first_connected(name) {
@@ -160,72 +197,72 @@ impl Node {
             )));
         }
         self.serve_no_more(name)?;
-        if let Some(pool) = self.pools.remove(name) {
+        if let Some(pool) = self.take(name) {
             match pool.close() {
-                Ok(devices) => devices.iter().for_each(|device| self.bdevs.release(device)),
+                Ok(devices) => devices.iter().for_each(|device| self.node.bdevs.release(device)),
                 // What is not durable by now will not be, here: its journals have it.
-                Err(left) if force && left.1.kind == RefusalKind::Device => {
-                    let devices = left.0.let_go();
-                    devices.iter().for_each(|device| self.bdevs.release(device));
+                Err(refusal) if force && refusal.kind == RefusalKind::Device => {
+                    let devices = pool.let_go();
+                    devices.iter().for_each(|device| self.node.bdevs.release(device));
                 }
-                Err(left) => {
-                    let (pool, refusal) = *left;
-                    self.pools.insert(name.to_owned(), pool);
-                    self.restore_subsystems();
-                    self.restore_namespaces();
+                Err(refusal) => {
+                    self.put_back(pool);
+                    self.node.supervisor().stir_exports();
                     return Err(refusal);
                 }
             }
         }
-        self.troubles.pools.remove(name);
-        self.change_state(|state| state.let_pool_go(name))
+        self.node.change_state(|state| state.let_pool_go(name))
     }
 
     /// Says whether the devices of a pool are given back what nobody needs, durably.
-    pub(crate) fn set_discard(&mut self, name: &str, mode: DiscardMode) -> Result<(), Refusal> {
-        if !self.state().pools.iter().any(|known| known.name == name) {
+    pub(crate) fn set_discard(self, name: &str, mode: DiscardMode) -> Result<(), Refusal> {
+        if !self.node.state().pools.iter().any(|known| known.name == name) {
             return Err(Refusal::not_found(format!("There is no pool {name}.")));
         }
-        self.change_state(|state| {
+        self.node.change_state(|state| {
             state.pools.iter_mut().filter(|known| known.name == name).for_each(|known| {
                 known.discard = mode;
             });
         })?;
         // One that is not imported now is told when it is.
-        let open = self.pools.get(name);
-        open.map_or(Ok(()), |open| open.pool.set_discard(in_pool(mode)).map_err(refusal))
+        let open = self.node.pool(name);
+        open.map_or(Ok(()), |open| open.ask(|pool| pool.set_discard(in_pool(mode))))
     }
 
-    fn first_connected(&self, pool: &str) -> Option<(String, String)> {
-        let namespaces = self.state().namespaces.iter();
-        namespaces.filter(|known| known.source.pool() == Some(pool)).find_map(|known| {
-            let host = self.connected_to(&known.source).into_iter().next()?;
+    fn first_connected(self, pool: &str) -> Option<(String, String)> {
+        let state = self.node.state();
+        let mut of_it = state.namespaces.iter().filter(|n| n.source.pool() == Some(pool));
+        of_it.find_map(|known| {
+            let host = self.node.exports().connected_to(&known.source).into_iter().next()?;
             Some((known.source.to_string(), host))
         })
     }
 
     /// Hosts see nothing of a pool any more; what is wanted stays as it is.
-    fn serve_no_more(&mut self, pool: &str) -> Result<(), Refusal> {
+    fn serve_no_more(self, pool: &str) -> Result<(), Refusal> {
         let of = |known: &&crate::state::KnownNamespace| known.source.pool() == Some(pool);
-        let known: Vec<_> = self.state().namespaces.iter().filter(of).cloned().collect();
-        known.iter().try_for_each(|known| self.close_known(known).map_err(Refusal::in_use))
+        let known: Vec<_> = self.node.state().namespaces.iter().filter(of).cloned().collect();
+        let exports = self.node.exports();
+        known.iter().try_for_each(|known| exports.close_known(known).map_err(Refusal::in_use))
     }
 
     /// Deletes a pool without volumes: its devices are empty afterwards.
-    pub(crate) fn delete_pool(&mut self, name: &str) -> Result<(), Refusal> {
-        let status = self.open_pool(name)?.status()?;
-        if !status.volumes.is_empty() {
-            let names: Vec<&str> =
-                status.volumes.iter().take(3).map(|volume| &*volume.name).collect();
+    pub(crate) fn delete(self, name: &str) -> Result<(), Refusal> {
+        let open = self.get(name)?;
+        let (volumes, _) = open.directory().counts();
+        if volumes > 0 {
+            let all = open.directory().volumes();
+            let names: Vec<&str> = all.iter().take(3).map(|volume| &*volume.name).collect();
             return Err(Refusal::in_use(format!(
                 "Pool {name} has {} ({}{}): delete them first.",
-                webui_model::count(status.volumes.len(), "volume"),
+                webui_model::count(volumes, "volume"),
                 names.join(", "),
-                if status.volumes.len() > 3 { ", ..." } else { "" }
+                if volumes > 3 { ", ..." } else { "" }
             )));
         }
-        let devices: Vec<String> = self.open_pool(name)?.devices().map(str::to_owned).collect();
-        self.export_pool(name, true)?;
+        let devices = self.get(name)?.devices();
+        self.export(name, true)?;
         let parts = self.take_parts(&devices, name)?;
         let wiped = parts.iter().try_for_each(wipe);
         self.give_parts(&parts);
@@ -233,32 +270,28 @@ impl Node {
     }
 
     /// Adds a device to a pool, durably.
-    pub(crate) fn add_pool_device(
-        &mut self,
+    pub(crate) fn add_device(
+        self,
         pool: &str,
         device: &DeviceRef,
         force: bool,
     ) -> Result<String, Refusal> {
-        self.open_pool(pool)?;
-        self.with_devices(std::slice::from_ref(device), force, |node, names| {
-            let part = node.take_part(&names[0], pool)?;
-            let open = node.open_pool(pool)?;
-            let added = open.pool.add_device(part.member(), Uuid::new_v4(), force);
-            if let Err(error) = added {
-                node.give_parts(&[part]);
-                return Err(refusal(error));
+        let open = self.get(pool)?;
+        self.with_devices(std::slice::from_ref(device), force, |names| {
+            let part = self.take_part(&names[0], pool)?;
+            if let Err(refusal) = open.add_device(&part, force) {
+                self.give_parts(&[part]);
+                return Err(refusal);
             }
-            open.added(&part);
-            node.note_devices(pool)?;
+            self.note_devices(&open)?;
             Ok(part.name)
         })
     }
 
     /// Writes down what a pool is on.
-    fn note_devices(&mut self, pool: &str) -> Result<(), Refusal> {
-        let open = self.pools.get(pool).expect("it is open");
-        let now = self.known(open, self.state().discard_of(open.pool.uuid()))?;
-        self.change_state(|state| {
+    fn note_devices(self, open: &OpenPool) -> Result<(), Refusal> {
+        let now = self.known(open, self.node.state().discard_of(open.uuid()));
+        self.node.change_state(|state| {
             for known in state.pools.iter_mut().filter(|known| known.uuid == now.uuid) {
                 known.clone_from(&now);
             }
@@ -266,17 +299,17 @@ impl Node {
     }
 
     /// Lets go of devices that have been drained. Returns them.
-    pub(crate) fn settle(&mut self, pool: &str, status: &PoolStatus) -> Vec<String> {
-        let Some(open) = self.pools.get_mut(pool) else { return Vec::new() };
-        let is_member = |name: &str| status.devices.iter().any(|device| device.name == name);
+    pub(crate) fn settle(self, open: &OpenPool) -> Vec<String> {
+        let status = open.status();
+        let is_member = |name: &String| status.devices.iter().any(|device| device.name == *name);
         let gone: Vec<String> =
-            open.devices().filter(|name| !is_member(name)).map(str::to_owned).collect();
+            open.devices().into_iter().filter(|name| !is_member(name)).collect();
         for name in &gone {
             open.drop_device(name);
-            self.bdevs.release(name);
+            self.node.bdevs.release(name);
         }
         if !gone.is_empty()
-            && let Err(refusal) = self.note_devices(pool)
+            && let Err(refusal) = self.note_devices(open)
         {
             tracing::error!("{refusal}");
         }
@@ -284,23 +317,23 @@ impl Node {
     }
 
     /// Closes every pool on the way down. Returns those that did not close well.
-    pub(super) fn close_pools(&mut self) -> Vec<String> {
-        let handles = self.handles();
-        for namespace in channels::all(&self.registry) {
-            let of_a_pool = |pool: &OpenPool| pool.source_of(namespace.bdev()).is_some();
-            if self.pools.values().any(of_a_pool) {
-                channels::close(&namespace, &handles);
+    pub(super) fn close_all(self) -> Vec<String> {
+        let handles = self.node.handles();
+        let pools = self.node.pools.get();
+        let until = Instant::now() + DRAIN;
+        for namespace in channels::all(&self.node.registry) {
+            if pools.values().any(|pool| pool.source_of(namespace.bdev()).is_some()) {
+                channels::close(&namespace, &handles, until);
             }
         }
         let mut failed = Vec::new();
-        for (name, pool) in std::mem::take(&mut self.pools) {
-            if let Err(left) = pool.close() {
-                let (pool, refusal) = *left;
+        for (name, pool) in pools.iter() {
+            if let Err(refusal) = pool.close() {
                 tracing::error!(pool = name, "{refusal}");
                 failed.push(format!("pool {name}"));
-                drop(pool);
             }
         }
+        self.node.pools.set(PoolTable::new());
         failed
     }
 }
@@ -311,4 +344,54 @@ fn wipe(part: &Part) -> Result<(), Refusal> {
     wiped.map_err(|error| {
         Refusal::device(format!("Device {} cannot be written: {error}.", part.name))
     })
+}
+
+impl Pools<'_> {
+    /// The pool, or that it is not there, and why.
+    pub(crate) fn get(self, name: &str) -> Result<Arc<OpenPool>, Refusal> {
+        self.node.pool(name).ok_or_else(|| {
+            if !self.node.state().pools.iter().any(|known| known.name == name) {
+                return Refusal::not_found(format!("There is no pool {name}."));
+            }
+            let missing = self.node.supervisor().missing();
+            let why = missing.pools.get(name).map_or("it is being opened.", |why| why);
+            Refusal::unavailable(format!("Pool {name} is not imported: {why}"))
+        })
+    }
+
+    /// The source that is the volume `name`.
+    pub(crate) fn volume_source(self, pool: &str, name: &str) -> Result<Source, Refusal> {
+        let found = self.get(pool)?.directory().volume_named(name);
+        let found = found
+            .ok_or_else(|| Refusal::not_found(format!("Pool {pool} has no volume {name}.")))?;
+        Ok(Source::Volume { pool: pool.into(), uuid: found.uuid, name: name.into() })
+    }
+
+    /// The source that is the snapshot `snapshot` of the volume `name`.
+    pub(crate) fn snapshot_source(
+        self,
+        pool: &str,
+        name: &str,
+        snapshot: &str,
+    ) -> Result<Source, Refusal> {
+        let Source::Volume { uuid, .. } = self.volume_source(pool, name)? else {
+            unreachable!("a volume is one")
+        };
+        if self.get(pool)?.directory().snapshot_named(name, snapshot).is_none() {
+            return Err(Refusal::not_found(format!(
+                "Volume {pool}/{name} has no snapshot {snapshot}."
+            )));
+        }
+        let (pool, name, snapshot) = (pool.to_owned(), name.to_owned(), snapshot.to_owned());
+        Ok(Source::Snapshot { pool, uuid, name, snapshot })
+    }
+
+    /// Does something with a pool.
+    pub(crate) fn ask<R>(
+        self,
+        name: &str,
+        f: impl FnOnce(&bdev_pool::Pool) -> Result<R, bdev_pool::PoolError>,
+    ) -> Result<R, Refusal> {
+        self.get(name)?.ask(f)
+    }
 }

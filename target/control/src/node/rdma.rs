@@ -3,7 +3,7 @@
 use super::Node;
 use bdev::Memory;
 use nvmf::Target;
-use nvmf::registry::Serves;
+use nvmf::registry::{Registry, Serves};
 use nvmf::transport::Origin;
 use nvmf_rdma::{CAPACITY, Config, RdmaTransport};
 use std::io;
@@ -31,6 +31,22 @@ pub(super) fn open(memory: &Arc<Memory>) -> Result<Rdma, String> {
     }
 }
 
+impl Rdma {
+    /// The target over RDMA of a reactor.
+    pub(super) fn target(
+        &mut self,
+        registry: &Arc<Registry>,
+        reactor: usize,
+        stall_ns: u64,
+    ) -> io::Result<Target<RdmaTransport<VerbsNic<Origin>>>> {
+        let inbox = Inbox::new()?;
+        let nic = VerbsNic::new(self.hardware.clone(), inbox.clone(), reactor, CAPACITY)?;
+        self.inboxes.push(inbox);
+        let transport = RdmaTransport::new(nic, Config { stall_ns, ..Config::default() });
+        Ok(Target::new(transport, registry.clone(), reactor).with_stall_limit(stall_ns))
+    }
+}
+
 impl Node {
     /// How RDMA is, in words.
     pub fn rdma_in_words(&self) -> String {
@@ -38,19 +54,6 @@ impl Node {
             Ok(rdma) => rdma.hardware.names().collect::<Vec<_>>().join(", "),
             Err(why) => format!("off: {why}"),
         }
-    }
-
-    /// The target over RDMA of a reactor, where there is RDMA.
-    pub(super) fn rdma_target(
-        &mut self,
-        reactor: usize,
-    ) -> io::Result<Option<Target<RdmaTransport<VerbsNic<Origin>>>>> {
-        let Ok(rdma) = &mut self.rdma else { return Ok(None) };
-        let inbox = Inbox::new()?;
-        let nic = VerbsNic::new(rdma.hardware.clone(), inbox.clone(), reactor, CAPACITY)?;
-        rdma.inboxes.push(inbox);
-        let transport = RdmaTransport::new(nic, Config::default());
-        Ok(Some(Target::new(transport, self.registry.clone(), reactor)))
     }
 
     /// What counts connections over RDMA among those of the process, and says what they came to.

@@ -18,10 +18,11 @@ impl Node {
     ///
     /// # Errors
     /// A sentence; what was taken over before stays so.
-    pub(crate) fn reload(&mut self, new: &Config) -> Result<Reloaded, String> {
+    pub(crate) fn reload(&self, new: &Config) -> Result<Reloaded, String> {
         let mut reloaded = Reloaded::default();
+        let mut running = Config::clone(&self.config());
         for wanted in &new.subsystems {
-            let declared = self.config.subsystems.iter_mut().find(|s| s.nqn == wanted.nqn);
+            let declared = running.subsystems.iter_mut().find(|s| s.nqn == wanted.nqn);
             let Some(declared) = declared else { continue };
             let access = (&wanted.hosts, wanted.allow_any_host);
             if (&declared.hosts, declared.allow_any_host) == access {
@@ -31,9 +32,10 @@ impl Node {
             self.registry.set_hosts(&wanted.nqn, who).map_err(|error| format!("{error}."))?;
             declared.hosts.clone_from(&wanted.hosts);
             declared.allow_any_host = wanted.allow_any_host;
+            self.config.set(running.clone());
             reloaded.changed.push(wanted.nqn.clone());
         }
-        reloaded.waiting = differences(&self.config, new);
+        reloaded.waiting = differences(&running, new);
         Ok(reloaded)
     }
 }

@@ -1,82 +1,190 @@
 //! What namespaces show, and the namespaces and subsystems that are wanted.
 
-use super::{Node, hosts};
-use crate::pool::refusal;
+use super::{Exports, hosts};
+use crate::executor::Task;
 use crate::state::{KnownNamespace, KnownSubsystem, Source};
+use crate::unit::schedule::{Claim, Key};
 use bdev::Bdev;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 use webui_model::{ExportSet, Refusal};
 
-impl Node {
+/// How long bringing a namespace back waits for who is at work on it.
+const TURN: Duration = Duration::from_secs(1);
+
+/// What changing how something is exported needs of it.
+pub(crate) fn source_claims(source: &Source) -> Vec<Claim> {
+    match source {
+        Source::Volume { pool, name, .. } | Source::Snapshot { pool, name, .. } => vec![
+            Claim::shared(Key::Pool(pool.clone())),
+            Claim::sole(Key::Volume(pool.clone(), name.clone())),
+        ],
+        // Its export alone: the device may be asked for its size.
+        Source::Device { .. } => Vec::new(),
+    }
+}
+
+fn claims(known: &KnownNamespace) -> Vec<Claim> {
+    let mut claims = source_claims(&known.source);
+    claims.push(Claim::sole(Key::Subsystem(known.subsystem.clone())));
+    claims
+}
+
+impl Exports<'_> {
     /// A bdev in words.
-    pub(crate) fn name_of(&self, bdev: &Arc<dyn Bdev>) -> String {
-        if let Some(name) = self.bdevs.name_of(bdev) {
-            return name.to_owned();
+    pub(crate) fn name_of(self, bdev: &Arc<dyn Bdev>) -> String {
+        if let Some(name) = self.node.bdevs.name_of(bdev) {
+            return name;
         }
-        let source = self.pools.values().find_map(|pool| pool.source_of(bdev));
-        source.map_or_else(|| "?".to_owned(), Source::to_string)
+        let pools = self.node.pools.get();
+        let source = pools.values().find_map(|pool| pool.source_of(bdev));
+        source.map_or_else(|| "?".to_owned(), |source| source.to_string())
     }
 
     /// The bdev behind a source. A device is taken for it.
-    fn source_bdev(&mut self, source: &Source, user: &str) -> Result<Arc<dyn Bdev>, String> {
+    fn source_bdev(self, source: &Source, user: &str) -> Result<Arc<dyn Bdev>, String> {
+        let nothing = |_: &str| None;
         match source {
-            Source::Device { name } => match self.troubles.devices.get(name) {
-                Some(why) => Err(format!("Device {name} is missing: {why}")),
-                None => self.bdevs.claim(name, user),
+            Source::Device { name } => match self.node.bdevs.claim(name, user) {
+                Err(why) => Err(self.lacks_source(source, &nothing, &nothing).unwrap_or(why)),
+                claimed => claimed,
             },
             Source::Volume { pool, .. } | Source::Snapshot { pool, .. } => {
-                let Some(open) = self.pools.get_mut(pool) else {
-                    let why = self.troubles.pools.get(pool).map_or("it is not imported", |why| why);
-                    return Err(format!("Pool {pool} is not there: {why}"));
-                };
+                let open = self.node.pools().get(pool).map_err(|refusal| refusal.message)?;
                 Ok(open.bdev(source).map_err(|refusal| refusal.message)?)
             }
         }
     }
 
+    /// What a wanted namespace lacks to be opened, in a sentence: `device` and `pool` say why one is
+    /// missing.
+    pub(super) fn lacks(
+        self,
+        known: &KnownNamespace,
+        device: &dyn Fn(&str) -> Option<String>,
+        pool: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<String> {
+        self.lacks_source(&known.source, device, pool)
+    }
+
+    fn lacks_source(
+        self,
+        source: &Source,
+        device: &dyn Fn(&str) -> Option<String>,
+        pool: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<String> {
+        match source {
+            Source::Device { name } if !self.node.bdevs.table().contains_key(name) => {
+                let missing = self.node.supervisor().missing();
+                let why = device(name).or_else(|| missing.devices.get(name).cloned());
+                let why = why.unwrap_or_else(|| "it is being opened.".to_owned());
+                Some(format!("Device {name} is missing: {why}"))
+            }
+            Source::Volume { pool: of, .. } | Source::Snapshot { pool: of, .. }
+                if self.node.pool(of).is_none() =>
+            {
+                let missing = self.node.supervisor().missing();
+                let why = pool(of).or_else(|| missing.pools.get(of).cloned());
+                let why = why.unwrap_or_else(|| "it is not imported".to_owned());
+                Some(format!("Pool {of} is not there: {why}"))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether a wanted namespace is there.
-    pub(crate) fn is_served(&self, known: &KnownNamespace) -> bool {
-        let subsystem = self.registry.subsystem(&known.subsystem);
+    pub(crate) fn is_served(self, known: &KnownNamespace) -> bool {
+        let subsystem = self.node.registry.subsystem(&known.subsystem);
         subsystem.is_some_and(|subsystem| subsystem.namespace(known.nsid).is_some())
     }
 
     /// Whether its pool is there, and says that what it shows is not.
-    pub(super) fn is_gone(&self, known: &KnownNamespace) -> bool {
-        let Some(Ok(status)) =
-            known.source.pool().and_then(|pool| self.pools.get(pool)).map(|pool| pool.status())
-        else {
+    fn is_gone(self, known: &KnownNamespace) -> bool {
+        let Some(open) = known.source.pool().and_then(|pool| self.node.pool(pool)) else {
             return false;
         };
         let (Source::Volume { uuid, .. } | Source::Snapshot { uuid, .. }) = &known.source else {
             return false;
         };
-        let Some(volume) = status.volumes.iter().find(|volume| volume.uuid == *uuid) else {
-            return true;
-        };
+        let Some(volume) = open.directory().volume_by_uuid(*uuid) else { return true };
         match &known.source {
             Source::Snapshot { snapshot, .. } => {
-                !status.snapshots.iter().any(|s| s.volume == volume.name && s.name == *snapshot)
+                open.directory().snapshot_named(&volume.name, snapshot).is_none()
             }
             _ => false,
         }
     }
 
+    /// Brings a wanted namespace back; none while somebody else is at work on it.
+    pub(super) fn restore(self, known: &KnownNamespace) -> Option<Result<(), String>> {
+        let what = format!("exporting {}", known.source);
+        let task = Task { patience: TURN, ..Task::new(what, claims(known)) };
+        let _turn = self.node.executor.turn(task).ok()?;
+        let is_wanted = self.node.declared.contains(known)
+            || self.node.state().namespaces.iter().any(|other| other == known);
+        if !is_wanted || self.is_served(known) {
+            return Some(Ok(()));
+        }
+        if let Err(why) = self.make_wanted(&known.subsystem) {
+            return Some(Err(why));
+        }
+        let opened = self.open_known(known);
+        if opened.is_err() && self.is_gone(known) {
+            self.drop_namespace(known);
+            return Some(Ok(()));
+        }
+        Some(opened)
+    }
+
+    /// Brings a wanted subsystem back, unless somebody else is at work on it.
+    pub(super) fn restore_subsystem(self, nqn: &str) -> Result<(), String> {
+        let claims = vec![Claim::sole(Key::Subsystem(nqn.to_owned()))];
+        let task = Task { patience: TURN, ..Task::new(format!("making {nqn}"), claims) };
+        match self.node.executor.turn(task) {
+            Ok(_turn) => self.make_wanted(nqn),
+            // It is looked for again when that has ended.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Makes a subsystem that is wanted, if it is not there.
+    fn make_wanted(self, nqn: &str) -> Result<(), String> {
+        let state = self.node.state();
+        match state.subsystem(nqn) {
+            Some(known) if self.node.registry.subsystem(nqn).is_none() => {
+                let who = hosts(known.allow_any_host, known.hosts.iter().cloned());
+                self.make_subsystem(nqn, None, who)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Of a volume or snapshot that its pool does not have: it was deleted, or never made, when the
+    /// appliance was killed.
+    fn drop_namespace(self, known: &KnownNamespace) {
+        tracing::warn!(nqn = known.subsystem, nsid = known.nsid, source = %known.source,
+            "what a namespace showed is gone, and so is the namespace");
+        if let Err(refusal) = self.forget_namespace(known) {
+            tracing::error!("{refusal}");
+        }
+    }
+
     /// Opens a wanted namespace in its subsystem, which is there.
-    pub(super) fn open_known(&mut self, known: &KnownNamespace) -> Result<(), String> {
+    pub(super) fn open_known(self, known: &KnownNamespace) -> Result<(), String> {
         let KnownNamespace { subsystem, nsid, uuid, source } = known;
         let bdev = self.source_bdev(source, &format!("namespace {nsid} of {subsystem}"))?;
         let opened = self.open_namespace(subsystem, *nsid, Some(*uuid), bdev);
         opened.inspect_err(|_| {
             if let Source::Device { name } = source {
-                self.bdevs.release(name);
+                self.node.bdevs.release(name);
             }
         })
     }
 
     /// Whether the configuration declares a subsystem.
-    pub(crate) fn is_configured(&self, nqn: &str) -> bool {
-        self.config.subsystems.iter().any(|subsystem| subsystem.nqn == nqn)
+    pub(crate) fn is_configured(self, nqn: &str) -> bool {
+        self.node.config().subsystems.iter().any(|subsystem| subsystem.nqn == nqn)
     }
 
     /// Adds a namespace, durably, in a subsystem that is there.
@@ -84,13 +192,13 @@ impl Node {
     /// # Errors
     /// Why not; nothing of it is left then.
     pub(crate) fn want_namespace(
-        &mut self,
+        self,
         nqn: &str,
         nsid: Option<u32>,
         uuid: Uuid,
         source: Source,
     ) -> Result<u32, Refusal> {
-        let subsystem = self.registry.subsystem(nqn);
+        let subsystem = self.node.registry.subsystem(nqn);
         let subsystem =
             subsystem.ok_or_else(|| Refusal::not_found(format!("There is no subsystem {nqn}.")))?;
         let nsid = match nsid {
@@ -98,17 +206,17 @@ impl Node {
             None => self.free_nsid(nqn).map_err(Refusal::full)?,
         };
         let taken = |known: &KnownNamespace| (&*known.subsystem, known.nsid) == (nqn, nsid);
-        if subsystem.namespace(nsid).is_some() || self.state().namespaces.iter().any(taken) {
+        if subsystem.namespace(nsid).is_some() || self.node.state().namespaces.iter().any(taken) {
             return Err(Refusal::exists(format!(
                 "Subsystem {nqn} has a namespace {nsid} already: take another number."
             )));
         }
         let known = KnownNamespace { subsystem: nqn.into(), nsid, uuid, source };
-        self.change_state(|state| state.namespaces.push(known.clone()))?;
+        self.node.change_state(|state| state.namespaces.push(known.clone()))?;
         match self.open_known(&known) {
             Ok(()) => Ok(nsid),
             Err(why) => {
-                self.change_state(|state| state.namespaces.retain(|other| *other != known))?;
+                self.node.change_state(|state| state.namespaces.retain(|other| *other != known))?;
                 Err(Refusal::in_use(format!("The {} cannot be exported: {why}", known.source)))
             }
         }
@@ -118,14 +226,10 @@ impl Node {
     ///
     /// # Errors
     /// A sentence.
-    pub(crate) fn close_known(&mut self, known: &KnownNamespace) -> Result<(), String> {
+    pub(crate) fn close_known(self, known: &KnownNamespace) -> Result<(), String> {
         let KnownNamespace { subsystem: nqn, nsid, .. } = known;
-        let own = self.state().subsystem(nqn).is_some_and(|subsystem| subsystem.own);
-        self.troubles.namespaces.remove(&(nqn.clone(), *nsid));
-        if own {
-            self.troubles.subsystems.remove(nqn);
-        }
-        if own && self.registry.subsystem(nqn).is_some() {
+        let own = self.node.state().subsystem(nqn).is_some_and(|subsystem| subsystem.own);
+        if own && self.node.registry.subsystem(nqn).is_some() {
             self.remove_subsystem(nqn)
         } else if self.is_served(known) {
             self.remove_namespace(nqn, *nsid)
@@ -135,11 +239,11 @@ impl Node {
     }
 
     /// Removes a namespace, durably; the subsystem too, if it is the source's own.
-    pub(crate) fn forget_namespace(&mut self, known: &KnownNamespace) -> Result<(), Refusal> {
+    pub(crate) fn forget_namespace(self, known: &KnownNamespace) -> Result<(), Refusal> {
         let KnownNamespace { subsystem: nqn, nsid, .. } = known;
-        let own = self.state().subsystem(nqn).is_some_and(|subsystem| subsystem.own);
+        let own = self.node.state().subsystem(nqn).is_some_and(|subsystem| subsystem.own);
         let removed = self.close_known(known);
-        self.change_state(|state| {
+        self.node.change_state(|state| {
             state.namespaces.retain(|other| (&other.subsystem, other.nsid) != (nqn, *nsid));
             if own {
                 state.subsystems.retain(|subsystem| subsystem.nqn != *nqn);
@@ -154,7 +258,7 @@ impl Node {
     /// # Errors
     /// Why it could not be exported so; nothing is noted then.
     pub(crate) fn intend(
-        &mut self,
+        self,
         source: Source,
         uuid: Uuid,
         own: &str,
@@ -164,10 +268,11 @@ impl Node {
             let (subsystem, nsid) = (nqn.to_string(), self.free_nsid(nqn.as_str()));
             let nsid = nsid.map_err(Refusal::full)?;
             let known = KnownNamespace { subsystem, nsid, uuid, source };
-            self.change_state(|state| state.namespaces.push(known.clone()))?;
+            self.node.change_state(|state| state.namespaces.push(known.clone()))?;
             return Ok(known);
         }
-        if self.registry.subsystem(own).is_some() || self.state().subsystem(own).is_some() {
+        if self.node.registry.subsystem(own).is_some() || self.node.state().subsystem(own).is_some()
+        {
             return Err(Refusal::exists(format!(
                 "There is a subsystem {own} already, of something else: export {source} in it or \
                  in another one by naming it."
@@ -177,7 +282,7 @@ impl Node {
         let allow_any_host = set.allow_any_host;
         let subsystem = KnownSubsystem { nqn: own.into(), own: true, hosts, allow_any_host };
         let known = KnownNamespace { subsystem: own.into(), nsid: 1, uuid, source };
-        self.change_state(|state| {
+        self.node.change_state(|state| {
             state.subsystems.push(subsystem);
             state.namespaces.push(known.clone());
         })?;
@@ -188,13 +293,13 @@ impl Node {
     ///
     /// # Errors
     /// Why not; the note is there still.
-    pub(crate) fn carry_out(&mut self, known: &KnownNamespace) -> Result<(), Refusal> {
+    pub(crate) fn carry_out(self, known: &KnownNamespace) -> Result<(), Refusal> {
         let nqn = &known.subsystem;
-        if self.registry.subsystem(nqn).is_none()
-            && let Some(subsystem) = self.state().subsystem(nqn).cloned()
+        if self.node.registry.subsystem(nqn).is_none()
+            && let Some(subsystem) = self.node.state().subsystem(nqn).cloned()
         {
             let who = hosts(subsystem.allow_any_host, subsystem.hosts);
-            self.make_subsystem(nqn, who).map_err(|why| {
+            self.make_subsystem(nqn, None, who).map_err(|why| {
                 Refusal::invalid(format!("Subsystem {nqn} cannot be made: {why}."))
             })?;
         }
@@ -206,7 +311,7 @@ impl Node {
     /// Exports a volume or snapshot that is there as `set` says; `own` is the NQN of its own
     /// subsystem.
     pub(crate) fn export(
-        &mut self,
+        self,
         source: Source,
         uuid: Uuid,
         own: &str,
@@ -224,7 +329,7 @@ impl Node {
 
     /// Adds a subsystem, durably.
     pub(crate) fn want_subsystem(
-        &mut self,
+        self,
         nqn: &str,
         own: bool,
         listed: Vec<String>,
@@ -232,22 +337,21 @@ impl Node {
     ) -> Result<(), Refusal> {
         let who = hosts(allow_any_host, listed.clone());
         let known = KnownSubsystem { nqn: nqn.into(), own, hosts: listed, allow_any_host };
-        self.change_state(|state| state.subsystems.push(known))?;
-        if let Err(why) = self.make_subsystem(nqn, who) {
-            self.change_state(|state| state.subsystems.retain(|other| other.nqn != nqn))?;
+        self.node.change_state(|state| state.subsystems.push(known))?;
+        if let Err(why) = self.make_subsystem(nqn, None, who) {
+            self.node.change_state(|state| state.subsystems.retain(|other| other.nqn != nqn))?;
             return Err(Refusal::invalid(format!("Subsystem {nqn} cannot be made: {why}.")));
         }
         Ok(())
     }
 
     /// Removes a subsystem, durably.
-    pub(crate) fn forget_subsystem(&mut self, nqn: &str) -> Result<(), Refusal> {
-        let removed = match self.registry.subsystem(nqn) {
+    pub(crate) fn forget_subsystem(self, nqn: &str) -> Result<(), Refusal> {
+        let removed = match self.node.registry.subsystem(nqn) {
             Some(_) => self.remove_subsystem(nqn),
             None => Ok(()),
         };
-        self.troubles.subsystems.remove(nqn);
-        self.change_state(|state| {
+        self.node.change_state(|state| {
             state.subsystems.retain(|other| other.nqn != nqn);
             state.namespaces.retain(|other| other.subsystem != nqn);
         })?;
@@ -256,7 +360,7 @@ impl Node {
 
     /// Sets who may connect, durably; hosts that stay allowed stay connected.
     pub(crate) fn set_hosts(
-        &mut self,
+        self,
         nqn: &str,
         listed: Vec<String>,
         allow_any_host: bool,
@@ -267,19 +371,23 @@ impl Node {
             )));
         }
         let who = hosts(allow_any_host, listed.clone());
-        self.change_state(|state| {
+        self.node.change_state(|state| {
             for known in state.subsystems.iter_mut().filter(|known| known.nqn == nqn) {
                 known.hosts.clone_from(&listed);
                 known.allow_any_host = allow_any_host;
             }
         })?;
-        self.registry.set_hosts(nqn, who).map_err(|error| Refusal::invalid(format!("{error}.")))
+        self.node
+            .registry
+            .set_hosts(nqn, who)
+            .map_err(|error| Refusal::invalid(format!("{error}.")))
     }
 
     /// Hosts that are connected to the subsystem that shows `source`.
-    pub(crate) fn connected_to(&self, source: &Source) -> Vec<String> {
-        let Some(known) = self.state().namespace_of(source) else { return Vec::new() };
-        let Some(subsystem) = self.registry.subsystem(&known.subsystem) else {
+    pub(crate) fn connected_to(self, source: &Source) -> Vec<String> {
+        let state = self.node.state();
+        let Some(known) = state.namespace_of(source) else { return Vec::new() };
+        let Some(subsystem) = self.node.registry.subsystem(&known.subsystem) else {
             return Vec::new();
         };
         let controllers = subsystem.live_controllers();
@@ -288,54 +396,5 @@ impl Node {
         hosts.sort();
         hosts.dedup();
         hosts
-    }
-
-    /// The pool, or that it is not there, and why.
-    pub(crate) fn open_pool(&mut self, name: &str) -> Result<&mut crate::pool::OpenPool, Refusal> {
-        match self.pools.get_mut(name) {
-            Some(pool) => Ok(pool),
-            None => Err(match self.troubles.pools.get(name) {
-                Some(why) => Refusal::unavailable(format!("Pool {name} is not imported: {why}")),
-                None => Refusal::not_found(format!("There is no pool {name}.")),
-            }),
-        }
-    }
-
-    /// The source that is the volume `name`.
-    pub(crate) fn volume_source(&mut self, pool: &str, name: &str) -> Result<Source, Refusal> {
-        let status = self.open_pool(pool)?.status()?;
-        let found = status.volumes.into_iter().find(|volume| volume.name == name);
-        let found = found
-            .ok_or_else(|| Refusal::not_found(format!("Pool {pool} has no volume {name}.")))?;
-        Ok(Source::Volume { pool: pool.into(), uuid: found.uuid, name: name.into() })
-    }
-
-    /// The source that is the snapshot `snapshot` of the volume `name`.
-    pub(crate) fn snapshot_source(
-        &mut self,
-        pool: &str,
-        name: &str,
-        snapshot: &str,
-    ) -> Result<Source, Refusal> {
-        let Source::Volume { uuid, .. } = self.volume_source(pool, name)? else {
-            unreachable!("a volume is one")
-        };
-        let status = self.open_pool(pool)?.status()?;
-        if !status.snapshots.iter().any(|s| s.volume == name && s.name == snapshot) {
-            return Err(Refusal::not_found(format!(
-                "Volume {pool}/{name} has no snapshot {snapshot}."
-            )));
-        }
-        let (pool, name, snapshot) = (pool.to_owned(), name.to_owned(), snapshot.to_owned());
-        Ok(Source::Snapshot { pool, uuid, name, snapshot })
-    }
-
-    /// Does something with a pool.
-    pub(crate) fn with_pool<R>(
-        &mut self,
-        name: &str,
-        f: impl FnOnce(&bdev_pool::Pool) -> Result<R, bdev_pool::PoolError>,
-    ) -> Result<R, Refusal> {
-        f(&self.open_pool(name)?.pool).map_err(refusal)
     }
 }

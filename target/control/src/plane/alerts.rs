@@ -1,8 +1,8 @@
 //! Alerts: what somebody should do something about.
 
-use super::Statuses;
+use super::view::View;
 use crate::descriptors;
-use crate::node::Node;
+use crate::node::{Node, time_of};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use webui_model::{Alert, Object, ObjectKind, Severity, Size};
@@ -18,6 +18,9 @@ const LEAST_BYTES: u64 = 1 << 20;
 
 /// A pool that has less than this share of its space free is nearly full.
 const NEARLY: u64 = 10;
+
+/// A namespace that was removed and is not closed for so long is said to be.
+const SLOW: Duration = Duration::from_secs(5);
 
 impl Alerts {
     pub(super) fn list(&self) -> Vec<Alert> {
@@ -66,12 +69,21 @@ impl Found {
 }
 
 /// Everything that is wrong now.
-pub(super) fn all(node: &Node, statuses: &Statuses, now_ms: u64) -> Vec<Alert> {
+pub(super) fn all(view: &View<'_>, now_ms: u64) -> Vec<Alert> {
+    let node = view.node;
     let mut found = Found { alerts: Vec::new(), now_ms };
-    of_pools(&mut found, statuses);
+    of_pools(&mut found, view);
     of_descriptors(&mut found, node, descriptors::usage());
-    let troubles = &node.troubles;
-    for (name, why) in &troubles.devices {
+    of_missing(&mut found, view);
+    of_devices(&mut found, view);
+    of_data_directory(&mut found, node);
+    found.alerts
+}
+
+/// What is wanted and not there.
+fn of_missing(found: &mut Found, view: &View<'_>) {
+    let missing = &view.missing;
+    for (name, why) in &missing.devices {
         found.add(
             "device-missing",
             Severity::Critical,
@@ -80,28 +92,7 @@ pub(super) fn all(node: &Node, statuses: &Statuses, now_ms: u64) -> Vec<Alert> {
             "Bring it back: it is looked for every few seconds. Or detach it.",
         );
     }
-    for (name, why) in node.bdevs.failed_drives() {
-        found.add(
-            "drive-failed",
-            Severity::Critical,
-            (ObjectKind::Device, name),
-            format!("The drive of device {name} failed: {why}."),
-            "Put it back, or replace it: one that is back at its place goes on by itself.",
-        );
-    }
-    for (name, _, _) in node.bdevs.iter() {
-        if let Some(fault) = node.bdevs.fault(name) {
-            found.add(
-                "device-damaged",
-                Severity::Critical,
-                (ObjectKind::Device, name),
-                format!("Device {name}: {fault}."),
-                "Bring back what it was, or drain what uses it while it can be read.",
-            );
-        }
-    }
-    of_data_directory(&mut found, node);
-    for (name, why) in &troubles.pools {
+    for (name, why) in &missing.pools {
         found.add(
             "pool-missing",
             Severity::Critical,
@@ -110,7 +101,7 @@ pub(super) fn all(node: &Node, statuses: &Statuses, now_ms: u64) -> Vec<Alert> {
             "Bring its devices back; it is imported when all are there.",
         );
     }
-    for ((nqn, nsid), why) in &troubles.namespaces {
+    for ((nqn, nsid), why) in &missing.namespaces {
         found.add(
             "namespace-missing",
             Severity::Critical,
@@ -119,7 +110,7 @@ pub(super) fn all(node: &Node, statuses: &Statuses, now_ms: u64) -> Vec<Alert> {
             "It comes back with what it shows; or remove it.",
         );
     }
-    for (address, why) in &troubles.listeners {
+    for (address, why) in &missing.listeners {
         found.add(
             "listener-closed",
             Severity::Critical,
@@ -128,12 +119,66 @@ pub(super) fn all(node: &Node, statuses: &Statuses, now_ms: u64) -> Vec<Alert> {
             "Free the address, or delete the listener.",
         );
     }
-    found.alerts
+}
+
+/// Devices that are there and do not do what they should.
+fn of_devices(found: &mut Found, view: &View<'_>) {
+    for (name, slot) in view.bdevs.iter() {
+        if let Some(why) = slot.entry.drive().and_then(|drive| drive.failure()) {
+            found.add(
+                "drive-failed",
+                Severity::Critical,
+                (ObjectKind::Device, name),
+                format!("The drive of device {name} failed: {why}."),
+                "Put it back, or replace it: one that is back at its place goes on by itself.",
+            );
+        }
+        if let Some(fault) = slot.entry.fault() {
+            found.add(
+                "device-damaged",
+                Severity::Critical,
+                (ObjectKind::Device, name),
+                format!("Device {name}: {fault}."),
+                "Bring back what it was, or drain what uses it while it can be read.",
+            );
+        }
+        if let Some(why) = view.stall_of(name) {
+            let mut message = format!("Device {name} hangs: {why}.");
+            for (pool, _) in view.pools.iter().filter(|(_, open)| open.waits_for(name)) {
+                message +=
+                    &format!(" Nothing more of pool {pool} becomes durable until it answers.");
+            }
+            found.add(
+                "device-hangs",
+                Severity::Critical,
+                (ObjectKind::Device, name),
+                message,
+                "See to it: what is on it waits. Everything else goes on.",
+            );
+        }
+    }
+    for draining in view.draining.iter().filter(|draining| draining.since.elapsed() >= SLOW) {
+        let (nqn, nsid) = (&draining.nqn, draining.nsid);
+        found.add(
+            "namespace-draining",
+            Severity::Warning,
+            (ObjectKind::Namespace, &format!("{nqn}/{nsid}")),
+            format!(
+                "Namespace {nsid} of {nqn} was removed at {}, and {} stays in use: commands on it \
+                 do not end, on {}.",
+                time_of(draining.since),
+                draining.source,
+                webui_model::count(draining.held, "reactor"),
+            ),
+            "It is closed when they end: see to its device, or to the hosts that are connected.",
+        );
+    }
 }
 
 /// A data directory without room for a state file.
 fn of_data_directory(found: &mut Found, node: &Node) {
-    let folder = &node.config.data_dir;
+    let config = node.config();
+    let folder = &config.data_dir;
     let left = rustix::fs::statvfs(folder).map(|told| told.f_bavail.saturating_mul(told.f_frsize));
     if left.is_ok_and(|left| left < LEAST_BYTES) {
         found.add(
@@ -186,8 +231,9 @@ fn of_descriptors(found: &mut Found, node: &Node, (used, limit): (u64, u64)) {
     }
 }
 
-fn of_pools(found: &mut Found, statuses: &Statuses) {
-    for (name, status) in statuses {
+fn of_pools(found: &mut Found, view: &View<'_>) {
+    for (name, open) in view.pools.iter() {
+        let status = open.status();
         let object = (ObjectKind::Pool, name.as_str());
         let space = &status.space;
         if let Some(why) = &status.failed {

@@ -1,6 +1,7 @@
 //! Declarations: made so, and printed back.
 
 use super::ControlPlane;
+use super::subsystems::Subsystems;
 use super::view::View;
 use crate::config::BdevKind;
 use crate::state::DevicePlace;
@@ -41,7 +42,7 @@ impl Run<'_> {
             make(self.plane)?;
         }
         let object = Object::new(object.0, object.1.to_string());
-        self.changes.push(Change { action, object, message });
+        self.changes.push(Change { action, object, message, from: None, to: None });
         Ok(())
     }
 
@@ -52,7 +53,7 @@ impl Run<'_> {
             Some(name) => found(self.plane.device(name))?.is_some(),
             None => self.plane.with(|node| {
                 let path = device.path.as_ref().map(|path| std::path::Path::new(path.as_str()));
-                Ok(path.is_some_and(|path| node.device_at(path).is_some()))
+                Ok(path.is_some_and(|path| node.devices().device_at(path).is_some()))
             })?,
         };
         if there {
@@ -91,7 +92,7 @@ impl Run<'_> {
         let message = format!("Who may connect to {nqn} changes.");
         let hosts = hosts.iter().map(ToString::to_string).collect();
         self.change(ChangeAction::Change, object, message, |plane| {
-            plane.with(|node| node.set_hosts(nqn.as_str(), hosts, *allow_any_host))
+            Subsystems(plane).set_hosts(nqn, hosts, *allow_any_host)
         })
     }
 
@@ -138,21 +139,23 @@ impl Run<'_> {
 
     /// Whether a pool of the name is on one of the devices.
     fn is_on(&self, declared: &DeclaredPool) -> Result<bool, Refusal> {
-        self.plane.with(|node| {
+        let declared = declared.clone();
+        self.plane.change(format!("looking for pool {}", declared.name), Vec::new(), move |plane| {
+            let node = &*plane.node;
             for device in &declared.devices {
                 let at = std::path::Path::new(device.as_str());
                 let attached = match device.is_path() {
-                    true => node.device_at(at),
+                    true => node.devices().device_at(at),
                     false => Some(device.to_string()),
                 };
                 // One that is not attached is, for as long as it is looked at.
                 let (name, new) = match attached {
                     Some(name) => (name, false),
-                    None => node.resolve(device, false)?,
+                    None => node.devices().resolve(device, false)?,
                 };
-                let seen = node.scan(std::slice::from_ref(&name));
+                let seen = node.pools().scan(std::slice::from_ref(&name));
                 if new {
-                    node.detach(&name)?;
+                    node.devices().detach(&name)?;
                 }
                 let is_it = |found: &Found| {
                     matches!(found, Found::Pool(_, pool, _) if pool == declared.name.as_str())
@@ -178,7 +181,7 @@ impl Run<'_> {
         for device in &declared.devices {
             let at = std::path::Path::new(device.as_str());
             let name = match device.is_path() {
-                true => self.plane.with(|node| Ok(node.device_at(at)))?,
+                true => self.plane.with(|node| Ok(node.devices().device_at(at)))?,
                 false => Some(device.to_string()),
             };
             let mut members = there.devices.iter().filter_map(|device| device.device.as_ref());
@@ -303,7 +306,7 @@ impl Run<'_> {
 }
 
 impl ControlPlane {
-    pub(super) fn make_so(
+    pub(super) fn apply_declaration(
         &self,
         declaration: &Declaration,
         dry_run: bool,
@@ -349,18 +352,18 @@ impl ControlPlane {
     }
 
     /// What is there beside the configuration, as a declaration.
-    pub(super) fn declare(&self) -> Result<Declaration, Refusal> {
+    pub(super) fn declared(&self) -> Result<Declaration, Refusal> {
         self.with(|node| {
-            let view = View::of(node)?;
+            let view = View::of(node);
             let (mut pools, volumes) = (view.pools()?, view.volumes(None)?);
             let lacks = lacks(&view, &pools, &volumes)?;
-            pools.retain(|pool| view.node.pools.contains_key(pool.name.as_str()));
+            pools.retain(|pool| view.pools.contains_key(pool.name.as_str()));
             let pools = pools.iter().map(|pool| declared_pool(&view, pool, &volumes));
             let own = |subsystem: &Subsystem| {
-                subsystem.own || view.node.is_configured(subsystem.nqn.as_str())
+                subsystem.own || view.node.exports().is_configured(subsystem.nqn.as_str())
             };
             let subsystems = view.subsystems()?.into_iter().filter(|s| !own(s));
-            let listeners = view.node.state().listeners.iter();
+            let listeners = view.state.listeners.iter();
             Ok(Declaration {
                 lacks,
                 devices: declared_devices(&view),
@@ -382,7 +385,7 @@ impl ControlPlane {
 fn lacks(view: &View<'_>, pools: &[Pool], volumes: &[Volume]) -> Result<Vec<String>, Refusal> {
     let mut lacks = Vec::new();
     for pool in pools {
-        if !view.node.pools.contains_key(pool.name.as_str()) {
+        if !view.pools.contains_key(pool.name.as_str()) {
             lacks.push(format!(
                 "Pool {} with all its volumes is left out, since it is not imported: {}",
                 pool.name, pool.reason
@@ -423,7 +426,7 @@ fn lacks(view: &View<'_>, pools: &[Pool], volumes: &[Volume]) -> Result<Vec<Stri
 }
 
 fn declared_devices(view: &View<'_>) -> Vec<DeviceAttach> {
-    let known = view.node.state().devices.iter();
+    let known = view.state.devices.iter();
     known
         .filter_map(|known| {
             let name = Some(known.name.parse().ok()?);
@@ -448,7 +451,7 @@ fn declared_devices(view: &View<'_>) -> Vec<DeviceAttach> {
 fn declared_pool(view: &View<'_>, pool: &Pool, volumes: &[Volume]) -> DeclaredPool {
     let device = |device: &webui_model::PoolDevice| {
         let name = device.device.as_ref()?;
-        let kind = view.node.bdevs.config(name.as_str()).map(|config| &config.kind);
+        let kind = view.bdevs.get(name.as_str()).map(|slot| &slot.entry.config.kind);
         match (kind, &device.path) {
             (Some(BdevKind::File { .. }), Some(path)) => path.parse().ok(),
             _ => name.as_str().parse().ok(),

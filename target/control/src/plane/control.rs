@@ -1,18 +1,20 @@
 //! The trait: each method hands on to where its subject is.
 
+use super::counters::counters;
+use super::devices::Devices;
+use super::drives::Drives;
+use super::exports::Exports;
+use super::listeners::Listeners;
+use super::machine::Machine;
+use super::pools::Pools;
+use super::snapshots::Snapshots;
+use super::subsystems::Subsystems;
 use super::view::View;
+use super::volumes::Volumes;
 use super::{ControlPlane, locked, now_ms};
-use crate::node::Node;
 use webui_model::*;
 
 type Answer<T> = Result<T, Refusal>;
-
-impl ControlPlane {
-    /// Looks at the appliance.
-    fn view<R>(&self, f: impl FnOnce(&View<'_>) -> Answer<R>) -> Answer<R> {
-        self.with(|node: &mut Node| f(&View::of(node)?))
-    }
-}
 
 impl Control for ControlPlane {
     fn event_log(&self) -> &EventLog {
@@ -20,11 +22,7 @@ impl Control for ControlPlane {
     }
 
     fn ready(&self) -> Ready {
-        // Whoever holds it is at work: it serves.
-        let down = match self.node.try_lock() {
-            Ok(node) => node.is_none(),
-            Err(_) => false,
-        };
+        let down = self.is_up().is_err();
         let reason = if down { "on its way down" } else { "serves" };
         Ready { ready: !down, reason: reason.to_owned() }
     }
@@ -53,31 +51,33 @@ impl Control for ControlPlane {
     }
 
     fn slots(&self) -> Answer<Slots> {
-        self.machine_slots()
+        Machine(self).slots()
     }
 
     fn stage_update(&self, piece: UpdatePiece) -> Answer<Slots> {
-        self.take_piece(&piece)
+        Machine(self).stage_update(&piece)
     }
 
     fn install_update(&self, install: UpdateInstall) -> Answer<Slots> {
-        self.put_update(&install)
+        Machine(self).install_update(&install)
     }
 
     fn end_machine(&self, restart: bool) -> Answer<()> {
-        self.stop_machine(restart)
+        Machine(self).end(restart)
     }
 
     fn statistics(&self) -> Answer<Statistics> {
         self.with(|node| {
+            let view = View::of(node);
+            let inside = view.inside();
             let mut seen = locked(&self.seen);
             seen.connected.take_ended(node);
-            View::of(node)?.statistics(&seen.connected, now_ms())
+            view.statistics(&inside, &seen.connected, now_ms())
         })
     }
 
     fn counters(&self) -> Answer<Counters> {
-        self.with(|node| Ok(node.counters()))
+        self.with(counters)
     }
 
     fn alerts(&self) -> Answer<Vec<Alert>> {
@@ -103,31 +103,31 @@ impl Control for ControlPlane {
     }
 
     fn attach_device(&self, request: DeviceAttach) -> Answer<Made<Device>> {
-        self.attach(&request)
+        Devices(self).attach(request)
     }
 
     fn detach_device(&self, device: &Name) -> Answer<()> {
-        self.detach(device)
+        Devices(self).detach(device)
     }
 
     fn rescan_device(&self, device: &Name) -> Answer<Device> {
-        self.rescan(device)
+        Devices(self).rescan(device)
     }
 
     fn device_health(&self, device: &Name) -> Answer<DriveHealth> {
-        self.health_of(device)
+        Drives(self).health(device)
     }
 
     fn drives(&self) -> Answer<Vec<Drive>> {
-        self.seen_drives()
+        Drives(self).list()
     }
 
     fn format_drive(&self, drive: &DriveAddress, request: DriveFormat) -> Answer<Job> {
-        self.format(drive, &request)
+        Drives(self).format(drive, &request)
     }
 
     fn sanitize_drive(&self, drive: &DriveAddress, request: DriveSanitize) -> Answer<Job> {
-        self.sanitize(drive, &request)
+        Drives(self).sanitize(drive, &request)
     }
 
     fn pools(&self) -> Answer<Vec<Pool>> {
@@ -139,47 +139,47 @@ impl Control for ControlPlane {
     }
 
     fn create_pool(&self, request: PoolCreate) -> Answer<Made<Pool>> {
-        self.make_pool(&request)
+        Pools(self).create(request)
     }
 
     fn importable_pools(&self) -> Answer<Vec<ImportablePool>> {
-        self.importable()
+        Pools(self).importable()
     }
 
     fn import_pool(&self, request: PoolImport) -> Answer<Made<Pool>> {
-        self.import(&request)
+        Pools(self).import(request)
     }
 
     fn export_pool(&self, pool: &Name, force: bool) -> Answer<()> {
-        self.let_pool_go(pool, force)
+        Pools(self).export(pool, force)
     }
 
     fn delete_pool(&self, pool: &Name) -> Answer<()> {
-        self.remove_pool(pool)
+        Pools(self).delete(pool)
     }
 
     fn set_discard(&self, pool: &Name, request: DiscardSet) -> Answer<Pool> {
-        self.discard(pool, request.mode)
+        Pools(self).set_discard(pool, request.mode)
     }
 
     fn add_device(&self, pool: &Name, request: DeviceAdd) -> Answer<Made<PoolDevice>> {
-        self.widen(pool, &request)
+        Pools(self).add_device(pool, request)
     }
 
     fn pool_device(&self, pool: &Name, number: u32) -> Answer<PoolDevice> {
-        self.member(pool, number)
+        self.view(|view| view.pool_device(pool.as_str(), number))
     }
 
     fn grow_device(&self, pool: &Name, number: u32) -> Answer<PoolDevice> {
-        self.grow(pool, number)
+        Pools(self).grow_device(pool, number)
     }
 
     fn drain_device(&self, pool: &Name, number: u32) -> Answer<Job> {
-        self.drain(pool, number)
+        Pools(self).drain_device(pool, number)
     }
 
     fn remove_device(&self, pool: &Name, number: u32) -> Answer<()> {
-        self.take_out(pool, number)
+        Pools(self).remove_device(pool, number)
     }
 
     fn volumes(&self, pool: Option<&Name>) -> Answer<Vec<Volume>> {
@@ -191,43 +191,43 @@ impl Control for ControlPlane {
     }
 
     fn create_volume(&self, pool: &Name, request: VolumeCreate) -> Answer<Made<Volume>> {
-        self.make_volume(pool, &request)
+        Volumes(self).create(pool, request)
     }
 
     fn delete_volume(&self, volume: &VolumeRef, force: bool) -> Answer<()> {
-        self.remove_volume(volume, force)
+        Volumes(self).delete(volume, force)
     }
 
     fn rename_volume(&self, volume: &VolumeRef, request: Rename) -> Answer<Volume> {
-        self.rename(volume, &request)
+        Volumes(self).rename(volume, &request)
     }
 
     fn resize_volume(&self, volume: &VolumeRef, request: Resize) -> Answer<Volume> {
-        self.resize(volume, request)
+        Volumes(self).resize(volume, request)
     }
 
     fn set_limits(&self, volume: &VolumeRef, limits: Limits) -> Answer<Volume> {
-        self.limit(volume, limits)
+        Volumes(self).set_limits(volume, limits)
     }
 
     fn export_volume(&self, volume: &VolumeRef, request: ExportSet) -> Answer<Volume> {
-        self.set_export(volume, &request)
+        Exports(self).export_volume(volume, request)
     }
 
     fn unexport_volume(&self, volume: &VolumeRef) -> Answer<()> {
-        self.end_export(volume)
+        Exports(self).unexport_volume(volume)
     }
 
     fn connect_info(&self, volume: &VolumeRef) -> Answer<ConnectInfo> {
-        self.connect_lines(volume)
+        Exports(self).connect_info(volume)
     }
 
     fn roll_back(&self, volume: &VolumeRef, request: RollBack) -> Answer<Volume> {
-        self.back(volume, &request)
+        Volumes(self).roll_back(volume, request)
     }
 
     fn promote(&self, volume: &VolumeRef) -> Answer<PromoteOutcome> {
-        self.raise(volume)
+        Volumes(self).promote(volume)
     }
 
     fn snapshots(&self, pool: &Name, volume: Option<&Name>) -> Answer<Vec<Snapshot>> {
@@ -243,7 +243,7 @@ impl Control for ControlPlane {
         volume: &VolumeRef,
         request: SnapshotCreate,
     ) -> Answer<Made<Snapshot>> {
-        self.take(volume, &request)
+        Snapshots(self).create(volume, &request)
     }
 
     fn create_group_snapshot(
@@ -251,27 +251,27 @@ impl Control for ControlPlane {
         pool: &Name,
         request: GroupSnapshotCreate,
     ) -> Answer<Vec<Snapshot>> {
-        self.take_group(pool, &request)
+        Snapshots(self).create_group(pool, request)
     }
 
     fn delete_snapshot(&self, snapshot: &SnapshotRef) -> Answer<()> {
-        self.drop_snapshot(snapshot)
+        Snapshots(self).delete(snapshot)
     }
 
     fn clone_snapshot(&self, snapshot: &SnapshotRef, request: VolumeClone) -> Answer<Made<Volume>> {
-        self.clone_into(snapshot, &request)
+        Volumes(self).clone_snapshot(snapshot, request)
     }
 
     fn export_snapshot(&self, snapshot: &SnapshotRef, request: ExportSet) -> Answer<Snapshot> {
-        self.set_snapshot_export(snapshot, &request)
+        Exports(self).export_snapshot(snapshot, request)
     }
 
     fn unexport_snapshot(&self, snapshot: &SnapshotRef) -> Answer<()> {
-        self.end_snapshot_export(snapshot)
+        Exports(self).unexport_snapshot(snapshot)
     }
 
     fn snapshot_connect_info(&self, snapshot: &SnapshotRef) -> Answer<ConnectInfo> {
-        self.snapshot_lines(snapshot)
+        Exports(self).snapshot_connect_info(snapshot)
     }
 
     fn subsystems(&self) -> Answer<Vec<Subsystem>> {
@@ -283,27 +283,27 @@ impl Control for ControlPlane {
     }
 
     fn create_subsystem(&self, request: SubsystemCreate) -> Answer<Made<Subsystem>> {
-        self.make_subsystem(&request)
+        Subsystems(self).create(request)
     }
 
     fn delete_subsystem(&self, nqn: &Nqn) -> Answer<()> {
-        self.drop_subsystem(nqn)
+        Subsystems(self).delete(nqn)
     }
 
     fn add_host(&self, nqn: &Nqn, request: HostAdd) -> Answer<Subsystem> {
-        self.let_host(nqn, &request.host)
+        Subsystems(self).add_host(nqn, &request.host)
     }
 
     fn remove_host(&self, nqn: &Nqn, host: &HostNqn) -> Answer<Subsystem> {
-        self.forbid_host(nqn, host)
+        Subsystems(self).remove_host(nqn, host)
     }
 
     fn add_namespace(&self, nqn: &Nqn, request: NamespaceAdd) -> Answer<Made<Namespace>> {
-        self.show_in(nqn, &request)
+        Subsystems(self).add_namespace(nqn, request)
     }
 
     fn remove_namespace(&self, nqn: &Nqn, nsid: u32) -> Answer<()> {
-        self.show_no_more(nqn, nsid)
+        Subsystems(self).remove_namespace(nqn, nsid)
     }
 
     fn hosts(&self) -> Answer<Vec<Host>> {
@@ -337,11 +337,11 @@ impl Control for ControlPlane {
     }
 
     fn create_listener(&self, request: ListenerCreate) -> Answer<Made<Listener>> {
-        self.listen(&request)
+        Listeners(self).create(request)
     }
 
     fn delete_listener(&self, transport: Fabric, address: Address) -> Answer<()> {
-        self.listen_no_more(transport, address)
+        Listeners(self).delete(transport, address)
     }
 
     fn jobs(&self) -> Answer<Vec<Job>> {
@@ -356,14 +356,14 @@ impl Control for ControlPlane {
     }
 
     fn cancel_job(&self, id: u64) -> Answer<Job> {
-        self.end_job(id)
+        Pools(self).cancel_job(id)
     }
 
     fn apply(&self, declaration: Declaration, dry_run: bool) -> Answer<Applied> {
-        self.make_so(&declaration, dry_run)
+        self.apply_declaration(&declaration, dry_run)
     }
 
     fn declaration(&self) -> Answer<Declaration> {
-        self.declare()
+        self.declared()
     }
 }

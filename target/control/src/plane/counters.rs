@@ -1,39 +1,75 @@
 //! Counters of reactors, queues and transports.
 
-use crate::node::{Node, ReactorEntry};
+use crate::bdevs::Slot;
+use crate::node::{Node, ReactorEntry, ask_all};
 use nvmf::controller::Controller;
 use nvmf::counters::IoCounts;
 use nvmf::namespace::Namespace;
 use nvmf::subsystem::{Hosts, Subsystem};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use webui_model::{
     BdevCounters, ConnectionCounters, ControllerCounters, Counters, NamespaceCounters,
-    QueueCounters, ReactorCounters, SubsystemCounters,
+    QueueCounters, ReactorCounters, Refusal, SubsystemCounters,
 };
 
 /// Counters by name.
 type Counts = BTreeMap<String, u64>;
 
-impl Node {
-    /// The counters of this moment.
-    pub(super) fn counters(&self) -> Counters {
-        let mut subsystems = self.registry.subsystems();
-        subsystems.push(self.registry.discovery().clone());
+/// Buffers of each size that are taken, and channels: what only the reactor knows.
+type Inside = ([u32; 4], u32);
+
+/// How long a reactor may take to tell its own.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The counters of this moment.
+///
+/// # Errors
+/// A reactor does not answer.
+pub(super) fn counters(node: &Node) -> Result<Counters, Refusal> {
+    let inside =
+        ask_all(node, PATIENCE, |reactor| (reactor.pool.taken(), reactor.stack.channels() as u32));
+    let mut reactors = Vec::new();
+    for (entry, inside) in node.reactors.iter().zip(inside) {
+        let inside = inside.ok_or_else(|| {
+            let number = entry.handle.number();
+            Refusal::unavailable(format!("Reactor {number} does not answer."))
+        })?;
+        reactors.push(reactor_counters(entry, inside));
+    }
+    Ok(Shown { node }.counters(reactors))
+}
+
+/// Counters that are shared.
+struct Shown<'a> {
+    node: &'a Node,
+}
+
+impl Shown<'_> {
+    fn counters(&self, reactors: Vec<ReactorCounters>) -> Counters {
+        let mut subsystems = self.node.registry.subsystems();
+        subsystems.push(self.node.registry.discovery().clone());
         let subsystems: Vec<_> = subsystems.iter().map(|s| self.subsystem_counters(s)).collect();
         Counters {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
-            uptime_s: self.started.elapsed().as_secs_f64(),
-            memory: self.backing.to_string(),
-            listeners: self.doors.iter().map(|door| door.place().to_string()).collect(),
-            rdma: self.rdma_in_words(),
+            uptime_s: self.node.started.elapsed().as_secs_f64(),
+            memory: self.node.backing.to_string(),
+            listeners: self
+                .node
+                .listeners
+                .get()
+                .iter()
+                .map(|open| open.place().to_string())
+                .collect(),
+            rdma: self.node.rdma_in_words(),
             connections: ConnectionCounters {
-                open: self.connections.open(),
-                limit: self.connections.limit(),
-                refused: self.connections.refused(),
+                open: self.node.connections.open(),
+                limit: self.node.connections.limit(),
+                refused: self.node.connections.refused(),
             },
-            reactors: self.reactors.iter().map(reactor_counters).collect(),
+            reactors,
             hosts: by_host(&subsystems),
             subsystems,
             bdevs: self.bdev_counters(),
@@ -41,17 +77,16 @@ impl Node {
     }
 
     fn bdev_counters(&self) -> Vec<BdevCounters> {
-        let counters =
-            |(name, bdev, user): (&str, &std::sync::Arc<dyn bdev::Bdev>, Option<&str>)| {
-                let geometry = bdev.geometry();
-                BdevCounters {
-                    name: name.into(),
-                    bytes: geometry.bytes(),
-                    block_bytes: geometry.block_bytes,
-                    user: user.map(str::to_owned),
-                }
-            };
-        self.bdevs.iter().map(counters).collect()
+        let counters = |(name, slot): (&String, &Slot)| {
+            let geometry = slot.entry.bdev.geometry();
+            BdevCounters {
+                name: name.clone(),
+                bytes: geometry.bytes(),
+                block_bytes: geometry.block_bytes,
+                user: slot.user.clone(),
+            }
+        };
+        self.node.bdevs.table().iter().map(counters).collect()
     }
 
     fn subsystem_counters(&self, subsystem: &Subsystem) -> SubsystemCounters {
@@ -75,7 +110,7 @@ impl Node {
         NamespaceCounters {
             nsid: namespace.nsid(),
             uuid: uuid::Uuid::from_bytes(namespace.ids().uuid).to_string(),
-            bdev: self.name_of(namespace.bdev()),
+            bdev: self.node.exports().name_of(namespace.bdev()),
             blocks: geometry.blocks,
             block_bytes: geometry.block_bytes,
             counts: named(IoCounts::sum(namespace.counts())),
@@ -114,7 +149,7 @@ fn controller_counters(controller: &Controller) -> ControllerCounters {
     }
 }
 
-fn reactor_counters(entry: &ReactorEntry) -> ReactorCounters {
+fn reactor_counters(entry: &ReactorEntry, (taken, channels): Inside) -> ReactorCounters {
     let stats = entry.handle.stats().read();
     let counts = [
         ("turns", stats.turns),
@@ -123,14 +158,12 @@ fn reactor_counters(entry: &ReactorEntry) -> ReactorCounters {
         ("sleeps", stats.sleeps),
         ("tasks", stats.messages),
     ];
-    let inside = entry.handle.call(|reactor| (reactor.pool.taken(), reactor.stack.channels()));
-    let (taken, channels) = inside.unwrap_or_default();
     ReactorCounters {
         number: entry.handle.number() as u32,
         core: entry.core.map(|core| core as u32),
         counts: counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
         buffers_taken: taken.to_vec(),
-        channels: channels as u32,
+        channels,
         tcp: tcp_counts(&entry.tcp),
         rdma: entry
             .rdma

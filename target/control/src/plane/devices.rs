@@ -2,10 +2,14 @@
 
 use super::ControlPlane;
 use super::view::{View, name};
+use crate::bdevs::Slot;
 use crate::config::BdevKind;
 use crate::node::Node;
 use crate::state::{DevicePlace, KnownDevice};
+use crate::unit::schedule::{Claim, Key};
 use bdev_nvme::Health;
+use drives::DrivePlace;
+use std::collections::BTreeSet;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use webui_model::{
@@ -41,25 +45,21 @@ fn path_of(kind: &BdevKind) -> Option<String> {
 
 impl View<'_> {
     pub(super) fn devices(&self) -> Result<Vec<Device>, Refusal> {
-        let open = self.node.bdevs.iter().map(|(name, _, _)| name.to_owned());
-        let known = self.node.state().devices.iter().map(|known| known.name.clone());
-        let names: std::collections::BTreeSet<String> = open.chain(known).collect();
+        let open = self.bdevs.keys().cloned();
+        let known = self.state.devices.iter().map(|known| known.name.clone());
+        let configured = self.config.bdevs.iter().map(|bdev| bdev.name.clone());
+        let names: BTreeSet<String> = open.chain(known).chain(configured).collect();
         names.iter().map(|name| self.device(name)).collect()
     }
 
     pub(super) fn device(&self, device: &str) -> Result<Device, Refusal> {
-        let Ok(bdev) = self.node.bdevs.get(device) else {
-            let known = self.node.state().devices.iter().find(|known| known.name == device);
-            return match known {
-                Some(known) => self.missing(known),
-                None => Err(Refusal::not_found(format!("There is no device {device}."))),
-            };
+        let Some(Slot { entry, .. }) = self.bdevs.get(device) else {
+            return self.missing_device(device);
         };
-        let config = self.node.bdevs.config(device).expect("it is there");
-        let geometry = bdev.geometry();
+        let (config, geometry) = (&entry.config, entry.bdev.geometry());
         let pool = self.member(device)?;
         let (status, reason) = self.device_status(device, pool.as_ref());
-        let drive = self.node.bdevs.drive(device);
+        let drive = entry.drive();
         let (model, serial) = drive.map(|drive| drive.names()).unzip();
         Ok(Device {
             name: name(device)?,
@@ -77,19 +77,25 @@ impl View<'_> {
         })
     }
 
-    fn missing(&self, known: &KnownDevice) -> Result<Device, Refusal> {
-        let why = self.node.troubles.devices.get(&known.name);
-        let (kind, path) = match &known.place {
-            DevicePlace::Path(path) => (kind_at(path), Some(path.display().to_string())),
-            DevicePlace::Memory(_) => (DeviceKind::Memory, None),
-            DevicePlace::Drive(drive) => (DeviceKind::Nvme, Some(drive.place.to_string())),
+    fn missing_device(&self, device: &str) -> Result<Device, Refusal> {
+        let known = self.state.devices.iter().find(|known| known.name == device);
+        let configured = self.config.bdevs.iter().find(|bdev| bdev.name == device);
+        let (kind, path, serial) = match (known.map(|known| &known.place), configured) {
+            (Some(DevicePlace::Path(path)), _) => {
+                (kind_at(path), Some(path.display().to_string()), None)
+            }
+            (Some(DevicePlace::Memory(_)), _) => (DeviceKind::Memory, None, None),
+            (Some(DevicePlace::Drive(drive)), _) => {
+                (DeviceKind::Nvme, Some(drive.place.to_string()), Some(drive.serial.clone()))
+            }
+            (None, Some(bdev)) => (kind_of(&bdev.kind), path_of(&bdev.kind), None),
+            (None, None) => {
+                return Err(Refusal::not_found(format!("There is no device {device}.")));
+            }
         };
-        let serial = match &known.place {
-            DevicePlace::Drive(drive) => Some(drive.serial.clone()),
-            _ => None,
-        };
+        let why = self.missing.devices.get(device);
         Ok(Device {
-            name: name(&known.name)?,
+            name: name(device)?,
             kind,
             path,
             drive: None,
@@ -99,15 +105,17 @@ impl View<'_> {
             block_bytes: 4096,
             volatile_cache: false,
             pool: None,
-            status: Status::Failed,
-            reason: why.map_or_else(|| "it is missing".to_owned(), |why| format!("missing: {why}")),
+            status: if why.is_some() { Status::Failed } else { Status::Offline },
+            reason: why
+                .map_or_else(|| "it is being opened".to_owned(), |why| format!("missing: {why}")),
         })
     }
 
     /// Where a device is in a pool.
     fn member(&self, device: &str) -> Result<Option<PoolMember>, Refusal> {
-        for (pool, status) in &self.statuses {
-            if let Some(member) = status.devices.iter().find(|member| member.name == device) {
+        for (pool, open) in self.pools.iter() {
+            let devices = open.directory().devices();
+            if let Some(member) = devices.iter().find(|member| member.name == device) {
                 return Ok(Some(PoolMember { pool: name(pool)?, number: member.number.into() }));
             }
         }
@@ -115,7 +123,10 @@ impl View<'_> {
     }
 
     fn device_status(&self, device: &str, pool: Option<&PoolMember>) -> (Status, String) {
-        if let Some(drive) = self.node.bdevs.drive(device) {
+        let Some(Slot { entry, user }) = self.bdevs.get(device) else {
+            return (Status::Failed, "it is missing".to_owned());
+        };
+        if let Some(drive) = entry.drive() {
             if let Some(why) = drive.failure() {
                 return (Status::Failed, format!("the drive failed: {why}"));
             }
@@ -123,12 +134,16 @@ impl View<'_> {
                 return (Status::Degraded, "its controller is being reset".to_owned());
             }
         }
-        if let Some(fault) = self.node.bdevs.fault(device) {
+        if let Some(fault) = entry.fault() {
             return (Status::Failed, fault.to_string());
         }
+        if let Some(why) = self.stall_of(device) {
+            return (Status::Degraded, why);
+        }
         if let Some(member) = pool {
-            let draining = self.statuses.get(member.pool.as_str()).is_some_and(|status| {
-                let here = status.devices.iter().find(|d| u32::from(d.number) == member.number);
+            let draining = self.pools.get(member.pool.as_str()).is_some_and(|open| {
+                let devices = open.directory().devices();
+                let here = devices.iter().find(|d| u32::from(d.number) == member.number);
                 here.is_some_and(|d| d.state == bdev_pool::DeviceState::Draining)
             });
             return match draining {
@@ -136,7 +151,7 @@ impl View<'_> {
                 false => (Status::Ok, format!("part of pool {}", member.pool)),
             };
         }
-        match self.node.bdevs.user(device) {
+        match user {
             Some(user) => (Status::Ok, format!("in use by {user}")),
             None => (Status::Ok, "attached, and not in use".to_owned()),
         }
@@ -175,15 +190,35 @@ fn there(node: &Node, request: &DeviceAttach) -> Option<String> {
         }
     }
     let path = request.path.as_ref()?;
-    node.device_at(Path::new(path.as_str()))
+    node.devices().device_at(Path::new(path.as_str()))
 }
 
-impl ControlPlane {
-    pub(super) fn attach(&self, request: &DeviceAttach) -> Result<Made<Device>, Refusal> {
-        let device = self.with(|node| {
-            if let Some(device) = there(node, request) {
-                let found = View::of(node)?.device(&device)?;
-                let mut differences = differences(request, &found);
+/// Devices, as operators change them.
+#[derive(Clone, Copy)]
+pub(super) struct Devices<'a>(pub &'a ControlPlane);
+
+impl Devices<'_> {
+    /// What changing a device needs.
+    fn claims(self, device: &str) -> Vec<Claim> {
+        let mut claims = vec![Claim::sole(Key::Device(device.to_owned()))];
+        let places = self.0.node.bdevs.places();
+        let place = places.iter().find(|(name, _)| name == device);
+        let drive = place.map(|(_, place)| Key::Drive(place.address.to_string()));
+        claims.extend(drive.map(Claim::sole));
+        claims
+    }
+
+    pub(super) fn attach(self, request: DeviceAttach) -> Result<Made<Device>, Refusal> {
+        let path = request.path.as_ref().map(|path| path.as_str());
+        let label = request.name.as_ref().map(Name::as_str).or(path).unwrap_or("memory").to_owned();
+        let mut claims = vec![Claim::sole(Key::Device(label.clone()))];
+        let place = path.and_then(|path| path.parse::<DrivePlace>().ok());
+        claims.extend(place.map(|place| Claim::sole(Key::Drive(place.address.to_string()))));
+        let made = self.0.change(format!("attaching device {label}"), claims, move |plane| {
+            let node = &*plane.node;
+            if let Some(device) = there(node, &request) {
+                let found = View::of(node).device(&device)?;
+                let mut differences = differences(&request, &found);
                 if let Some(name) = &request.name
                     && *name != found.name
                 {
@@ -197,32 +232,41 @@ impl ControlPlane {
                     "Device {device} is there already, and {differences}."
                 )));
             }
-            let name = node.attach(request)?;
-            // A pool may have waited for it.
-            node.restore();
-            View::of(node)?.device(&name).map(Made::New)
-        })?;
-        if let Made::New(device) = &device {
+            let name = node.devices().attach(&request)?;
+            let device = View::of(node).device(&name)?;
             let message = format!("Device {} is attached.", device.name);
-            self.done(EventKind::Created, (ObjectKind::Device, &device.name), message);
-        }
-        Ok(device)
-    }
-
-    pub(super) fn detach(&self, device: &Name) -> Result<(), Refusal> {
-        self.with(|node| node.detach(device.as_str()))?;
-        let message = format!("Device {device} is detached.");
-        self.done(EventKind::Deleted, (ObjectKind::Device, device), message);
-        Ok(())
-    }
-
-    pub(super) fn rescan(&self, device: &Name) -> Result<Device, Refusal> {
-        let device = self.with(|node| {
-            node.look_again(device.as_str())?;
-            View::of(node)?.device(device.as_str())
+            plane.done(EventKind::Created, (ObjectKind::Device, &device.name), message);
+            Ok(Made::New(device))
         })?;
-        let message = format!("Device {} has {}.", device.name, Size(device.bytes).rounded());
-        self.done(EventKind::Changed, (ObjectKind::Device, &device.name), message);
-        Ok(device)
+        let Made::New(device) = made else { return Ok(made) };
+        // A pool may have waited for it.
+        self.0.node.supervisor().stir();
+        self.0.node.supervisor().settle_pools();
+        self.0.with(|node| View::of(node).device(device.name.as_str())).map(Made::New)
+    }
+
+    pub(super) fn detach(self, device: &Name) -> Result<(), Refusal> {
+        let (claims, device) = (self.claims(device.as_str()), device.clone());
+        self.0.change(format!("detaching device {device}"), claims, move |plane| {
+            plane.node.devices().detach(device.as_str())?;
+            plane.node.supervisor().stir();
+            let message = format!("Device {device} is detached.");
+            plane.done(EventKind::Deleted, (ObjectKind::Device, &device), message);
+            Ok(())
+        })
+    }
+
+    pub(super) fn rescan(self, device: &Name) -> Result<Device, Refusal> {
+        let (claims, device) = (self.claims(device.as_str()), device.clone());
+        let shown = self.0.change(format!("rescanning device {device}"), claims, move |plane| {
+            plane.node.devices().look_again(device.as_str())?;
+            let device = View::of(&plane.node).device(device.as_str())?;
+            let message = format!("Device {} has {}.", device.name, Size(device.bytes).rounded());
+            plane.done(EventKind::Changed, (ObjectKind::Device, &device.name), message);
+            Ok(device)
+        })?;
+        // A pool may have waited for it.
+        self.0.node.supervisor().settle_pools();
+        self.0.with(|node| View::of(node).device(shown.name.as_str()))
     }
 }

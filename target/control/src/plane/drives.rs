@@ -1,6 +1,7 @@
 //! NVMe drives of the machine, and what destroys everything on them.
 
 use super::{ControlPlane, locked};
+use crate::unit::schedule::{Claim, Key};
 use drives::{Erase, PciAddress};
 use nvme_spec::maintenance::{Sanitize, SecureErase};
 use webui_model::{
@@ -8,11 +9,17 @@ use webui_model::{
     ObjectKind, Refusal, SanitizeAction, Severity, Size,
 };
 
-impl ControlPlane {
-    pub(super) fn seen_drives(&self) -> Result<Vec<Drive>, Refusal> {
-        self.with(|node| {
-            let mut drives = node.bdevs.drives().list().map_err(Refusal::device)?;
-            for (name, place) in node.bdevs.places() {
+/// NVMe drives of the machine, as operators see and erase them.
+#[derive(Clone, Copy)]
+pub(super) struct Drives<'a>(pub &'a ControlPlane);
+
+impl Drives<'_> {
+    pub(super) fn list(self) -> Result<Vec<Drive>, Refusal> {
+        // The kernel and what is on each are asked, which may take a while.
+        self.0.change("listing drives", Vec::new(), |plane| {
+            let bdevs = &plane.node.bdevs;
+            let mut drives = bdevs.drives().list().map_err(Refusal::device)?;
+            for (name, place) in bdevs.places() {
                 let address = place.address.to_string();
                 let drive = drives.iter_mut().find(|drive| drive.address == address);
                 if let (Some(drive), Ok(name)) = (drive, name.parse::<Name>()) {
@@ -23,27 +30,30 @@ impl ControlPlane {
         })
     }
 
-    pub(super) fn health_of(&self, device: &Name) -> Result<DriveHealth, Refusal> {
-        let asked = self.with(|node| {
+    pub(super) fn health(self, device: &Name) -> Result<DriveHealth, Refusal> {
+        let (drive, place) = self.0.with(|node| {
             node.bdevs.get(device.as_str()).map_err(|_| {
                 Refusal::not_found(format!("There is no device {device}, or it is missing."))
             })?;
-            let place = node.bdevs.places().find(|(name, _)| *name == device.as_str());
-            Ok(node.bdevs.drive(device.as_str()).cloned().zip(place.map(|(_, place)| place)))
+            let places = node.bdevs.places();
+            let place = places.iter().find(|(name, _)| name == device.as_str());
+            node.bdevs.drive(device.as_str()).zip(place.map(|(_, place)| *place)).ok_or_else(|| {
+                Refusal::not_found(format!(
+                    "Device {device} is no NVMe drive of the appliance's own: ask the kernel that \
+                     has it."
+                ))
+            })
         })?;
-        let Some((drive, place)) = asked else {
-            return Err(Refusal::not_found(format!(
-                "Device {device} is no NVMe drive of the appliance's own: ask the kernel that has it."
-            )));
-        };
-        // A drive may take its time, and nobody else is to wait for it.
-        drive.tell_health(place.nsid).map_err(|why| {
-            Refusal::device(format!("The drive of device {device} does not tell: {why}."))
+        let device = device.clone();
+        self.0.change(format!("asking device {device} for its health"), Vec::new(), move |_| {
+            drive.tell_health(place.nsid).map_err(|why| {
+                Refusal::device(format!("The drive of device {device} does not tell: {why}."))
+            })
         })
     }
 
     pub(super) fn format(
-        &self,
+        self,
         drive: &DriveAddress,
         request: &DriveFormat,
     ) -> Result<Job, Refusal> {
@@ -58,7 +68,7 @@ impl ControlPlane {
     }
 
     pub(super) fn sanitize(
-        &self,
+        self,
         drive: &DriveAddress,
         request: &DriveSanitize,
     ) -> Result<Job, Refusal> {
@@ -71,37 +81,41 @@ impl ControlPlane {
     }
 
     fn erase(
-        &self,
+        self,
         drive: &DriveAddress,
         kind: JobKind,
         what: &Erase,
         force: bool,
     ) -> Result<Job, Refusal> {
         let address: PciAddress = drive.as_str().parse().map_err(Refusal::invalid)?;
-        let job = self.with(|node| {
-            let there = node.bdevs.drives().is_there(address);
+        let claims = vec![Claim::sole(Key::Drive(address.to_string()))];
+        let what = *what;
+        self.0.change(format!("erasing drive {address}"), claims, move |plane| {
+            let bdevs = &plane.node.bdevs;
+            let there = bdevs.drives().is_there(address);
             there.map_err(|why| Refusal::not_found(format!("No drive: {why}.")))?;
-            let devices = node.bdevs.places().filter(|(_, place)| place.address == address);
-            let devices: Vec<&str> = devices.map(|(name, _)| name).collect();
+            let devices = bdevs.places().into_iter();
+            let devices = devices.filter(|(_, place)| place.address == address);
+            let devices: Vec<String> = devices.map(|(name, _)| name).collect();
             if !devices.is_empty() {
                 let devices = devices.join(" and ");
                 return Err(Refusal::in_use(format!(
                     "Drive {address} is attached as {devices}: detach it first."
                 )));
             }
-            let begun = node.bdevs.drives().erase(address, what, force);
+            let begun = bdevs.drives().erase(address, &what, force);
             let (number, bytes) = begun.map_err(Refusal::refused)?;
             let reason = format!("the drive does it by itself, to {}", Size(bytes).rounded());
-            let address = address.to_string();
-            Ok(locked(&self.seen).jobs.erase(kind, number, &address, bytes, reason))
-        })?;
-        let object = Object::new(ObjectKind::Drive, address.to_string());
-        let doing = match kind {
-            JobKind::Sanitize => "sanitized",
-            _ => "formatted",
-        };
-        let message = format!("Drive {address} is being {doing}: job {}.", job.id);
-        self.publish(webui_model::EventKind::Changed, Severity::Warning, object, message);
-        Ok(job)
+            let name = address.to_string();
+            let job = locked(&plane.seen).jobs.erase(kind, number, &name, bytes, reason);
+            let object = Object::new(ObjectKind::Drive, name);
+            let doing = match kind {
+                JobKind::Sanitize => "sanitized",
+                _ => "formatted",
+            };
+            let message = format!("Drive {address} is being {doing}: job {}.", job.id);
+            plane.publish(webui_model::EventKind::Changed, Severity::Warning, object, message);
+            Ok(job)
+        })
     }
 }

@@ -2,10 +2,12 @@
 
 use super::ControlPlane;
 use super::view::{View, nqn};
-use super::volumes::check_subsystem;
-use crate::node::{Door, Node};
+use super::volumes::{check_subsystem, export_claims};
+use crate::node::{Node, OpenListener};
 use crate::state::Source;
+use crate::unit::schedule::Claim;
 use nvmf::registry::Serves;
+use std::sync::Arc;
 use uuid::Uuid;
 use webui_model::{
     Address, ConnectAddress, ConnectInfo, EventKind, ExportSet, Nqn, ObjectKind, Refusal, Snapshot,
@@ -14,7 +16,7 @@ use webui_model::{
 
 /// Exports something as `set` says, from however it is exported now.
 fn export(
-    node: &mut Node,
+    node: &Node,
     source: &Source,
     uuid: Uuid,
     own: &Nqn,
@@ -22,7 +24,7 @@ fn export(
 ) -> Result<(), Refusal> {
     check_subsystem(node, set.subsystem.as_ref())?;
     let Some(there) = node.state().namespace_of(source).cloned() else {
-        return node.export(source.clone(), uuid, own.as_str(), set);
+        return node.exports().export(source.clone(), uuid, own.as_str(), set);
     };
     let known = node.state().subsystem(&there.subsystem).cloned();
     let is_own = known.as_ref().is_some_and(|known| known.own);
@@ -30,20 +32,23 @@ fn export(
         Some(nqn) if nqn.as_str() == there.subsystem => return Ok(()),
         None if is_own => {
             let hosts = set.hosts.iter().map(ToString::to_string).collect();
-            return node.set_hosts(&there.subsystem, hosts, set.allow_any_host);
+            return node.exports().set_hosts(&there.subsystem, hosts, set.allow_any_host);
         }
         _ => {}
     }
-    node.forget_namespace(&there)?;
-    node.export(source.clone(), uuid, own.as_str(), set).inspect_err(|_| {
+    node.exports().forget_namespace(&there)?;
+    node.exports().export(source.clone(), uuid, own.as_str(), set).inspect_err(|_| {
         // As it was before: what was refused has changed nothing.
         let restored = match known.filter(|known| known.own) {
-            Some(known) => node.want_subsystem(&known.nqn, true, known.hosts, known.allow_any_host),
+            Some(known) => {
+                node.exports().want_subsystem(&known.nqn, true, known.hosts, known.allow_any_host)
+            }
             None => Ok(()),
         };
         let (nqn, nsid) = (there.subsystem.as_str(), Some(there.nsid));
-        let restored = restored
-            .and_then(|()| node.want_namespace(nqn, nsid, there.uuid, there.source.clone()));
+        let restored = restored.and_then(|()| {
+            node.exports().want_namespace(nqn, nsid, there.uuid, there.source.clone())
+        });
         if let Err(refusal) = restored {
             tracing::error!(nqn, "an export could not be brought back: {refusal}");
         }
@@ -53,7 +58,7 @@ fn export(
 impl View<'_> {
     fn connect_info_of(&self, source: &Source) -> Result<ConnectInfo, Refusal> {
         let export = self.export_of(source)?;
-        let (Some(export), Some(known)) = (export, self.node.state().namespace_of(source)) else {
+        let (Some(export), Some(known)) = (export, self.state.namespace_of(source)) else {
             return Err(Refusal::not_found(format!(
                 "The {source} is not exported: export it first."
             )));
@@ -82,11 +87,11 @@ impl View<'_> {
 
     /// Where hosts reach the subsystems.
     fn addresses(&self) -> Vec<ConnectAddress> {
-        let doors = self.node.doors.iter();
-        let serving = doors.filter(|door| door.listener.serves == Serves::Everything);
-        let each = |door: &Door| {
-            let transport = door.listener.fabric;
-            let told = door.reachable().into_iter();
+        let open = self.listeners.iter();
+        let serving = open.filter(|open| open.listener.serves == Serves::Everything);
+        let each = |open: &Arc<OpenListener>| {
+            let transport = open.listener.fabric;
+            let told = open.reachable().into_iter();
             told.map(move |address| ConnectAddress { transport, address: Address(address) })
         };
         let mut all: Vec<ConnectAddress> = serving.flat_map(each).collect();
@@ -96,14 +101,14 @@ impl View<'_> {
 }
 
 /// The source that is a volume.
-pub(super) fn of_volume(node: &mut Node, volume: &VolumeRef) -> Result<Source, Refusal> {
-    node.volume_source(volume.pool.as_str(), volume.volume.as_str())
+pub(super) fn of_volume(node: &Node, volume: &VolumeRef) -> Result<Source, Refusal> {
+    node.pools().volume_source(volume.pool.as_str(), volume.volume.as_str())
 }
 
 /// The source that is a snapshot.
-pub(super) fn of_snapshot(node: &mut Node, snapshot: &SnapshotRef) -> Result<Source, Refusal> {
+pub(super) fn of_snapshot(node: &Node, snapshot: &SnapshotRef) -> Result<Source, Refusal> {
     let SnapshotRef { pool, volume, snapshot } = snapshot;
-    node.snapshot_source(pool.as_str(), volume.as_str(), snapshot.as_str())
+    node.pools().snapshot_source(pool.as_str(), volume.as_str(), snapshot.as_str())
 }
 
 /// What hosts know something by: a volume by its own UUID, anything else by a new one, which is
@@ -115,77 +120,106 @@ pub(super) fn uuid_for(source: &Source) -> Uuid {
     }
 }
 
-impl ControlPlane {
-    pub(super) fn set_export(
-        &self,
+/// How volumes and snapshots are exported, as operators change it.
+#[derive(Clone, Copy)]
+pub(super) struct Exports<'a>(pub &'a ControlPlane);
+
+impl Exports<'_> {
+    /// What changing the export of a volume or snapshot needs.
+    fn claims(
+        self,
+        mut of: Vec<Claim>,
+        source: Result<Source, Refusal>,
+        own: &Nqn,
+        named: Option<&Nqn>,
+    ) -> Vec<Claim> {
+        of.extend(export_claims(self.0, own, source.ok().as_ref(), named));
+        of
+    }
+
+    pub(super) fn export_volume(
+        self,
         volume: &VolumeRef,
-        set: &ExportSet,
+        set: ExportSet,
     ) -> Result<Volume, Refusal> {
-        let shown = self.with(|node| {
-            let source = of_volume(node, volume)?;
-            let own = Nqn::of_volume(&volume.pool, &volume.volume);
-            export(node, &source, uuid_for(&source), &own, set)?;
-            View::of(node)?.volume(volume)
-        })?;
-        let message = format!("Volume {volume} is exported.");
-        self.done(EventKind::Changed, (ObjectKind::Volume, volume), message);
-        Ok(shown)
+        let own = Nqn::of_volume(&volume.pool, &volume.volume);
+        let source = of_volume(&self.0.node, volume);
+        let of = super::volumes::claims(volume);
+        let claims = self.claims(of, source, &own, set.subsystem.as_ref());
+        let volume = volume.clone();
+        self.0.change(format!("exporting volume {volume}"), claims, move |plane| {
+            let node = &*plane.node;
+            let source = of_volume(node, &volume)?;
+            export(node, &source, uuid_for(&source), &own, &set)?;
+            let message = format!("Volume {volume} is exported.");
+            plane.done(EventKind::Changed, (ObjectKind::Volume, &volume), message);
+            View::of(node).volume(&volume)
+        })
     }
 
-    pub(super) fn end_export(&self, volume: &VolumeRef) -> Result<(), Refusal> {
-        self.with(|node| {
-            let source = of_volume(node, volume)?;
-            unexport(node, &source)
-        })?;
-        let message = format!("Volume {volume} is not exported any more.");
-        self.done(EventKind::Changed, (ObjectKind::Volume, volume), message);
-        Ok(())
+    pub(super) fn unexport_volume(self, volume: &VolumeRef) -> Result<(), Refusal> {
+        let own = Nqn::of_volume(&volume.pool, &volume.volume);
+        let source = of_volume(&self.0.node, volume);
+        let claims = self.claims(super::volumes::claims(volume), source, &own, None);
+        let volume = volume.clone();
+        self.0.change(format!("unexporting volume {volume}"), claims, move |plane| {
+            let source = of_volume(&plane.node, &volume)?;
+            unexport(&plane.node, &source)?;
+            let message = format!("Volume {volume} is not exported any more.");
+            plane.done(EventKind::Changed, (ObjectKind::Volume, &volume), message);
+            Ok(())
+        })
     }
 
-    pub(super) fn set_snapshot_export(
-        &self,
+    pub(super) fn export_snapshot(
+        self,
         snapshot: &SnapshotRef,
-        set: &ExportSet,
+        set: ExportSet,
     ) -> Result<Snapshot, Refusal> {
-        let shown = self.with(|node| {
-            let source = of_snapshot(node, snapshot)?;
-            let own = Nqn::of_snapshot(&snapshot.pool, &snapshot.volume, &snapshot.snapshot);
-            export(node, &source, uuid_for(&source), &own, set)?;
-            View::of(node)?.snapshot(snapshot)
-        })?;
-        let message = format!("Snapshot {snapshot} is exported, read only.");
-        self.done(EventKind::Changed, (ObjectKind::Snapshot, snapshot), message);
-        Ok(shown)
-    }
-
-    pub(super) fn end_snapshot_export(&self, snapshot: &SnapshotRef) -> Result<(), Refusal> {
-        self.with(|node| {
-            let source = of_snapshot(node, snapshot)?;
-            unexport(node, &source)
-        })?;
-        let message = format!("Snapshot {snapshot} is not exported any more.");
-        self.done(EventKind::Changed, (ObjectKind::Snapshot, snapshot), message);
-        Ok(())
-    }
-
-    pub(super) fn connect_lines(&self, volume: &VolumeRef) -> Result<ConnectInfo, Refusal> {
-        self.with(|node| {
-            let source = of_volume(node, volume)?;
-            View::of(node)?.connect_info_of(&source)
+        let own = Nqn::of_snapshot(&snapshot.pool, &snapshot.volume, &snapshot.snapshot);
+        let source = of_snapshot(&self.0.node, snapshot);
+        let of = super::snapshots::claims(snapshot);
+        let claims = self.claims(of, source, &own, set.subsystem.as_ref());
+        let snapshot = snapshot.clone();
+        self.0.change(format!("exporting snapshot {snapshot}"), claims, move |plane| {
+            let node = &*plane.node;
+            let source = of_snapshot(node, &snapshot)?;
+            export(node, &source, uuid_for(&source), &own, &set)?;
+            let message = format!("Snapshot {snapshot} is exported, read only.");
+            plane.done(EventKind::Changed, (ObjectKind::Snapshot, &snapshot), message);
+            View::of(node).snapshot(&snapshot)
         })
     }
 
-    pub(super) fn snapshot_lines(&self, snapshot: &SnapshotRef) -> Result<ConnectInfo, Refusal> {
-        self.with(|node| {
-            let source = of_snapshot(node, snapshot)?;
-            View::of(node)?.connect_info_of(&source)
+    pub(super) fn unexport_snapshot(self, snapshot: &SnapshotRef) -> Result<(), Refusal> {
+        let own = Nqn::of_snapshot(&snapshot.pool, &snapshot.volume, &snapshot.snapshot);
+        let source = of_snapshot(&self.0.node, snapshot);
+        let claims = self.claims(super::snapshots::claims(snapshot), source, &own, None);
+        let snapshot = snapshot.clone();
+        self.0.change(format!("unexporting snapshot {snapshot}"), claims, move |plane| {
+            let source = of_snapshot(&plane.node, &snapshot)?;
+            unexport(&plane.node, &source)?;
+            let message = format!("Snapshot {snapshot} is not exported any more.");
+            plane.done(EventKind::Changed, (ObjectKind::Snapshot, &snapshot), message);
+            Ok(())
         })
+    }
+
+    pub(super) fn connect_info(self, volume: &VolumeRef) -> Result<ConnectInfo, Refusal> {
+        self.0.with(|node| View::of(node).connect_info_of(&of_volume(node, volume)?))
+    }
+
+    pub(super) fn snapshot_connect_info(
+        self,
+        snapshot: &SnapshotRef,
+    ) -> Result<ConnectInfo, Refusal> {
+        self.0.with(|node| View::of(node).connect_info_of(&of_snapshot(node, snapshot)?))
     }
 }
 
-fn unexport(node: &mut Node, source: &Source) -> Result<(), Refusal> {
+fn unexport(node: &Node, source: &Source) -> Result<(), Refusal> {
     if node.state().namespace_of(source).is_none() {
         return Err(Refusal::not_found(format!("The {source} is not exported.")));
     }
-    node.unexport(source)
+    node.exports().unexport(source)
 }

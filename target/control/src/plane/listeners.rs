@@ -2,7 +2,7 @@
 
 use super::ControlPlane;
 use super::view::View;
-use crate::node::{DoorPlace, check_listened};
+use crate::node::{ListenAt, check_listened};
 use crate::state::KnownListener;
 use nvmf::registry::Serves;
 use std::cmp::Reverse;
@@ -11,8 +11,8 @@ use webui_model::{
 };
 
 /// Where a listener is, as the node knows it.
-fn place(transport: Fabric, address: Address) -> DoorPlace {
-    DoorPlace { transport, address: address.0 }
+fn place(transport: Fabric, address: Address) -> ListenAt {
+    ListenAt { transport, address: address.0 }
 }
 
 fn none(transport: Fabric, address: Address) -> Refusal {
@@ -21,11 +21,11 @@ fn none(transport: Fabric, address: Address) -> Refusal {
 
 impl View<'_> {
     pub(super) fn listeners(&self) -> Vec<Listener> {
-        let open = self.node.doors.iter().map(|door| {
-            let discovery_only = door.listener.serves == Serves::Discovery;
+        let open = self.listeners.iter().map(|open| {
+            let discovery_only = open.listener.serves == Serves::Discovery;
             Listener {
-                transport: door.place().transport,
-                address: Address(door.listener.addr),
+                transport: open.place().transport,
+                address: Address(open.listener.addr),
                 discovery_only,
                 status: Status::Ok,
                 reason: match discovery_only {
@@ -34,12 +34,12 @@ impl View<'_> {
                 },
             }
         });
-        let declared = self.node.config().listeners.iter();
+        let declared = self.config.listeners.iter();
         let declared = declared.map(|listener| (listener.place(), listener.discovery_only));
-        let known = self.node.state().listeners.iter();
+        let known = self.state.listeners.iter();
         let known = known.map(|listener| (listener.place(), listener.discovery_only));
         let closed = known.chain(declared).filter_map(|(place, discovery_only)| {
-            let why = self.node.troubles.listeners.get(&place)?;
+            let why = self.missing.listeners.get(&place)?;
             Some(Listener {
                 transport: place.transport,
                 address: Address(place.address),
@@ -64,13 +64,18 @@ impl View<'_> {
     }
 }
 
-impl ControlPlane {
-    pub(super) fn listen(&self, request: &ListenerCreate) -> Result<Made<Listener>, Refusal> {
-        let ListenerCreate { transport, address, discovery_only } = *request;
+/// Listeners, as operators change them.
+#[derive(Clone, Copy)]
+pub(super) struct Listeners<'a>(pub &'a ControlPlane);
+
+impl Listeners<'_> {
+    pub(super) fn create(self, request: ListenerCreate) -> Result<Made<Listener>, Refusal> {
+        let ListenerCreate { transport, address, discovery_only } = request;
         let place = place(transport, address);
         check_listened(address.0.ip()).map_err(Refusal::invalid)?;
-        let made = self.with(|node| {
-            if let Ok(there) = View::of(node)?.listener(transport, address) {
+        self.0.change(format!("listening on {place}"), vec![place.claim()], move |plane| {
+            let node = &*plane.node;
+            if let Ok(there) = View::of(node).listener(transport, address) {
                 if there.discovery_only == discovery_only {
                     return Ok(Made::Existing(there));
                 }
@@ -82,32 +87,26 @@ impl ControlPlane {
             if let (Fabric::Rdma, Err(why)) = (transport, &node.rdma) {
                 return Err(Refusal::refused(format!("RDMA is off: {why}")));
             }
-            node.listen_on(place, discovery_only).map_err(Refusal::in_use)?;
-            let transport = place.transport;
+            let opened = node.listeners().listen_on(place, discovery_only, false);
+            opened.map_err(Refusal::in_use)?;
             let known = KnownListener { address: address.0, discovery_only, transport };
             node.change_state(|state| state.listeners.push(known)).inspect_err(|_| {
-                node.close_door(place);
+                node.listeners().close(place);
             })?;
-            View::of(node)?.listener(request.transport, address).map(Made::New)
-        })?;
-        if let Made::New(_) = &made {
             let message = format!("Hosts can connect to {address}.");
-            self.done(EventKind::Created, (ObjectKind::Listener, address), message);
-        }
-        Ok(made)
+            plane.done(EventKind::Created, (ObjectKind::Listener, address), message);
+            View::of(node).listener(transport, address).map(Made::New)
+        })
     }
 
-    pub(super) fn listen_no_more(
-        &self,
-        transport: Fabric,
-        address: Address,
-    ) -> Result<(), Refusal> {
-        self.with(|node| {
-            View::of(node)?.listener(transport, address)?;
-            let place = place(transport, address);
-            let mut declared = node.config().listeners.iter();
-            let mut doors = node.doors.iter();
-            if doors.any(|door| door.configured && door.place() == place)
+    pub(super) fn delete(self, transport: Fabric, address: Address) -> Result<(), Refusal> {
+        let place = place(transport, address);
+        self.0.change(format!("closing listener {place}"), vec![place.claim()], move |plane| {
+            let node = &*plane.node;
+            View::of(node).listener(transport, address)?;
+            let config = node.config();
+            let mut declared = config.listeners.iter();
+            if node.listeners.get().iter().any(|open| open.configured && open.place() == place)
                 || declared.any(|listener| listener.place() == place)
             {
                 return Err(Refusal::refused(format!(
@@ -116,12 +115,11 @@ impl ControlPlane {
                 )));
             }
             node.change_state(|state| state.listeners.retain(|l| l.place() != place))?;
-            node.troubles.listeners.remove(&place);
-            node.close_door(place);
+            node.listeners().close(place);
+            node.supervisor().step();
+            let message = format!("Nothing listens on {address} any more.");
+            plane.done(EventKind::Deleted, (ObjectKind::Listener, address), message);
             Ok(())
-        })?;
-        let message = format!("Nothing listens on {address} any more.");
-        self.done(EventKind::Deleted, (ObjectKind::Listener, address), message);
-        Ok(())
+        })
     }
 }

@@ -29,10 +29,14 @@ fn state(state: init::SlotState) -> (SlotState, Option<String>) {
     }
 }
 
-impl ControlPlane {
-    pub(super) fn machine_slots(&self) -> Result<Slots, Refusal> {
-        let staged_bytes = self.slots.staged();
-        let (running, all) = match self.slots.all() {
+/// The machine, as operators update and end it.
+#[derive(Clone, Copy)]
+pub(super) struct Machine<'a>(pub &'a ControlPlane);
+
+impl Machine<'_> {
+    pub(super) fn slots(self) -> Result<Slots, Refusal> {
+        let staged_bytes = self.0.slots.staged();
+        let (running, all) = match self.0.slots.all() {
             Ok(found) => found,
             Err(UpdateError::NoSlots) => {
                 let reason = UpdateError::NoSlots.to_string();
@@ -56,31 +60,31 @@ impl ControlPlane {
         Ok(Slots { running: Some(running.to_string()), slots, staged_bytes, reason })
     }
 
-    pub(super) fn take_piece(&self, piece: &UpdatePiece) -> Result<Slots, Refusal> {
+    pub(super) fn stage_update(self, piece: &UpdatePiece) -> Result<Slots, Refusal> {
         let bytes = STANDARD
             .decode(&piece.data)
             .map_err(|error| Refusal::invalid(format!("data is no base64: {error}.")))?;
-        self.slots.stage(piece.offset, &bytes).map_err(refusal)?;
-        self.machine_slots()
+        self.0.slots.stage(piece.offset, &bytes).map_err(refusal)?;
+        self.slots()
     }
 
-    pub(super) fn put_update(&self, install: &UpdateInstall) -> Result<Slots, Refusal> {
-        match self.slots.install(&install.signature, install.allow_older) {
+    pub(super) fn install_update(self, install: &UpdateInstall) -> Result<Slots, Refusal> {
+        match self.0.slots.install(&install.signature, install.allow_older) {
             Ok(Installed { slot, version, older }) => {
                 let older = if older { ", older than what runs," } else { "" };
                 let what =
                     format!("Version {version}{older} is in slot {slot}, for the next start.");
-                tell(&self.log, Severity::Info, what);
-                self.machine_slots()
+                tell(&self.0.log, Severity::Info, what);
+                self.slots()
             }
             Err(error) => {
-                tell(&self.log, Severity::Warning, format!("An update was refused: {error}"));
+                tell(&self.0.log, Severity::Warning, format!("An update was refused: {error}"));
                 Err(refusal(error))
             }
         }
     }
 
-    pub(super) fn stop_machine(&self, restart: bool) -> Result<(), Refusal> {
+    pub(super) fn end(self, restart: bool) -> Result<(), Refusal> {
         let end = if restart { init::End::Restart } else { init::End::PowerOff };
         init::end_machine(end).map_err(refused)
     }

@@ -21,15 +21,17 @@ mod view;
 mod volumes;
 mod watch;
 
+use crate::executor::Task;
 use crate::node::Node;
+use crate::unit::schedule::{Claim, Key};
 use alerts::Alerts;
-use bdev_pool::PoolStatus;
 use jobs::Jobs;
 use reload::Reread;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use view::View;
 use watch::Connected;
 use webui_model::{Alert, EventKind, EventLog, Object, ObjectKind, Refusal, Severity};
 
@@ -49,8 +51,11 @@ struct Seen {
 
 /// The appliance behind the API.
 pub struct ControlPlane {
-    /// `None`: it has been stopped.
-    node: Mutex<Option<Node>>,
+    /// For changes, which outlive the call that begins them.
+    me: Weak<ControlPlane>,
+    node: Arc<Node>,
+    /// It is being stopped, or has been.
+    down: AtomicBool,
     log: EventLog,
     started_ms: u64,
     slots: init::Slots,
@@ -70,13 +75,6 @@ fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What every pool says, by name.
-type Statuses = BTreeMap<String, PoolStatus>;
-
-fn statuses(node: &Node) -> Result<Statuses, Refusal> {
-    node.pools.iter().map(|(name, pool)| Ok((name.clone(), pool.status()?))).collect()
-}
-
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A request that panicked has changed nothing by halves: what is wanted is in the state file.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -87,10 +85,12 @@ impl ControlPlane {
     ///
     /// # Errors
     /// A sentence, when there is no thread to be had.
-    pub fn start(node: Node) -> Result<Arc<ControlPlane>, String> {
+    pub fn start(node: Arc<Node>) -> Result<Arc<ControlPlane>, String> {
         let started_ms = now_ms();
-        let plane = Arc::new(ControlPlane {
-            node: Mutex::new(Some(node)),
+        let plane = Arc::new_cyclic(|me| ControlPlane {
+            me: me.clone(),
+            node,
+            down: AtomicBool::new(false),
             log: EventLog::new(EVENTS, started_ms.saturating_mul(1000)),
             started_ms,
             slots: init::Slots::default(),
@@ -129,6 +129,9 @@ impl ControlPlane {
     /// # Errors
     /// As of [`Node::stop`].
     pub fn stop(&self) -> Result<(), String> {
+        if self.down.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
         *locked(&self.ending) = true;
         self.ended.notify_all();
         if let Some(thread) = locked(&self.thread).take()
@@ -136,16 +139,47 @@ impl ControlPlane {
         {
             tracing::error!("the thread that watches ended with a panic");
         }
-        let node = locked(&self.node).take();
-        node.map_or(Ok(()), Node::stop)
+        self.node.stop()
     }
 
-    /// Does something with the appliance.
-    fn with<R>(&self, f: impl FnOnce(&mut Node) -> Result<R, Refusal>) -> Result<R, Refusal> {
-        match &mut *locked(&self.node) {
-            Some(node) => f(node),
-            None => Err(Refusal::unavailable("The appliance is on its way down.")),
+    /// Refuses once it is on its way down.
+    fn is_up(&self) -> Result<(), Refusal> {
+        match self.down.load(Ordering::Acquire) {
+            true => Err(Refusal::unavailable("The appliance is on its way down.")),
+            false => Ok(()),
         }
+    }
+
+    /// Asks the appliance for something that it has published.
+    fn with<R>(&self, f: impl FnOnce(&Node) -> Result<R, Refusal>) -> Result<R, Refusal> {
+        self.is_up()?;
+        f(&self.node)
+    }
+
+    /// Looks at the appliance.
+    fn view<R>(&self, f: impl FnOnce(&View<'_>) -> Result<R, Refusal>) -> Result<R, Refusal> {
+        self.with(|node| f(&View::of(node)))
+    }
+
+    /// Changes something, when it is the turn of what has these claims: `what` it does as in "making
+    /// volume tank/a". A change goes on when whoever asked for it gives up.
+    fn change<R: Send + 'static>(
+        &self,
+        what: impl Into<String>,
+        claims: Vec<Claim>,
+        change: impl FnOnce(&ControlPlane) -> Result<R, Refusal> + Send + 'static,
+    ) -> Result<R, Refusal> {
+        self.is_up()?;
+        let down = || Refusal::unavailable("The appliance is on its way down.");
+        let me = self.me.upgrade().ok_or_else(down)?;
+        let keys: Vec<Key> = claims.iter().map(|claim| claim.key.clone()).collect();
+        let changed = self.node.executor.carry(Task::new(what, claims), move || change(&me));
+        changed.map_err(|refusal| match self.node.supervisor().why_slow(&keys) {
+            Some(why) if refusal.kind == webui_model::RefusalKind::Unavailable => {
+                Refusal::unavailable(format!("{} {why}", refusal.message))
+            }
+            _ => refusal,
+        })
     }
 
     fn publish(

@@ -2,14 +2,17 @@
 
 use super::view::{View, name};
 use super::{ControlPlane, locked};
-use crate::node::Node;
+use crate::node::{Node, time_of};
 use crate::state::KnownPool;
+use crate::unit::pool::Outcome;
+use crate::unit::schedule::{Claim, Key};
 use bdev_pool::{DeviceState, DeviceStatus, DiscardStatus, EXTENT_BYTES, Found, PoolStatus};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use webui_model::{
-    DeviceAdd, DeviceDiscard, DiscardMode, EventKind, ImportablePool, Job, Made, MemberState, Name,
-    ObjectKind, Pool, PoolCreate, PoolDevice, PoolImport, Refusal, Size, Space, Status,
+    DeviceAdd, DeviceDiscard, DeviceRef, DiscardMode, EventKind, ImportablePool, Job, Made,
+    MemberState, Name, ObjectKind, Pool, PoolCreate, PoolDevice, PoolImport, Refusal, Size, Space,
+    Status,
 };
 
 /// Of a pool that is wanted.
@@ -62,13 +65,13 @@ fn how(status: &PoolStatus) -> (Status, String) {
 
 impl View<'_> {
     pub(super) fn pools(&self) -> Result<Vec<Pool>, Refusal> {
-        let mut known: Vec<&KnownPool> = self.node.state().pools.iter().collect();
+        let mut known: Vec<&KnownPool> = self.state.pools.iter().collect();
         known.sort_by(|a, b| a.name.cmp(&b.name));
         known.into_iter().map(|known| self.known_pool(known)).collect()
     }
 
     pub(super) fn pool(&self, pool: &str) -> Result<Pool, Refusal> {
-        let known = self.node.state().pools.iter().find(|known| known.name == pool);
+        let known = self.state.pools.iter().find(|known| known.name == pool);
         match known {
             Some(known) => self.known_pool(known),
             None => Err(Refusal::not_found(format!("There is no pool {pool}."))),
@@ -76,19 +79,29 @@ impl View<'_> {
     }
 
     fn known_pool(&self, known: &KnownPool) -> Result<Pool, Refusal> {
-        let Some(pool) = self.statuses.get(&known.name) else { return self.absent(known) };
+        let Some(open) = self.pools.get(&known.name) else { return self.absent(known) };
+        let pool = &open.status();
+        let (volumes, snapshots) = open.directory().counts();
         let devices = pool.devices.iter().map(|device| self.pool_member(device));
         let (status, mut reason) = how(pool);
-        if let Some(next) = self.node.next_try(&known.name).filter(|_| status == Status::Failed) {
+        if let Some(next) = self.next_try(&known.name).filter(|_| status == Status::Failed) {
             reason = format!("{reason} {next}");
         }
+        let stall = self.stalls_of(open).filter(|_| status != Status::Failed);
+        let (status, reason) = match stall {
+            Some(why) => (Status::Degraded, why),
+            None if status == Status::Ok && self.missing.opening.contains(&known.name) => {
+                (Status::Busy, "it is being opened, with what it exports".to_owned())
+            }
+            None => (status, reason),
+        };
         Ok(Pool {
             name: name(&known.name)?,
             uuid: known.uuid.to_string(),
             devices: devices.collect::<Result<_, _>>()?,
             space: space(&pool.space),
-            volumes: pool.volumes.len() as u32,
-            snapshots: pool.snapshots.len() as u32,
+            volumes: volumes as u32,
+            snapshots: snapshots as u32,
             extent_bytes: EXTENT_BYTES,
             discard: known.discard,
             status,
@@ -96,10 +109,17 @@ impl View<'_> {
         })
     }
 
+    /// When a pool that failed is tried again, as a sentence; none if that is any moment.
+    fn next_try(&self, name: &str) -> Option<String> {
+        let next = self.missing.next_tries.get(name)?;
+        let at = time_of(*next);
+        Some(format!("The next attempt is at {at}, or when somebody imports it."))
+    }
+
     /// A pool that cannot be imported now.
     fn absent(&self, known: &KnownPool) -> Result<Pool, Refusal> {
         let device = |(number, device): (u32, &String)| {
-            let why = self.node.troubles.devices.get(device);
+            let why = self.missing.devices.get(device);
             let known = self.device(device).ok();
             Ok(PoolDevice {
                 number,
@@ -115,8 +135,8 @@ impl View<'_> {
                 reason: why.cloned().unwrap_or_else(|| "waits for the rest of its pool".into()),
             })
         };
-        let why = self.node.troubles.pools.get(&known.name).cloned();
-        let next = self.node.next_try(&known.name);
+        let why = self.missing.pools.get(&known.name).cloned();
+        let next = self.next_try(&known.name);
         Ok(Pool {
             name: name(&known.name)?,
             uuid: known.uuid.to_string(),
@@ -138,6 +158,7 @@ impl View<'_> {
     fn pool_member(&self, member: &DeviceStatus) -> Result<PoolDevice, Refusal> {
         let draining = member.state == DeviceState::Draining;
         let used = Size(member.used).rounded();
+        let stall = self.stall_of(&member.name);
         Ok(PoolDevice {
             number: member.number.into(),
             device: Some(name(&member.name)?),
@@ -148,15 +169,20 @@ impl View<'_> {
             total_bytes: member.bytes,
             used_bytes: member.used,
             discard: discard(&member.discard),
-            status: if draining { Status::Busy } else { Status::Ok },
-            reason: match draining {
-                true => format!("{used} are left to move to the other devices"),
-                false => format!("{used} of {} used", Size(member.bytes).rounded()),
+            status: match (&stall, draining) {
+                (Some(_), _) => Status::Degraded,
+                (None, true) => Status::Busy,
+                (None, false) => Status::Ok,
+            },
+            reason: match (stall, draining) {
+                (Some(why), _) => why,
+                (None, true) => format!("{used} are left to move to the other devices"),
+                (None, false) => format!("{used} of {} used", Size(member.bytes).rounded()),
             },
         })
     }
 
-    fn pool_device(&self, pool: &str, number: u32) -> Result<PoolDevice, Refusal> {
+    pub(super) fn pool_device(&self, pool: &str, number: u32) -> Result<PoolDevice, Refusal> {
         let devices = self.pool(pool)?.devices;
         devices.into_iter().find(|device| device.number == number).ok_or_else(|| {
             Refusal::not_found(format!("Pool {pool} has no device with number {number}."))
@@ -165,164 +191,178 @@ impl View<'_> {
 }
 
 /// The device with a number in a pool, by its name.
-fn member(node: &mut Node, pool: &str, number: u32) -> Result<DeviceStatus, Refusal> {
-    let status = node.open_pool(pool)?.status()?;
-    let found = status.devices.into_iter().find(|device| u32::from(device.number) == number);
-    found.ok_or_else(|| {
+fn member(node: &Node, pool: &str, number: u32) -> Result<DeviceStatus, Refusal> {
+    let status = node.pools().get(pool)?.status();
+    let found = status.devices.iter().find(|device| u32::from(device.number) == number);
+    found.cloned().ok_or_else(|| {
         Refusal::not_found(format!("Pool {pool} has no device with number {number}."))
     })
 }
 
-impl ControlPlane {
-    pub(super) fn make_pool(&self, request: &PoolCreate) -> Result<Made<Pool>, Refusal> {
-        let made = self.with(|node| {
-            if let Ok(there) = View::of(node)?.pool(request.name.as_str()) {
-                let mut wanted = Vec::new();
-                for device in &request.devices {
-                    let at = std::path::Path::new(device.as_str());
-                    let name = device.is_path().then(|| node.device_at(at)).flatten();
-                    wanted.push(name.unwrap_or_else(|| device.to_string()));
-                }
-                let devices = there.devices.iter().filter_map(|device| device.device.as_ref());
-                let mut has: Vec<String> = devices.map(ToString::to_string).collect();
-                has.sort();
-                wanted.sort();
-                if has == wanted && request.discard.is_some_and(|mode| mode != there.discard) {
-                    return Err(Refusal::exists(format!(
-                        "There is a pool {} already, and its discard is {}: `forebay pool discard` \
-                         changes it.",
-                        request.name, there.discard
-                    )));
-                }
-                if has == wanted {
-                    return Ok(Made::Existing(there));
-                }
-                return Err(Refusal::exists(format!(
-                    "There is a pool {} already, and it is on other devices: {}.",
-                    request.name,
-                    has.join(", ")
-                )));
+/// The name of a device that is meant, if it is attached.
+fn name_of(node: &Node, device: &DeviceRef) -> Option<String> {
+    match device.is_path() {
+        true => node.devices().device_at(std::path::Path::new(device.as_str())),
+        false => Some(device.to_string()),
+    }
+}
+
+fn sole(pool: &Name) -> Vec<Claim> {
+    vec![Claim::sole(Key::Pool(pool.to_string()))]
+}
+
+fn shared(pool: &Name) -> Vec<Claim> {
+    vec![Claim::shared(Key::Pool(pool.to_string()))]
+}
+
+/// Whether a pool that is there already is what was asked for.
+fn existing(node: &Node, request: &PoolCreate, there: Pool) -> Result<Made<Pool>, Refusal> {
+    let wanted = request.devices.iter();
+    let wanted = wanted.map(|device| name_of(node, device).unwrap_or_else(|| device.to_string()));
+    let mut wanted: Vec<String> = wanted.collect();
+    let devices = there.devices.iter().filter_map(|device| device.device.as_ref());
+    let mut has: Vec<String> = devices.map(ToString::to_string).collect();
+    has.sort();
+    wanted.sort();
+    if has != wanted {
+        return Err(Refusal::exists(format!(
+            "There is a pool {} already, and it is on other devices: {}.",
+            request.name,
+            has.join(", ")
+        )));
+    }
+    if request.discard.is_some_and(|mode| mode != there.discard) {
+        return Err(Refusal::exists(format!(
+            "There is a pool {} already, and its discard is {}: `forebay pool discard` changes it.",
+            request.name, there.discard
+        )));
+    }
+    Ok(Made::Existing(there))
+}
+
+/// Imports a pool, or opens one again that has failed.
+fn import(node: &Node, request: &PoolImport) -> Result<Made<Pool>, Refusal> {
+    let open = request.name.as_ref().and_then(|pool| node.pool(pool.as_str()));
+    if let Some(open) = open {
+        let pool = open.name();
+        node.pools().is_on(pool, &request.devices)?;
+        if !node.pools().has_failed(&open) {
+            return View::of(node).pool(pool).map(Made::Existing);
+        }
+        let state = node.state();
+        let known = state.pools.iter().find(|known| known.name == pool);
+        let outcome = known.map(|known| node.pools().reopen(known));
+        if outcome == Some(Outcome::Open) {
+            node.supervisor().reopened(pool);
+        }
+        return match outcome {
+            None | Some(Outcome::NotYet | Outcome::Stuck) => Err(Refusal::device(format!(
+                "Pool {pool} has failed, and not all of its devices take writes yet: it is opened \
+                 again when they do. Or export it by force."
+            ))),
+            Some(Outcome::Open) => View::of(node).pool(pool).map(Made::New),
+            Some(Outcome::Missing(why) | Outcome::Device(why)) => {
+                Err(Refusal::unavailable(format!("Pool {pool} is not imported: {why}")))
             }
-            node.make_pool(request)?;
-            View::of(node)?.pool(request.name.as_str()).map(Made::New)
-        })?;
-        if let Made::New(pool) = &made {
+        };
+    }
+    let pool = node.pools().import(request.name.as_ref(), &request.devices, request.force)?;
+    node.pools().learn_names(&pool);
+    node.pools().find_moved(&pool);
+    View::of(node).pool(&pool).map(Made::New)
+}
+
+/// Pools, as operators change them.
+#[derive(Clone, Copy)]
+pub(super) struct Pools<'a>(pub &'a ControlPlane);
+
+impl Pools<'_> {
+    pub(super) fn create(self, request: PoolCreate) -> Result<Made<Pool>, Refusal> {
+        let what = format!("making pool {}", request.name);
+        self.0.change(what, sole(&request.name), move |plane| {
+            let node = &*plane.node;
+            if let Ok(there) = View::of(node).pool(request.name.as_str()) {
+                return existing(node, &request, there);
+            }
+            node.pools().create(&request)?;
+            node.supervisor().stir_exports();
+            let pool = View::of(node).pool(request.name.as_str())?;
             let devices = webui_model::count(pool.devices.len(), "device");
             let message = format!("Pool {} is made of {devices}.", pool.name);
-            self.done(EventKind::Created, (ObjectKind::Pool, &pool.name), message);
-        }
-        Ok(made)
-    }
-
-    pub(super) fn importable(&self) -> Result<Vec<ImportablePool>, Refusal> {
-        self.with(|node| {
-            let mut found: BTreeMap<(String, String), Vec<Name>> = BTreeMap::new();
-            for seen in node.scan(&[]) {
-                if let Found::Pool(uuid, pool, _) = &seen.found {
-                    let key = (pool.clone(), uuid.to_string());
-                    found.entry(key).or_default().extend(seen.name.parse::<Name>().ok());
-                }
-            }
-            let known = |pool: &str| node.state().pools.iter().find(|known| known.name == pool);
-            let show = |((pool, uuid), devices): ((String, String), Vec<Name>)| {
-                let is_open = node.pools.values().any(|open| open.pool.uuid().to_string() == uuid);
-                let (status, reason) = match known(&pool) {
-                    _ if is_open => {
-                        (Status::Failed, format!("a copy of pool {pool}, which is imported"))
-                    }
-                    Some(known) if known.uuid.to_string() != uuid => {
-                        (Status::Failed, format!("there is a pool {pool} already"))
-                    }
-                    _ => (
-                        Status::Offline,
-                        format!(
-                            "{} found; not imported",
-                            webui_model::count(devices.len(), "device")
-                        ),
-                    ),
-                };
-                Ok(ImportablePool { name: name(&pool)?, uuid, devices, status, reason })
-            };
-            found.into_iter().map(show).collect()
+            plane.done(EventKind::Created, (ObjectKind::Pool, &pool.name), message);
+            Ok(Made::New(pool))
         })
     }
 
-    pub(super) fn import(&self, request: &PoolImport) -> Result<Made<Pool>, Refusal> {
-        let made = self.with(|node| {
-            if let Some(pool) = &request.name
-                && node.pools.contains_key(pool.as_str())
-            {
-                node.is_on(pool.as_str(), &request.devices)?;
-                if node.has_failed(pool.as_str()) {
-                    if !node.can_reopen(pool.as_str()) {
-                        return Err(Refusal::device(format!(
-                            "Pool {pool} has failed, and not all of its devices take writes yet: it \
-                             is opened again when they do. Or export it by force."
-                        )));
-                    }
-                    node.want_now(pool.as_str());
-                    node.begin_again(pool.as_str());
-                    node.reopen_pools(false);
-                    node.open_pool(pool.as_str())?;
-                    return View::of(node)?.pool(pool.as_str()).map(Made::New);
-                }
-                return View::of(node)?.pool(pool.as_str()).map(Made::Existing);
+    pub(super) fn importable(self) -> Result<Vec<ImportablePool>, Refusal> {
+        self.0.change("looking for pools", Vec::new(), |plane| importable(&plane.node))
+    }
+
+    pub(super) fn import(self, request: PoolImport) -> Result<Made<Pool>, Refusal> {
+        let (what, claims) = match &request.name {
+            Some(name) => (format!("importing pool {name}"), sole(name)),
+            None => ("importing a pool".to_owned(), Vec::new()),
+        };
+        let made = self.0.change(what, claims, move |plane| {
+            let made = import(&plane.node, &request)?;
+            if let Made::New(pool) = &made {
+                let message = format!("Pool {} is imported.", pool.name);
+                plane.done(EventKind::Created, (ObjectKind::Pool, &pool.name), message);
             }
-            if let Some(pool) = &request.name {
-                node.want_now(pool.as_str());
-            }
-            let pool = node.import(request.name.as_ref(), &request.devices, request.force)?;
-            node.learn_names(&pool);
-            node.find_moved(&pool);
-            node.restore_subsystems();
-            node.restore_namespaces();
-            View::of(node)?.pool(&pool).map(Made::New)
+            Ok(made)
         })?;
-        if let Made::New(pool) = &made {
-            let message = format!("Pool {} is imported.", pool.name);
-            self.done(EventKind::Created, (ObjectKind::Pool, &pool.name), message);
-        }
-        Ok(made)
+        // What it exports comes back when it is nobody's turn any more; whoever asked finds it there.
+        self.0.node.supervisor().stir_exports();
+        let Made::New(pool) = made else { return Ok(made) };
+        self.0.node.supervisor().settle_pools();
+        self.0.with(|node| View::of(node).pool(pool.name.as_str())).map(Made::New)
     }
 
-    pub(super) fn discard(&self, pool: &Name, mode: DiscardMode) -> Result<Pool, Refusal> {
-        let now = self.with(|node| {
-            node.set_discard(pool.as_str(), mode)?;
-            View::of(node)?.pool(pool.as_str())
-        })?;
-        let message = format!("Discard of pool {pool} is {mode}.");
-        self.done(EventKind::Changed, (ObjectKind::Pool, pool), message);
-        Ok(now)
+    pub(super) fn set_discard(self, pool: &Name, mode: DiscardMode) -> Result<Pool, Refusal> {
+        let (claims, pool) = (sole(pool), pool.clone());
+        self.0.change(format!("setting discard of pool {pool}"), claims, move |plane| {
+            plane.node.pools().set_discard(pool.as_str(), mode)?;
+            let message = format!("Discard of pool {pool} is {mode}.");
+            plane.done(EventKind::Changed, (ObjectKind::Pool, &pool), message);
+            View::of(&plane.node).pool(pool.as_str())
+        })
     }
 
-    pub(super) fn let_pool_go(&self, pool: &Name, force: bool) -> Result<(), Refusal> {
-        self.with(|node| node.export_pool(pool.as_str(), force))?;
-        locked(&self.seen).jobs.pool_is_gone(pool.as_str(), super::now_ms());
-        let message = format!("Pool {pool} is exported: another machine can import it.");
-        self.done(EventKind::Deleted, (ObjectKind::Pool, pool), message);
-        Ok(())
+    pub(super) fn export(self, pool: &Name, force: bool) -> Result<(), Refusal> {
+        let (claims, pool) = (sole(pool), pool.clone());
+        self.0.change(format!("exporting pool {pool}"), claims, move |plane| {
+            plane.node.pools().export(pool.as_str(), force)?;
+            locked(&plane.seen).jobs.pool_is_gone(pool.as_str(), super::now_ms());
+            let message = format!("Pool {pool} is exported: another machine can import it.");
+            plane.done(EventKind::Deleted, (ObjectKind::Pool, &pool), message);
+            plane.node.supervisor().stir_exports();
+            Ok(())
+        })
     }
 
-    pub(super) fn remove_pool(&self, pool: &Name) -> Result<(), Refusal> {
-        self.with(|node| node.delete_pool(pool.as_str()))?;
-        locked(&self.seen).jobs.pool_is_gone(pool.as_str(), super::now_ms());
-        let message = format!("Pool {pool} is deleted.");
-        self.done(EventKind::Deleted, (ObjectKind::Pool, pool), message);
-        Ok(())
+    pub(super) fn delete(self, pool: &Name) -> Result<(), Refusal> {
+        let (claims, pool) = (sole(pool), pool.clone());
+        self.0.change(format!("deleting pool {pool}"), claims, move |plane| {
+            plane.node.pools().delete(pool.as_str())?;
+            locked(&plane.seen).jobs.pool_is_gone(pool.as_str(), super::now_ms());
+            let message = format!("Pool {pool} is deleted.");
+            plane.done(EventKind::Deleted, (ObjectKind::Pool, &pool), message);
+            plane.node.supervisor().stir_exports();
+            Ok(())
+        })
     }
 
-    pub(super) fn widen(
-        &self,
+    pub(super) fn add_device(
+        self,
         pool: &Name,
-        request: &DeviceAdd,
+        request: DeviceAdd,
     ) -> Result<Made<PoolDevice>, Refusal> {
-        let made = self.with(|node| {
-            let at = std::path::Path::new(request.device.as_str());
-            let name = match request.device.is_path() {
-                true => node.device_at(at),
-                false => Some(request.device.to_string()),
-            };
-            let there = View::of(node)?.pool(pool.as_str())?.devices;
+        let (claims, pool) = (sole(pool), pool.clone());
+        let what = format!("adding device {} to pool {pool}", request.device);
+        self.0.change(what, claims, move |plane| {
+            let node = &*plane.node;
+            let name = name_of(node, &request.device);
+            let there = View::of(node).pool(pool.as_str())?.devices;
             let is_it =
                 |device: &PoolDevice| device.device.as_ref().map(Name::as_str) == name.as_deref();
             if name.is_some()
@@ -330,71 +370,77 @@ impl ControlPlane {
             {
                 return Ok(Made::Existing(device));
             }
-            let name = node.add_pool_device(pool.as_str(), &request.device, request.force)?;
-            let devices = View::of(node)?.pool(pool.as_str())?.devices;
-            let is_it = |device: &PoolDevice| {
-                device.device.as_ref().is_some_and(|device| device.as_str() == name)
-            };
-            let device = devices.into_iter().find(is_it);
-            device.map(Made::New).ok_or_else(|| {
+            let (device, force) = (&request.device, request.force);
+            let name = node.pools().add_device(pool.as_str(), device, force)?;
+            let mut devices = View::of(node).pool(pool.as_str())?.devices.into_iter();
+            let is_it =
+                |device: &PoolDevice| device.device.as_ref().is_some_and(|d| d.as_str() == name);
+            let device = devices.find(is_it).ok_or_else(|| {
                 Refusal::unavailable(format!("Device {name} was added, and is gone again."))
-            })
-        })?;
-        if let Made::New(device) = &made {
+            })?;
             let message = format!("Pool {pool} has one device more, number {}.", device.number);
-            self.done(EventKind::Changed, (ObjectKind::Pool, pool), message);
-        }
-        Ok(made)
+            plane.done(EventKind::Changed, (ObjectKind::Pool, &pool), message);
+            Ok(Made::New(device))
+        })
     }
 
-    pub(super) fn member(&self, pool: &Name, number: u32) -> Result<PoolDevice, Refusal> {
-        self.with(|node| View::of(node)?.pool_device(pool.as_str(), number))
+    pub(super) fn grow_device(self, pool: &Name, number: u32) -> Result<PoolDevice, Refusal> {
+        let device = self.0.with(|node| Ok(member(node, pool.as_str(), number)?.name))?;
+        let mut claims = shared(pool);
+        claims.push(Claim::sole(Key::Device(device.clone())));
+        let pool = pool.clone();
+        self.0.change(format!("extending device {device}"), claims, move |plane| {
+            let node = &*plane.node;
+            node.devices().look_again(&device)?;
+            node.pools().ask(pool.as_str(), |pool| pool.grow_device(&device))?;
+            let device = View::of(node).pool_device(pool.as_str(), number)?;
+            let message = format!("Device {number} has {}.", Size(device.total_bytes).rounded());
+            plane.done(EventKind::Changed, (ObjectKind::Pool, &pool), message);
+            Ok(device)
+        })
     }
 
-    pub(super) fn grow(&self, pool: &Name, number: u32) -> Result<PoolDevice, Refusal> {
-        let device = self.with(|node| {
-            let device = member(node, pool.as_str(), number)?.name;
-            node.look_again(&device)?;
-            node.with_pool(pool.as_str(), |pool| pool.grow_device(&device))?;
-            View::of(node)?.pool_device(pool.as_str(), number)
-        })?;
-        let message = format!("Device {number} has {}.", Size(device.total_bytes).rounded());
-        self.done(EventKind::Changed, (ObjectKind::Pool, pool), message);
-        Ok(device)
-    }
-
-    pub(super) fn drain(&self, pool: &Name, number: u32) -> Result<Job, Refusal> {
-        let job = self.with(|node| {
+    pub(super) fn drain_device(self, pool: &Name, number: u32) -> Result<Job, Refusal> {
+        let (claims, pool) = (shared(pool), pool.clone());
+        let what = format!("draining device {number} of pool {pool}");
+        self.0.change(what, claims, move |plane| {
+            let node = &*plane.node;
             let device = member(node, pool.as_str(), number)?;
-            node.with_pool(pool.as_str(), |pool| pool.drain_device(&device.name))?;
-            Ok(locked(&self.seen).jobs.drain(pool.as_str(), &device.name, device.used))
-        })?;
-        self.done(EventKind::Created, (ObjectKind::Job, job.id), job.reason.clone());
-        Ok(job)
+            node.pools().ask(pool.as_str(), |pool| pool.drain_device(&device.name))?;
+            let mut seen = locked(&plane.seen);
+            let job = seen.jobs.drain(pool.as_str(), &device.name, device.used);
+            drop(seen);
+            plane.done(EventKind::Created, (ObjectKind::Job, job.id), job.reason.clone());
+            Ok(job)
+        })
     }
 
     /// Ends a job: the device that it drains stays in its pool.
-    pub(super) fn end_job(&self, id: u64) -> Result<Job, Refusal> {
-        self.look();
-        let job = self.with(|node| {
-            let (pool, device) = locked(&self.seen).jobs.drained_by(id)?;
-            let status = node.open_pool(&pool)?.status()?;
-            if !status.devices.iter().any(|other| other.name == device) {
+    pub(super) fn cancel_job(self, id: u64) -> Result<Job, Refusal> {
+        self.0.look_at_jobs();
+        let (pool, device) = locked(&self.0.seen).jobs.drained_by(id)?;
+        let claims = vec![Claim::shared(Key::Pool(pool.clone()))];
+        self.0.change(format!("ending job {id}"), claims, move |plane| {
+            let open = plane.node.pools().get(&pool)?;
+            if !open.status().devices.iter().any(|other| other.name == device) {
                 return Err(Refusal::refused(format!("Job {id} has ended.")));
             }
-            node.with_pool(&pool, |pool| pool.keep_device(&device))?;
+            open.ask(|pool| pool.keep_device(&device))?;
             let reason = format!(
                 "somebody ended it: {device} stays in {pool}, and what has moved stays elsewhere"
             );
-            let ended = locked(&self.seen).jobs.cancelled(id, reason);
-            ended.ok_or_else(|| Refusal::not_found(format!("There is no job {id}.")))
-        })?;
-        self.done(EventKind::Changed, (ObjectKind::Job, job.id), job.reason.clone());
-        Ok(job)
+            let ended = locked(&plane.seen).jobs.cancelled(id, reason);
+            let job = ended.ok_or_else(|| Refusal::not_found(format!("There is no job {id}.")))?;
+            plane.done(EventKind::Changed, (ObjectKind::Job, job.id), job.reason.clone());
+            Ok(job)
+        })
     }
 
-    pub(super) fn take_out(&self, pool: &Name, number: u32) -> Result<(), Refusal> {
-        let device = self.with(|node| {
+    pub(super) fn remove_device(self, pool: &Name, number: u32) -> Result<(), Refusal> {
+        let (claims, pool) = (shared(pool), pool.clone());
+        let what = format!("removing device {number} from pool {pool}");
+        self.0.change(what, claims, move |plane| {
+            let node = &*plane.node;
             let device = member(node, pool.as_str(), number)?;
             if device.used > 0 {
                 return Err(Refusal::in_use(format!(
@@ -402,24 +448,52 @@ impl ControlPlane {
                     Size(device.used).rounded()
                 )));
             }
-            node.with_pool(pool.as_str(), |pool| pool.drain_device(&device.name))?;
-            Ok(device.name)
-        })?;
-        let until = Instant::now() + REMOVE;
-        while self.with(|node| {
-            let status = node.open_pool(pool.as_str())?.status()?;
-            node.settle(pool.as_str(), &status);
-            Ok(status.devices.iter().any(|other| other.name == device))
-        })? {
-            if Instant::now() > until {
-                return Err(Refusal::unavailable(format!(
-                    "Device {device} is still being taken out: see the jobs."
-                )));
+            let device = device.name;
+            let open = node.pools().get(pool.as_str())?;
+            open.ask(|pool| pool.drain_device(&device))?;
+            let until = Instant::now() + REMOVE;
+            loop {
+                node.pools().settle(&open);
+                if !open.status().devices.iter().any(|other| other.name == device) {
+                    break;
+                }
+                if Instant::now() > until {
+                    return Err(Refusal::unavailable(format!(
+                        "Device {device} is still being taken out: see the jobs."
+                    )));
+                }
+                std::thread::sleep(Duration::from_millis(5));
             }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let message = format!("Device {device} is no part of pool {pool} any more.");
-        self.done(EventKind::Changed, (ObjectKind::Pool, pool), message);
-        Ok(())
+            let message = format!("Device {device} is no part of pool {pool} any more.");
+            plane.done(EventKind::Changed, (ObjectKind::Pool, &pool), message);
+            Ok(())
+        })
     }
+}
+
+fn importable(node: &Node) -> Result<Vec<ImportablePool>, Refusal> {
+    let mut found: BTreeMap<(String, String), Vec<Name>> = BTreeMap::new();
+    for seen in node.pools().scan(&[]) {
+        if let Found::Pool(uuid, pool, _) = &seen.found {
+            let key = (pool.clone(), uuid.to_string());
+            found.entry(key).or_default().extend(seen.name.parse::<Name>().ok());
+        }
+    }
+    let (state, pools) = (node.state(), node.pools.get());
+    let known = |pool: &str| state.pools.iter().find(|known| known.name == pool);
+    let show = |((pool, uuid), devices): ((String, String), Vec<Name>)| {
+        let is_open = pools.values().any(|open| open.uuid().to_string() == uuid);
+        let (status, reason) = match known(&pool) {
+            _ if is_open => (Status::Failed, format!("a copy of pool {pool}, which is imported")),
+            Some(known) if known.uuid.to_string() != uuid => {
+                (Status::Failed, format!("there is a pool {pool} already"))
+            }
+            _ => {
+                let devices = webui_model::count(devices.len(), "device");
+                (Status::Offline, format!("{devices} found; not imported"))
+            }
+        };
+        Ok(ImportablePool { name: name(&pool)?, uuid, devices, status, reason })
+    };
+    found.into_iter().map(show).collect()
 }

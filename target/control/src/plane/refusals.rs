@@ -1,7 +1,6 @@
 //! Hosts that were refused or given up, for people.
 
 use super::{ControlPlane, now_ms};
-use crate::node::Node;
 use nvmf::refused::{RefusalReason, RefusedHost};
 use reactor::thread;
 use webui_model::{EventKind, HostRefusal, Object, ObjectKind, Severity};
@@ -50,15 +49,13 @@ fn message(refused: &RefusedHost) -> String {
     text
 }
 
-impl ControlPlane {
-    /// Tells of those that were refused since the last look.
-    pub(super) fn look_at_refused(&self, node: &Node) {
-        for refused in node.registry.refused().news(thread::clock_ns(), EVERY_NS) {
-            let name = refused.host.clone().unwrap_or_else(|| refused.address.to_string());
-            let message = message(&refused);
-            tracing::warn!(host = name, "{message}");
-            let object = Object::new(ObjectKind::Host, name);
-            self.publish(EventKind::Refused, Severity::Warning, object, message);
-        }
+/// Tells of those that were refused since the last look.
+pub(super) fn look(plane: &ControlPlane) {
+    for refused in plane.node.registry.refused().news(thread::clock_ns(), EVERY_NS) {
+        let name = refused.host.clone().unwrap_or_else(|| refused.address.to_string());
+        let message = message(&refused);
+        tracing::warn!(host = name, "{message}");
+        let object = Object::new(ObjectKind::Host, name);
+        plane.publish(EventKind::Refused, Severity::Warning, object, message);
     }
 }

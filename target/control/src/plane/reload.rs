@@ -2,6 +2,7 @@
 
 use super::ControlPlane;
 use crate::config::Config;
+use crate::unit::schedule::{Claim, Key};
 use webui_model::{EventKind, Object, ObjectKind, Reloaded, Severity};
 
 /// What reads the configuration file and the certificate of the API.
@@ -34,7 +35,10 @@ impl ControlPlane {
     ) -> Reloaded {
         let mut told = Reloaded::default();
         let reloaded = config.and_then(|config| {
-            let reloaded = self.with(|node| Ok(node.reload(&config)));
+            let claims = vec![Claim::sole(Key::Appliance)];
+            let reloaded = self.change("taking over the configuration", claims, move |plane| {
+                Ok(plane.node.reload(&config))
+            });
             reloaded.map_err(|refusal| refusal.message)?
         });
         match reloaded {

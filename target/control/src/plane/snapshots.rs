@@ -3,12 +3,29 @@
 use super::ControlPlane;
 use super::view::{View, name};
 use super::volumes::forget;
+use crate::node::Node;
+use crate::pool::OpenPool;
 use crate::state::Source;
+use crate::unit::schedule::{Claim, Key};
 use bdev_pool::SnapshotStatus;
+use std::collections::BTreeMap;
 use webui_model::{
-    EventKind, GroupSnapshotCreate, Made, Name, ObjectKind, Refusal, Snapshot, SnapshotCreate,
+    EventKind, GroupSnapshotCreate, Made, Name, Nqn, ObjectKind, Refusal, Snapshot, SnapshotCreate,
     SnapshotRef, Status, VolumeRef,
 };
+
+/// Volumes that were made from a snapshot, by its volume and its name.
+type Clones = BTreeMap<(String, String), Vec<String>>;
+
+fn clones(open: &OpenPool) -> Clones {
+    let mut clones = Clones::new();
+    for volume in open.directory().volumes() {
+        if let Some(origin) = volume.origin {
+            clones.entry(origin).or_default().push(volume.name);
+        }
+    }
+    clones
+}
 
 impl View<'_> {
     pub(super) fn snapshots(
@@ -20,12 +37,15 @@ impl View<'_> {
             self.status_of(&VolumeRef { pool: pool.clone(), volume: volume.clone() })?;
         }
         self.pool(pool.as_str())?;
-        let Some(status) = self.statuses.get(pool.as_str()) else { return Ok(Vec::new()) };
-        let wanted = |s: &&SnapshotStatus| volume.is_none_or(|volume| volume.as_str() == s.volume);
-        let mut found: Vec<&SnapshotStatus> = status.snapshots.iter().filter(wanted).collect();
+        let Some(open) = self.pools.get(pool.as_str()) else { return Ok(Vec::new()) };
+        let mut found = match volume {
+            Some(volume) => open.directory().snapshots_of(volume.as_str()),
+            None => open.directory().snapshots(),
+        };
         // Those of one volume stay in the order in which they were taken.
         found.sort_by(|a, b| a.volume.cmp(&b.volume));
-        found.into_iter().map(|snapshot| self.show_snapshot(pool.as_str(), snapshot)).collect()
+        let clones = clones(open);
+        found.iter().map(|s| self.show_snapshot(pool.as_str(), open, s, &clones)).collect()
     }
 
     pub(super) fn snapshot_names(&self, volume: &VolumeRef) -> Result<Vec<Name>, Refusal> {
@@ -36,19 +56,23 @@ impl View<'_> {
     pub(super) fn snapshot(&self, snapshot: &SnapshotRef) -> Result<Snapshot, Refusal> {
         let SnapshotRef { pool, volume, snapshot: at } = snapshot;
         self.status_of(&VolumeRef { pool: pool.clone(), volume: volume.clone() })?;
-        let mut here = self.statuses[pool.as_str()].snapshots.iter();
-        let found = here.find(|s| s.volume == volume.as_str() && s.name == at.as_str());
-        match found {
-            Some(found) => self.show_snapshot(pool.as_str(), found),
+        let open = self.pool_of(pool)?;
+        match open.directory().snapshot_named(volume.as_str(), at.as_str()) {
+            Some(found) => self.show_snapshot(pool.as_str(), open, &found, &clones(open)),
             None => {
                 Err(Refusal::not_found(format!("Volume {pool}/{volume} has no snapshot {at}.")))
             }
         }
     }
 
-    fn show_snapshot(&self, pool: &str, snapshot: &SnapshotStatus) -> Result<Snapshot, Refusal> {
-        let status = &self.statuses[pool];
-        let of = status.volumes.iter().find(|volume| volume.name == snapshot.volume);
+    fn show_snapshot(
+        &self,
+        pool: &str,
+        open: &OpenPool,
+        snapshot: &SnapshotStatus,
+        clones: &Clones,
+    ) -> Result<Snapshot, Refusal> {
+        let of = open.directory().volume_named(&snapshot.volume);
         let of = of.ok_or_else(|| {
             Refusal::unavailable(format!("Volume {} is on its way out.", snapshot.volume))
         })?;
@@ -58,13 +82,10 @@ impl View<'_> {
             name: of.name.clone(),
             snapshot: snapshot.name.clone(),
         };
-        let origin = (snapshot.volume.as_str(), snapshot.name.as_str());
-        let is_clone = |volume: &&bdev_pool::VolumeStatus| {
-            volume.origin.as_ref().map(|(v, s)| (v.as_str(), s.as_str())) == Some(origin)
-        };
-        let clones = status.volumes.iter().filter(is_clone).map(|volume| name(&volume.name));
+        let clones = clones.get(&(snapshot.volume.clone(), snapshot.name.clone()));
+        let clones = clones.into_iter().flatten().map(|volume| name(volume));
         let export = self.export_of(&source)?;
-        let known = self.node.state().namespace_of(&source);
+        let known = self.state.namespace_of(&source);
         let (how, reason) = match known.and_then(|known| self.trouble_of(known)) {
             Some(why) => (Status::Failed, format!("it is not served: {why}")),
             None if export.is_some() => (Status::Ok, "exported, read only".to_owned()),
@@ -85,9 +106,25 @@ impl View<'_> {
     }
 }
 
-impl ControlPlane {
-    pub(super) fn take(
-        &self,
+/// Snapshots, as operators change them.
+#[derive(Clone, Copy)]
+pub(super) struct Snapshots<'a>(pub &'a ControlPlane);
+
+/// What changing a snapshot needs: its volume.
+pub(super) fn claims(snapshot: &SnapshotRef) -> Vec<Claim> {
+    let SnapshotRef { pool, volume, .. } = snapshot;
+    super::volumes::claims(&VolumeRef { pool: pool.clone(), volume: volume.clone() })
+}
+
+fn take(node: &Node, pool: &Name, volumes: &[Name], at: &Name) -> Result<(), Refusal> {
+    let volumes: Vec<String> = volumes.iter().map(ToString::to_string).collect();
+    let now_s = super::now_ms() / 1000;
+    node.pools().ask(pool.as_str(), |pool| pool.snapshot(&volumes, at.as_str(), now_s))
+}
+
+impl Snapshots<'_> {
+    pub(super) fn create(
+        self,
         volume: &VolumeRef,
         request: &SnapshotCreate,
     ) -> Result<Made<Snapshot>, Refusal> {
@@ -96,74 +133,78 @@ impl ControlPlane {
             volume: volume.volume.clone(),
             snapshot: request.name.clone(),
         };
-        let made = self.with(|node| {
-            let view = View::of(node)?;
-            view.status_of(volume)?;
+        let volume = volume.clone();
+        self.0.change(format!("taking snapshot {snapshot}"), claims(&snapshot), move |plane| {
+            let view = View::of(&plane.node);
+            view.status_of(&volume)?;
             if let Ok(there) = view.snapshot(&snapshot) {
                 return Ok(Made::Existing(there));
             }
-            self.take_all(node, &volume.pool, std::slice::from_ref(&volume.volume), &request.name)?;
-            View::of(node)?.snapshot(&snapshot).map(Made::New)
-        })?;
-        if let Made::New(_) = &made {
+            let (pool, of, at) = (&volume.pool, &volume.volume, &snapshot.snapshot);
+            take(&plane.node, pool, std::slice::from_ref(of), at)?;
             let message = format!("Snapshot {snapshot} is taken.");
-            self.done(EventKind::Created, (ObjectKind::Snapshot, &snapshot), message);
-        }
-        Ok(made)
+            plane.done(EventKind::Created, (ObjectKind::Snapshot, &snapshot), message);
+            View::of(&plane.node).snapshot(&snapshot).map(Made::New)
+        })
     }
 
-    fn take_all(
-        &self,
-        node: &mut crate::node::Node,
+    pub(super) fn create_group(
+        self,
         pool: &Name,
-        volumes: &[Name],
-        at: &Name,
-    ) -> Result<(), Refusal> {
-        let volumes: Vec<String> = volumes.iter().map(ToString::to_string).collect();
-        let now_s = super::now_ms() / 1000;
-        node.with_pool(pool.as_str(), |pool| pool.snapshot(&volumes, at.as_str(), now_s))
-    }
-
-    pub(super) fn take_group(
-        &self,
-        pool: &Name,
-        request: &GroupSnapshotCreate,
+        request: GroupSnapshotCreate,
     ) -> Result<Vec<Snapshot>, Refusal> {
-        let at = |volume: &Name| SnapshotRef {
-            pool: pool.clone(),
-            volume: volume.clone(),
-            snapshot: request.name.clone(),
+        let of = |volume: &Name| {
+            let (pool, volume) = (pool.to_string(), volume.to_string());
+            Claim::sole(Key::Volume(pool, volume))
         };
-        let taken = self.with(|node| {
-            self.take_all(node, pool, &request.volumes, &request.name)?;
-            let view = View::of(node)?;
+        let mut claims = vec![Claim::shared(Key::Pool(pool.to_string()))];
+        claims.extend(request.volumes.iter().map(of));
+        claims.sort();
+        // One that is named twice is refused by the pool.
+        claims.dedup();
+        let pool = pool.clone();
+        let what = format!("taking snapshots {} in pool {pool}", request.name);
+        self.0.change(what, claims, move |plane| {
+            let at = |volume: &Name| SnapshotRef {
+                pool: pool.clone(),
+                volume: volume.clone(),
+                snapshot: request.name.clone(),
+            };
+            take(&plane.node, &pool, &request.volumes, &request.name)?;
+            for volume in &request.volumes {
+                let snapshot = at(volume);
+                let message = format!("Snapshot {snapshot} is taken, with those of its group.");
+                plane.done(EventKind::Created, (ObjectKind::Snapshot, &snapshot), message);
+            }
+            let view = View::of(&plane.node);
             request.volumes.iter().map(|volume| view.snapshot(&at(volume))).collect()
-        })?;
-        for volume in &request.volumes {
-            let snapshot = at(volume);
-            let message = format!("Snapshot {snapshot} is taken, with those of its group.");
-            self.done(EventKind::Created, (ObjectKind::Snapshot, &snapshot), message);
-        }
-        Ok(taken)
+        })
     }
 
-    pub(super) fn drop_snapshot(&self, snapshot: &SnapshotRef) -> Result<(), Refusal> {
+    pub(super) fn delete(self, snapshot: &SnapshotRef) -> Result<(), Refusal> {
         let SnapshotRef { pool, volume, snapshot: at } = snapshot;
-        self.with(|node| {
+        let own = Nqn::of_snapshot(pool, volume, at);
+        let node = &self.0.node;
+        let source = node.pools().snapshot_source(pool.as_str(), volume.as_str(), at.as_str());
+        let mut claims = claims(snapshot);
+        claims.extend(super::volumes::export_claims(self.0, &own, source.ok().as_ref(), None));
+        let snapshot = snapshot.clone();
+        self.0.change(format!("deleting snapshot {snapshot}"), claims, move |plane| {
+            let (node, SnapshotRef { pool, volume, snapshot: at }) = (&*plane.node, &snapshot);
             let (pool, volume, at) = (pool.as_str(), volume.as_str(), at.as_str());
-            let source = node.snapshot_source(pool, volume, at)?;
-            let hosts = node.connected_to(&source);
+            let source = node.pools().snapshot_source(pool, volume, at)?;
+            let hosts = node.exports().connected_to(&source);
             if let Some(host) = hosts.first() {
                 return Err(Refusal::in_use(format!(
                     "{host} is connected to {source}: disconnect it there first."
                 )));
             }
-            node.unexport(&source)?;
+            node.exports().unexport(&source)?;
             forget(node, &source);
-            node.with_pool(pool, |pool| pool.delete_snapshot(volume, at))
-        })?;
-        let message = format!("Snapshot {snapshot} is deleted.");
-        self.done(EventKind::Deleted, (ObjectKind::Snapshot, snapshot), message);
-        Ok(())
+            node.pools().ask(pool, |pool| pool.delete_snapshot(volume, at))?;
+            let message = format!("Snapshot {snapshot} is deleted.");
+            plane.done(EventKind::Deleted, (ObjectKind::Snapshot, &snapshot), message);
+            Ok(())
+        })
     }
 }

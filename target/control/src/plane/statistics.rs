@@ -3,7 +3,9 @@
 use super::pools::space;
 use super::view::{View, name};
 use super::watch::Connected;
-use crate::node::ReactorEntry;
+use crate::bdevs::Slot;
+use crate::node::{ReactorEntry, SOON, ask_all};
+use crate::pool::OpenPool;
 use crate::state::Source;
 use bdev::latency::{BOUNDS, Latencies, Latency, bounds_ns};
 use bdev_mem::{Meter, Meters};
@@ -128,16 +130,21 @@ pub(super) fn nothing() -> IoStatistics {
     timed(&IoCounts::default(), std::iter::empty())
 }
 
+/// Of each reactor: operations under way by the bdev of a namespace, and buffers that are taken.
+pub(super) type Inside = Vec<(BTreeMap<String, u64>, [u32; BUFFERS.len()])>;
+
 /// Sizes of the buffers that [`bdev::DmaPool::taken`] counts, in bytes.
 const BUFFERS: [u64; 4] = [4 << 10, 16 << 10, 128 << 10, 1 << 20];
 
 impl View<'_> {
     pub(super) fn statistics(
         &self,
+        inside: &Inside,
         connected: &Connected,
         at_ms: u64,
     ) -> Result<Statistics, Refusal> {
-        let depths = self.depths();
+        let depths: Vec<BTreeMap<String, u64>> =
+            inside.iter().map(|(depths, _)| depths.clone()).collect();
         Ok(Statistics {
             at_ms,
             uptime_ms: self.node.started.elapsed().as_millis() as u64,
@@ -151,7 +158,8 @@ impl View<'_> {
                 .node
                 .reactors
                 .iter()
-                .map(|entry| self.reactor_statistics(entry, &depths))
+                .zip(inside)
+                .map(|(entry, (_, taken))| self.reactor_statistics(entry, *taken, &depths))
                 .collect(),
         })
     }
@@ -160,22 +168,21 @@ impl View<'_> {
         crate::channels::all(&self.node.registry)
     }
 
-    /// Operations under way, by reactor and by bdev of a namespace.
-    fn depths(&self) -> Vec<BTreeMap<String, u64>> {
+    /// Asks the reactors for what only they know, and gives them a moment; one that is too busy to tell
+    /// has none.
+    pub(super) fn inside(&self) -> Inside {
         let served = self.served();
-        let of_reactor = |entry: &ReactorEntry| {
-            let number = entry.handle.number();
-            let channels = served.iter().filter_map(|namespace| {
-                Some((self.node.name_of(namespace.bdev()), namespace.channel(number)?))
-            });
-            let channels: Vec<_> = channels.collect();
-            let depths = entry.handle.call(move |reactor| {
-                let depth = |addr| u64::from(reactor.stack.outstanding(addr));
-                channels.into_iter().map(|(name, addr)| (name, depth(addr))).collect()
-            });
-            depths.unwrap_or_default()
-        };
-        self.node.reactors.iter().map(of_reactor).collect()
+        let named = served.iter().map(|n| (self.node.exports().name_of(n.bdev()), n.clone()));
+        let named: Arc<Vec<(String, Arc<Namespace>)>> = Arc::new(named.collect());
+        let asked = ask_all(self.node, SOON, move |reactor| {
+            let number = reactor.handle().number();
+            let channels =
+                named.iter().filter_map(|(name, n)| Some((name.clone(), n.channel(number)?)));
+            let depth = |addr| u64::from(reactor.stack.outstanding(addr));
+            let depths: BTreeMap<_, _> = channels.map(|(name, addr)| (name, depth(addr))).collect();
+            (depths, reactor.pool.taken())
+        });
+        asked.into_iter().map(Option::unwrap_or_default).collect()
     }
 
     fn volume_statistics(
@@ -184,11 +191,12 @@ impl View<'_> {
     ) -> Result<Vec<VolumeStatistics>, Refusal> {
         let mut totals: BTreeMap<String, (Source, IoStatistics)> = BTreeMap::new();
         for namespace in self.served() {
-            let of_a_pool = self.node.pools.values().find_map(|pool| {
+            let of_a_pool = self.pools.values().find_map(|pool| {
                 let source = pool.source_of(namespace.bdev())?;
-                Some((source.clone(), pool.opened(source)?.traffic()))
+                let bdev = pool.opened(&source)?;
+                Some((source, bdev))
             });
-            let label = self.node.name_of(namespace.bdev());
+            let label = self.node.exports().name_of(namespace.bdev());
             let mut statistics = of_namespace(&namespace);
             // Where it lives it has what other reactors have sent there, too.
             let at = match namespace.bdev().home() {
@@ -198,8 +206,8 @@ impl View<'_> {
             let depths = depths.get(at).unwrap_or_default().iter();
             statistics.queue_depth = depths.filter_map(|depths| depths.get(&label)).sum();
             let source = match of_a_pool {
-                Some((source, traffic)) => {
-                    statistics.throttled = traffic.held_back.load(Ordering::Relaxed);
+                Some((source, bdev)) => {
+                    statistics.throttled = bdev.traffic().held_back.load(Ordering::Relaxed);
                     source
                 }
                 None => Source::Device { name: label.clone() },
@@ -244,9 +252,9 @@ impl View<'_> {
         depths: &[BTreeMap<String, u64>],
     ) -> Result<Vec<DeviceStatistics>, Refusal> {
         let served = self.served();
-        let show = |(device, bdev, _): (&str, &Arc<dyn bdev::Bdev>, Option<&str>)| {
-            let meter = self.node.bdevs.meter(device).expect("it is there");
-            let mut statistics = of_meter(meter);
+        let show = |(device, Slot { entry, .. }): (&String, &Slot)| {
+            let bdev = &entry.bdev;
+            let mut statistics = of_meter(&entry.meter);
             if let Some(namespace) = served.iter().find(|n| Arc::ptr_eq(n.bdev(), bdev)) {
                 add(&mut statistics, of_namespace(namespace));
                 let depths = depths.iter().filter_map(|depths| depths.get(device));
@@ -254,17 +262,12 @@ impl View<'_> {
             }
             Ok(DeviceStatistics { device: name(device)?, io: statistics })
         };
-        self.node.bdevs.iter().map(show).collect()
+        self.bdevs.iter().map(show).collect()
     }
 
     fn pool_statistics(&self) -> Result<Vec<PoolStatistics>, Refusal> {
-        let full = |pool: &str| {
-            let pool = self.node.pools.get(pool)?;
-            let found = pool.traffics().map(|traffic| traffic.found_full.load(Ordering::Relaxed));
-            Some(found.sum())
-        };
-        let show = |(pool, status): (&String, &bdev_pool::PoolStatus)| {
-            let full_errors = full(pool).unwrap_or(0);
+        let show = |(pool, open): (&String, &Arc<OpenPool>)| {
+            let (status, full_errors) = (open.status(), open.found_full());
             let discards = || status.devices.iter().map(|device| &device.discard);
             Ok(PoolStatistics {
                 pool: name(pool)?,
@@ -275,17 +278,17 @@ impl View<'_> {
                 discard_waiting_bytes: discards().filter(|d| d.on).map(|d| d.waiting).sum(),
             })
         };
-        self.statuses.iter().map(show).collect()
+        self.pools.iter().map(show).collect()
     }
 
     fn reactor_statistics(
         &self,
         entry: &ReactorEntry,
+        taken: [u32; BUFFERS.len()],
         depths: &[BTreeMap<String, u64>],
     ) -> ReactorStatistics {
         let stats = entry.handle.stats().read();
         let number = entry.handle.number();
-        let taken = entry.handle.call(|reactor| reactor.pool.taken()).unwrap_or_default();
         let buffers = taken.iter().zip(BUFFERS).map(|(count, bytes)| u64::from(*count) * bytes);
         ReactorStatistics {
             reactor: number as u32,

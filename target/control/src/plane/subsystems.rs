@@ -4,8 +4,9 @@ use super::exports::{of_snapshot, of_volume, uuid_for};
 use super::view::{View, host_names, name, nqn};
 use super::volumes::check_subsystem;
 use super::{ControlPlane, refusals};
-use crate::node::Node;
+use crate::node::{Node, source_claims};
 use crate::state::{KnownNamespace, Source};
+use crate::unit::schedule::{Claim, Key};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,13 +34,13 @@ fn source_shown(source: &Source) -> Result<NamespaceSource, Refusal> {
 }
 
 /// The source that is meant.
-fn source_meant(node: &mut Node, source: &NamespaceSource) -> Result<Source, Refusal> {
+fn source_meant(node: &Node, source: &NamespaceSource) -> Result<Source, Refusal> {
     match source {
         NamespaceSource::Volume(volume) => of_volume(node, volume),
         NamespaceSource::Snapshot(snapshot) => of_snapshot(node, snapshot),
         NamespaceSource::Device(device) => {
             let name = device.to_string();
-            if node.bdevs.get(&name).is_err() && !node.troubles.devices.contains_key(&name) {
+            if !node.devices().is_device(&name) {
                 return Err(Refusal::not_found(format!("There is no device {name}.")));
             }
             Ok(Source::Device { name })
@@ -51,7 +52,7 @@ impl View<'_> {
     fn nqns(&self) -> BTreeSet<String> {
         let open = self.node.registry.subsystems();
         let open = open.iter().map(|subsystem| subsystem.nqn().to_owned());
-        open.chain(self.node.state().subsystems.iter().map(|known| known.nqn.clone())).collect()
+        open.chain(self.state.subsystems.iter().map(|known| known.nqn.clone())).collect()
     }
 
     pub(super) fn subsystems(&self) -> Result<Vec<Subsystem>, Refusal> {
@@ -64,9 +65,9 @@ impl View<'_> {
         }
         let (hosts, allow_any_host) = self.access(of);
         let namespaces = self.namespaces(of)?;
-        let missing = namespaces.iter().filter(|n| n.status != Status::Ok).count();
+        let missing = namespaces.iter().filter(|n| n.status == Status::Failed).count();
         let controllers = self.controllers_of(of);
-        let (status, reason) = match self.node.troubles.subsystems.get(of) {
+        let (status, reason) = match self.missing.subsystems.get(of) {
             Some(why) => (Status::Failed, why.clone()),
             None if missing > 0 => {
                 let missing = webui_model::count(missing, "namespace");
@@ -82,7 +83,7 @@ impl View<'_> {
         };
         Ok(Subsystem {
             nqn: nqn(of)?,
-            own: self.node.state().subsystem(of).is_some_and(|known| known.own),
+            own: self.state.subsystem(of).is_some_and(|known| known.own),
             hosts,
             allow_any_host,
             namespaces,
@@ -94,14 +95,17 @@ impl View<'_> {
 
     fn namespaces(&self, of: &str) -> Result<Vec<Namespace>, Refusal> {
         let mut found = BTreeMap::new();
-        for known in self.node.state().namespaces.iter().filter(|known| known.subsystem == of) {
+        for known in self.state.namespaces.iter().filter(|known| known.subsystem == of) {
+            found.insert(known.nsid, self.known_namespace(known)?);
+        }
+        for known in self.node.declared.iter().filter(|known| known.subsystem == of) {
             found.insert(known.nsid, self.known_namespace(known)?);
         }
         let subsystem = self.node.registry.subsystem(of);
         for namespace in subsystem.iter().flat_map(|subsystem| subsystem.namespaces()) {
             // One that the configuration declares: it shows a device.
             if let Entry::Vacant(place) = found.entry(namespace.nsid()) {
-                let source = Source::Device { name: self.node.name_of(namespace.bdev()) };
+                let source = Source::Device { name: self.node.exports().name_of(namespace.bdev()) };
                 let uuid = uuid::Uuid::from_bytes(namespace.ids().uuid);
                 let (subsystem, nsid) = (of.to_owned(), namespace.nsid());
                 let known = KnownNamespace { subsystem, nsid, uuid, source };
@@ -115,10 +119,17 @@ impl View<'_> {
         let subsystem = self.node.registry.subsystem(&known.subsystem);
         let served = subsystem.and_then(|subsystem| subsystem.namespace(known.nsid));
         let geometry = served.map(|namespace| namespace.geometry());
-        let (status, reason) = match &geometry {
-            Some(_) => (Status::Ok, "served".to_owned()),
-            None => {
-                let why = self.trouble_of(known).unwrap_or("it is not there");
+        let stall = match &known.source {
+            Source::Device { name } => self.stall_of(name),
+            Source::Volume { pool, .. } | Source::Snapshot { pool, .. } => {
+                self.pools.get(pool).and_then(|open| self.stalls_of(open))
+            }
+        };
+        let (status, reason) = match (&geometry, stall) {
+            (Some(_), Some(why)) => (Status::Degraded, why),
+            (Some(_), None) => (Status::Ok, "served".to_owned()),
+            (None, _) => {
+                let why = self.trouble_of(known).unwrap_or("it is not there yet");
                 (Status::Failed, why.to_owned())
             }
         };
@@ -214,17 +225,23 @@ impl View<'_> {
     }
 }
 
-impl ControlPlane {
-    pub(super) fn make_subsystem(
-        &self,
-        request: &SubsystemCreate,
-    ) -> Result<Made<Subsystem>, Refusal> {
-        let made = self.with(|node| {
-            let of = request.nqn.as_str();
+/// Subsystems with their hosts and namespaces, as operators change them.
+#[derive(Clone, Copy)]
+pub(super) struct Subsystems<'a>(pub &'a ControlPlane);
+
+fn claims(nqn: &Nqn) -> Vec<Claim> {
+    vec![Claim::sole(Key::Subsystem(nqn.to_string()))]
+}
+
+impl Subsystems<'_> {
+    pub(super) fn create(self, request: SubsystemCreate) -> Result<Made<Subsystem>, Refusal> {
+        let what = format!("making subsystem {}", request.nqn);
+        self.0.change(what, claims(&request.nqn), move |plane| {
+            let (node, of) = (&*plane.node, request.nqn.as_str());
             if of == nvmf::registry::DISCOVERY_NQN {
                 return Err(Refusal::exists("That is the name of the discovery subsystem."));
             }
-            if let Ok(there) = View::of(node)?.subsystem(of) {
+            if let Ok(there) = View::of(node).subsystem(of) {
                 let differences = request.differences(&there);
                 if differences.is_empty() {
                     return Ok(Made::Existing(there));
@@ -234,81 +251,104 @@ impl ControlPlane {
                     differences.join(", and ")
                 )));
             }
-            node.want_subsystem(of, false, listed(&request.hosts), request.allow_any_host)?;
-            View::of(node)?.subsystem(of).map(Made::New)
-        })?;
-        if let Made::New(subsystem) = &made {
-            let message = format!("Subsystem {} is made.", subsystem.nqn);
-            self.done(EventKind::Created, (ObjectKind::Subsystem, &subsystem.nqn), message);
-        }
-        Ok(made)
+            let hosts = listed(&request.hosts);
+            node.exports().want_subsystem(of, false, hosts, request.allow_any_host)?;
+            let message = format!("Subsystem {of} is made.");
+            plane.done(EventKind::Created, (ObjectKind::Subsystem, of), message);
+            View::of(node).subsystem(of).map(Made::New)
+        })
     }
 
-    pub(super) fn drop_subsystem(&self, of: &Nqn) -> Result<(), Refusal> {
-        self.with(|node| {
-            let there = View::of(node)?.subsystem(of.as_str())?;
+    pub(super) fn delete(self, of: &Nqn) -> Result<(), Refusal> {
+        let (claims, of) = (claims(of), of.clone());
+        self.0.change(format!("deleting subsystem {of}"), claims, move |plane| {
+            let node = &*plane.node;
+            let there = View::of(node).subsystem(of.as_str())?;
             if let Some(namespace) = there.namespaces.first() {
                 return Err(Refusal::in_use(format!(
                     "Subsystem {of} shows {}: remove its namespaces first.",
                     namespace.source
                 )));
             }
-            configured(node, of)?;
-            node.forget_subsystem(of.as_str())
-        })?;
-        let message = format!("Subsystem {of} is deleted.");
-        self.done(EventKind::Deleted, (ObjectKind::Subsystem, of), message);
-        Ok(())
+            configured(node, &of)?;
+            node.exports().forget_subsystem(of.as_str())?;
+            let message = format!("Subsystem {of} is deleted.");
+            plane.done(EventKind::Deleted, (ObjectKind::Subsystem, &of), message);
+            Ok(())
+        })
     }
 
-    pub(super) fn let_host(&self, of: &Nqn, host: &HostNqn) -> Result<Subsystem, Refusal> {
-        let shown = self.with(|node| {
-            let there = View::of(node)?.subsystem(of.as_str())?;
+    /// Says who may connect, whoever might until now.
+    pub(super) fn set_hosts(
+        self,
+        of: &Nqn,
+        hosts: Vec<String>,
+        allow_any_host: bool,
+    ) -> Result<(), Refusal> {
+        let (claims, of) = (claims(of), of.clone());
+        self.0.change(format!("setting hosts of {of}"), claims, move |plane| {
+            plane.node.exports().set_hosts(of.as_str(), hosts, allow_any_host)
+        })
+    }
+
+    pub(super) fn add_host(self, of: &Nqn, host: &HostNqn) -> Result<Subsystem, Refusal> {
+        let (claims, of, host) = (claims(of), of.clone(), host.clone());
+        self.0.change(format!("adding {host} to {of}"), claims, move |plane| {
+            let node = &*plane.node;
+            let there = View::of(node).subsystem(of.as_str())?;
             if there.allow_any_host {
                 return Err(Refusal::refused(format!(
                     "Subsystem {of} is open to any host: close it first, by listing its hosts."
                 )));
             }
-            if there.hosts.contains(host) {
+            let message = format!("{host} may connect to {of}.");
+            if there.hosts.contains(&host) {
+                plane.done(EventKind::Changed, (ObjectKind::Subsystem, &of), message);
                 return Ok(there);
             }
             let mut hosts = listed(&there.hosts);
             hosts.push(host.to_string());
             hosts.sort();
-            node.set_hosts(of.as_str(), hosts, false)?;
-            View::of(node)?.subsystem(of.as_str())
-        })?;
-        let message = format!("{host} may connect to {of}.");
-        self.done(EventKind::Changed, (ObjectKind::Subsystem, of), message);
-        Ok(shown)
+            node.exports().set_hosts(of.as_str(), hosts, false)?;
+            plane.done(EventKind::Changed, (ObjectKind::Subsystem, &of), message);
+            View::of(node).subsystem(of.as_str())
+        })
     }
 
-    pub(super) fn forbid_host(&self, of: &Nqn, host: &HostNqn) -> Result<Subsystem, Refusal> {
-        let shown = self.with(|node| {
-            let there = View::of(node)?.subsystem(of.as_str())?;
-            if !there.hosts.contains(host) {
+    pub(super) fn remove_host(self, of: &Nqn, host: &HostNqn) -> Result<Subsystem, Refusal> {
+        let (claims, of, host) = (claims(of), of.clone(), host.clone());
+        self.0.change(format!("removing {host} from {of}"), claims, move |plane| {
+            let node = &*plane.node;
+            let there = View::of(node).subsystem(of.as_str())?;
+            if !there.hosts.contains(&host) {
                 return Err(Refusal::not_found(format!("Subsystem {of} does not list {host}.")));
             }
             let mut hosts = listed(&there.hosts);
             hosts.retain(|other| other != host.as_str());
-            node.set_hosts(of.as_str(), hosts, false)?;
-            View::of(node)?.subsystem(of.as_str())
-        })?;
-        let message = format!("{host} may not connect to {of} any more.");
-        self.done(EventKind::Changed, (ObjectKind::Subsystem, of), message);
-        Ok(shown)
+            node.exports().set_hosts(of.as_str(), hosts, false)?;
+            let message = format!("{host} may not connect to {of} any more.");
+            plane.done(EventKind::Changed, (ObjectKind::Subsystem, &of), message);
+            View::of(node).subsystem(of.as_str())
+        })
     }
 
-    pub(super) fn show_in(
-        &self,
+    pub(super) fn add_namespace(
+        self,
         of: &Nqn,
-        request: &NamespaceAdd,
+        request: NamespaceAdd,
     ) -> Result<Made<Namespace>, Refusal> {
-        let made = self.with(|node| {
-            let there = View::of(node)?.subsystem(of.as_str())?;
-            check_subsystem(node, Some(of))?;
+        let mut claims = claims(of);
+        let source = self.0.with(|node| source_meant(node, &request.source));
+        claims.extend(source.iter().flat_map(source_claims));
+        let of = of.clone();
+        let what = format!("adding {} to {of}", request.source);
+        self.0.change(what, claims, move |plane| {
+            let node = &*plane.node;
+            let there = View::of(node).subsystem(of.as_str())?;
+            check_subsystem(node, Some(&of))?;
             let source = source_meant(node, &request.source)?;
-            if let Some(known) = node.state().namespace_of(&source).cloned() {
+            let known = node.state().namespace_of(&source).cloned();
+            if let Some(known) = known {
                 let same = known.subsystem == of.as_str()
                     && request.nsid.is_none_or(|nsid| nsid == known.nsid);
                 return match there.namespaces.into_iter().find(|n| same && n.nsid == known.nsid) {
@@ -319,48 +359,51 @@ impl ControlPlane {
                     ))),
                 };
             }
-            let uuid = uuid_for(&source);
-            let nsid = node.want_namespace(of.as_str(), request.nsid, uuid, source)?;
-            let there = View::of(node)?.subsystem(of.as_str())?;
+            let (uuid, exports) = (uuid_for(&source), node.exports());
+            let nsid = exports.want_namespace(of.as_str(), request.nsid, uuid, source)?;
+            let there = View::of(node).subsystem(of.as_str())?;
             let found = there.namespaces.into_iter().find(|namespace| namespace.nsid == nsid);
-            found.map(Made::New).ok_or_else(|| {
+            let namespace = found.ok_or_else(|| {
                 Refusal::new(RefusalKind::Internal, format!("Namespace {nsid} is not there."))
-            })
-        })?;
-        if let Made::New(namespace) = &made {
-            let object = (ObjectKind::Namespace, format!("{of}/{}", namespace.nsid));
-            let message =
-                format!("Namespace {} of {of} shows {}.", namespace.nsid, namespace.source);
-            self.done(EventKind::Created, object, message);
-        }
-        Ok(made)
+            })?;
+            let object = (ObjectKind::Namespace, format!("{of}/{nsid}"));
+            let message = format!("Namespace {nsid} of {of} shows {}.", namespace.source);
+            plane.done(EventKind::Created, object, message);
+            Ok(Made::New(namespace))
+        })
     }
 
-    pub(super) fn show_no_more(&self, of: &Nqn, nsid: u32) -> Result<(), Refusal> {
-        self.with(|node| {
-            View::of(node)?.subsystem(of.as_str())?;
+    pub(super) fn remove_namespace(self, of: &Nqn, nsid: u32) -> Result<(), Refusal> {
+        let (mut claims, of) = (claims(of), of.clone());
+        let state = self.0.node.state();
+        let is_it =
+            |known: &&KnownNamespace| (known.subsystem.as_str(), known.nsid) == (of.as_str(), nsid);
+        let known = state.namespaces.iter().find(is_it);
+        claims.extend(known.iter().flat_map(|known| source_claims(&known.source)));
+        self.0.change(format!("removing namespace {nsid} of {of}"), claims, move |plane| {
+            let node = &*plane.node;
+            View::of(node).subsystem(of.as_str())?;
             let is_it = |known: &&KnownNamespace| {
                 (known.subsystem.as_str(), known.nsid) == (of.as_str(), nsid)
             };
             let known = node.state().namespaces.iter().find(is_it).cloned();
             match known {
-                Some(known) => node.forget_namespace(&known),
-                None if node
-                    .registry
-                    .subsystem(of.as_str())
-                    .is_some_and(|s| s.namespace(nsid).is_some()) =>
-                {
-                    Err(Refusal::refused(format!(
+                Some(known) => node.exports().forget_namespace(&known)?,
+                None if node.declared.iter().any(|known| is_it(&known)) => {
+                    return Err(Refusal::refused(format!(
                         "The configuration file declares namespace {nsid} of {of}: take it out \
                          there."
-                    )))
+                    )));
                 }
-                None => Err(Refusal::not_found(format!("{of} has no namespace {nsid}."))),
+                None => {
+                    return Err(Refusal::not_found(format!("{of} has no namespace {nsid}.")));
+                }
             }
-        })?;
-        let message = format!("Namespace {nsid} of {of} is removed.");
-        self.done(EventKind::Deleted, (ObjectKind::Namespace, format!("{of}/{nsid}")), message);
-        Ok(())
+            let message = format!("Namespace {nsid} of {of} is removed.");
+            let object = (ObjectKind::Namespace, format!("{of}/{nsid}"));
+            plane.done(EventKind::Deleted, object, message);
+            Ok(())
+        })
     }
 }
 
@@ -371,7 +414,7 @@ fn listed(hosts: &[HostNqn]) -> Vec<String> {
 
 /// Refuses to change what the configuration file declares.
 fn configured(node: &Node, of: &Nqn) -> Result<(), Refusal> {
-    if node.is_configured(of.as_str()) {
+    if node.exports().is_configured(of.as_str()) {
         return Err(Refusal::refused(format!(
             "The configuration file declares subsystem {of}: take it out there."
         )));

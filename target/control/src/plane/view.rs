@@ -1,14 +1,23 @@
 //! The appliance at one moment.
 
-use super::{Statuses, statuses};
-use crate::node::Node;
-use crate::state::{KnownNamespace, Source};
+use crate::bdevs::Table;
+use crate::config::Config;
+use crate::node::{Draining, Missing, Node, OpenListener, PoolTable, time_of};
+use crate::pool::OpenPool;
+use crate::state::{KnownNamespace, Source, State};
+use std::sync::Arc;
 use webui_model::{Export, HostNqn, Name, Nqn, Refusal, RefusalKind};
 
-/// The appliance, and what its pools say of themselves.
+/// The appliance, as its parts have published it.
 pub(super) struct View<'a> {
     pub node: &'a Node,
-    pub statuses: Statuses,
+    pub config: Arc<Config>,
+    pub state: Arc<State>,
+    pub bdevs: Arc<Table>,
+    pub pools: Arc<PoolTable>,
+    pub listeners: Arc<Vec<Arc<OpenListener>>>,
+    pub missing: Arc<Missing>,
+    pub draining: Arc<Vec<Draining>>,
 }
 
 /// A name that was checked when it came in.
@@ -27,8 +36,35 @@ pub(super) fn host_names(hosts: impl IntoIterator<Item = String>) -> Vec<HostNqn
 }
 
 impl<'a> View<'a> {
-    pub(super) fn of(node: &'a Node) -> Result<View<'a>, Refusal> {
-        Ok(View { node, statuses: statuses(node)? })
+    pub(super) fn of(node: &'a Node) -> View<'a> {
+        View {
+            node,
+            config: node.config(),
+            state: node.state(),
+            bdevs: node.bdevs.table(),
+            pools: node.pools.get(),
+            listeners: node.listeners.get(),
+            missing: node.supervisor().missing(),
+            draining: node.drains.list(),
+        }
+    }
+
+    /// Why a device does not answer, as the end of a sentence.
+    pub(super) fn stall_of(&self, device: &str) -> Option<String> {
+        let stall = self.missing.stalls.get(device)?;
+        let waiting = webui_model::count(stall.under_way as usize, "operation");
+        Some(format!("it has not answered since {}: {waiting} under way", time_of(stall.since)))
+    }
+
+    /// Which devices of a pool do not answer, as the end of a sentence.
+    pub(super) fn stalls_of(&self, pool: &OpenPool) -> Option<String> {
+        if self.missing.stalls.is_empty() {
+            return None;
+        }
+        pool.devices().into_iter().find_map(|device| {
+            let why = self.stall_of(&device)?;
+            Some(format!("it waits for device {device}: {why}"))
+        })
     }
 
     /// Who may connect to a subsystem: those listed, and whether any.
@@ -37,7 +73,7 @@ impl<'a> View<'a> {
         match self.node.registry.subsystem(nqn).map(|subsystem| subsystem.hosts()) {
             Some(Hosts::Any) => (Vec::new(), true),
             Some(Hosts::Listed(hosts)) => (host_names(hosts), false),
-            None => match self.node.state().subsystem(nqn) {
+            None => match self.state.subsystem(nqn) {
                 Some(known) => (host_names(known.hosts.clone()), known.allow_any_host),
                 None => (Vec::new(), false),
             },
@@ -52,12 +88,12 @@ impl<'a> View<'a> {
 
     /// How something is exported.
     pub(super) fn export_of(&self, source: &Source) -> Result<Option<Export>, Refusal> {
-        let Some(known) = self.node.state().namespace_of(source) else { return Ok(None) };
+        let Some(known) = self.state.namespace_of(source) else { return Ok(None) };
         let (hosts, allow_any_host) = self.access(&known.subsystem);
         Ok(Some(Export {
             subsystem: nqn(&known.subsystem)?,
             nsid: known.nsid,
-            own: self.node.state().subsystem(&known.subsystem).is_some_and(|s| s.own),
+            own: self.state.subsystem(&known.subsystem).is_some_and(|s| s.own),
             hosts,
             allow_any_host,
             controllers: self.controllers_of(&known.subsystem),
@@ -67,6 +103,6 @@ impl<'a> View<'a> {
     /// Why a namespace that is wanted is not served.
     pub(super) fn trouble_of(&self, known: &KnownNamespace) -> Option<&str> {
         let place = (known.subsystem.clone(), known.nsid);
-        self.node.troubles.namespaces.get(&place).map(String::as_str)
+        self.missing.namespaces.get(&place).map(String::as_str)
     }
 }

@@ -3,8 +3,11 @@
 use super::ControlPlane;
 use super::view::{View, name};
 use crate::node::Node;
+use crate::pool::OpenPool;
 use crate::state::Source;
-use bdev_pool::{EXTENT_BYTES, NewVolume, VolumeStatus};
+use crate::unit::schedule::{Claim, Key};
+use bdev_pool::{Condition, EXTENT_BYTES, NewVolume, VolumeStatus};
+use std::sync::Arc;
 use uuid::Uuid;
 use webui_model::{
     EventKind, Limits, Made, Name, Nqn, ObjectKind, PromoteOutcome, Refusal, Rename, Resize,
@@ -31,6 +34,19 @@ pub(super) fn source_of(volume: &VolumeRef, uuid: Uuid) -> Source {
     Source::Volume { pool: volume.pool.to_string(), uuid, name: volume.volume.to_string() }
 }
 
+/// What all volumes of a pool have in common.
+struct OfPool<'a> {
+    open: &'a OpenPool,
+    condition: Condition,
+    stalls: Option<String>,
+}
+
+impl OfPool<'_> {
+    fn new<'a>(view: &View<'_>, open: &'a OpenPool) -> OfPool<'a> {
+        OfPool { open, condition: open.directory().condition(), stalls: view.stalls_of(open) }
+    }
+}
+
 impl View<'_> {
     pub(super) fn volumes(&self, pool: Option<&Name>) -> Result<Vec<Volume>, Refusal> {
         if let Some(pool) = pool {
@@ -38,48 +54,55 @@ impl View<'_> {
         }
         let wanted = |name: &str| pool.is_none_or(|pool| pool.as_str() == name);
         let mut volumes = Vec::new();
-        for (pool, status) in self.statuses.iter().filter(|(name, _)| wanted(name)) {
-            let mut here: Vec<&VolumeStatus> = status.volumes.iter().collect();
+        for (pool, open) in self.pools.iter().filter(|(name, _)| wanted(name)) {
+            let mut here = open.directory().volumes();
             here.sort_by(|a, b| a.name.cmp(&b.name));
+            let of_pool = OfPool::new(self, open);
             for volume in here {
-                volumes.push(self.show(pool, volume)?);
+                volumes.push(self.show(pool, &of_pool, &volume)?);
             }
         }
         Ok(volumes)
     }
 
-    pub(super) fn status_of(&self, volume: &VolumeRef) -> Result<&VolumeStatus, Refusal> {
-        let pool = volume.pool.as_str();
-        let status = match self.statuses.get(pool) {
-            Some(status) => status,
-            None => {
-                let pool = self.pool(pool)?;
-                let why = format!("Pool {} is not there: {}", pool.name, pool.reason);
-                return Err(Refusal::unavailable(why));
-            }
-        };
-        let found = status.volumes.iter().find(|other| other.name == volume.volume.as_str());
+    /// The pool of a volume or snapshot.
+    pub(super) fn pool_of(&self, pool: &Name) -> Result<&Arc<OpenPool>, Refusal> {
+        if let Some(open) = self.pools.get(pool.as_str()) {
+            return Ok(open);
+        }
+        let pool = self.pool(pool.as_str())?;
+        Err(Refusal::unavailable(format!("Pool {} is not there: {}", pool.name, pool.reason)))
+    }
+
+    pub(super) fn status_of(&self, volume: &VolumeRef) -> Result<VolumeStatus, Refusal> {
+        let found = self.pool_of(&volume.pool)?.directory().volume_named(volume.volume.as_str());
         found.ok_or_else(|| {
-            Refusal::not_found(format!("Pool {pool} has no volume {}.", volume.volume))
+            Refusal::not_found(format!("Pool {} has no volume {}.", volume.pool, volume.volume))
         })
     }
 
     pub(super) fn volume(&self, volume: &VolumeRef) -> Result<Volume, Refusal> {
-        self.show(volume.pool.as_str(), self.status_of(volume)?)
+        let status = self.status_of(volume)?;
+        let of_pool = OfPool::new(self, self.pool_of(&volume.pool)?);
+        self.show(volume.pool.as_str(), &of_pool, &status)
     }
 
-    fn show(&self, pool: &str, volume: &VolumeStatus) -> Result<Volume, Refusal> {
-        let status = &self.statuses[pool];
+    fn show(
+        &self,
+        pool: &str,
+        of_pool: &OfPool<'_>,
+        volume: &VolumeStatus,
+    ) -> Result<Volume, Refusal> {
         let source =
             Source::Volume { pool: pool.into(), uuid: volume.uuid, name: volume.name.clone() };
         let export = self.export_of(&source)?;
-        let (how, reason) = self.volume_status(pool, &source, export.as_ref());
+        let (how, reason) = self.volume_status(of_pool, &source, export.as_ref());
         let whole = volume.bytes.div_ceil(EXTENT_BYTES) * EXTENT_BYTES;
         let origin = volume.origin.as_ref().map(|(origin, snapshot)| {
             let (volume, snapshot) = (name(origin)?, name(snapshot)?);
             Ok::<_, Refusal>(SnapshotRef { pool: name(pool)?, volume, snapshot })
         });
-        let snapshots = status.snapshots.iter().filter(|other| other.volume == volume.name);
+        let snapshots = of_pool.open.directory().snapshots_of(&volume.name);
         Ok(Volume {
             pool: name(pool)?,
             name: name(&volume.name)?,
@@ -98,7 +121,7 @@ impl View<'_> {
                 },
             },
             origin: origin.transpose()?,
-            snapshots: snapshots.count() as u32,
+            snapshots: snapshots.len() as u32,
             export,
             created_at_ms: volume.made_s.saturating_mul(1000),
             status: how,
@@ -108,19 +131,21 @@ impl View<'_> {
 
     fn volume_status(
         &self,
-        pool: &str,
+        of_pool: &OfPool<'_>,
         source: &Source,
         export: Option<&webui_model::Export>,
     ) -> (Status, String) {
-        let status = &self.statuses[pool];
-        if let Some(why) = &status.failed {
+        if let Some(why) = &of_pool.condition.failed {
             return (Status::Failed, format!("its pool has failed: {why}"));
         }
-        let known = self.node.state().namespace_of(source);
+        if let Some(why) = &of_pool.stalls {
+            return (Status::Degraded, why.clone());
+        }
+        let known = self.state.namespace_of(source);
         if let Some(why) = known.and_then(|known| self.trouble_of(known)) {
             return (Status::Failed, format!("it is not served: {why}"));
         }
-        if status.full {
+        if of_pool.condition.full {
             return (Status::Degraded, "its pool is full: writes that need space fail".to_owned());
         }
         let Some(export) = export else {
@@ -138,16 +163,58 @@ impl View<'_> {
     }
 }
 
-impl ControlPlane {
-    pub(super) fn make_volume(
-        &self,
+/// Volumes, as operators change them.
+#[derive(Clone, Copy)]
+pub(super) struct Volumes<'a>(pub &'a ControlPlane);
+
+/// What changing a volume needs, by itself.
+pub(super) fn claims(volume: &VolumeRef) -> Vec<Claim> {
+    let (pool, name) = (volume.pool.to_string(), volume.volume.to_string());
+    vec![Claim::shared(Key::Pool(pool.clone())), Claim::sole(Key::Volume(pool, name))]
+}
+
+/// What changing how a volume or snapshot is exported needs beside it: the subsystem that it is in,
+/// the one that it is to be in, and its own.
+pub(super) fn export_claims(
+    plane: &ControlPlane,
+    own: &Nqn,
+    source: Option<&Source>,
+    named: Option<&Nqn>,
+) -> Vec<Claim> {
+    let state = plane.node.state();
+    let now = source.and_then(|source| state.namespace_of(source));
+    let mut all: Vec<String> = now.map(|known| known.subsystem.clone()).into_iter().collect();
+    all.push(named.unwrap_or(own).to_string());
+    all.sort();
+    all.dedup();
+    all.into_iter().map(|nqn| Claim::sole(Key::Subsystem(nqn))).collect()
+}
+
+impl Volumes<'_> {
+    /// The source that is a volume, if it is there.
+    fn source(self, volume: &VolumeRef) -> Option<Source> {
+        self.0.node.pools().volume_source(volume.pool.as_str(), volume.volume.as_str()).ok()
+    }
+
+    /// What changing a volume and its export needs.
+    fn all_claims(self, volume: &VolumeRef, named: Option<&Nqn>) -> Vec<Claim> {
+        let own = Nqn::of_volume(&volume.pool, &volume.volume);
+        let mut claims = claims(volume);
+        claims.extend(export_claims(self.0, &own, self.source(volume).as_ref(), named));
+        claims
+    }
+
+    pub(super) fn create(
+        self,
         pool: &Name,
-        request: &VolumeCreate,
+        request: VolumeCreate,
     ) -> Result<Made<Volume>, Refusal> {
         let volume = VolumeRef { pool: pool.clone(), volume: request.name.clone() };
-        let made = self.with(|node| {
-            let view = View::of(node)?;
-            view.pool(pool.as_str())?;
+        let claims = self.all_claims(&volume, request.subsystem.as_ref());
+        self.0.change(format!("making volume {volume}"), claims, move |plane| {
+            let node = &*plane.node;
+            let view = View::of(node);
+            view.pool(volume.pool.as_str())?;
             if let Ok(there) = view.volume(&volume) {
                 let differences = request.differences(&there);
                 return existing(there, &differences);
@@ -165,30 +232,26 @@ impl ControlPlane {
             make_exported(node, &volume, new, &request.export(), |pool, new| {
                 pool.create_volume(new)
             })?;
-            View::of(node)?.volume(&volume).map(Made::New)
-        })?;
-        self.told_of_new(&made, &volume);
-        Ok(made)
+            told_of_new(plane, &volume)
+        })
     }
 
-    fn told_of_new(&self, made: &Made<Volume>, volume: &VolumeRef) {
-        if let Made::New(made) = made {
-            let message = format!("Volume {volume} of {} is made.", Size(made.bytes).rounded());
-            self.done(EventKind::Created, (ObjectKind::Volume, volume), message);
-        }
-    }
-
-    pub(super) fn clone_into(
-        &self,
+    pub(super) fn clone_snapshot(
+        self,
         snapshot: &SnapshotRef,
-        request: &VolumeClone,
+        request: VolumeClone,
     ) -> Result<Made<Volume>, Refusal> {
         let volume = VolumeRef { pool: snapshot.pool.clone(), volume: request.name.clone() };
-        let made = self.with(|node| {
-            let view = View::of(node)?;
-            view.snapshot(snapshot)?;
+        let mut claims = self.all_claims(&volume, request.subsystem.as_ref());
+        let (pool, of) = (snapshot.pool.to_string(), snapshot.volume.to_string());
+        claims.push(Claim::shared(Key::Volume(pool, of)));
+        let snapshot = snapshot.clone();
+        self.0.change(format!("cloning {snapshot} to {volume}"), claims, move |plane| {
+            let node = &*plane.node;
+            let view = View::of(node);
+            view.snapshot(&snapshot)?;
             if let Ok(there) = view.volume(&volume) {
-                let differences = request.differences(snapshot, &there);
+                let differences = request.differences(&snapshot, &there);
                 return existing(there, &differences);
             }
             let new = NewVolume {
@@ -205,23 +268,19 @@ impl ControlPlane {
             make_exported(node, &volume, new, &request.export(), |pool, new| {
                 pool.clone_snapshot(of, at, new)
             })?;
-            View::of(node)?.volume(&volume).map(Made::New)
-        })?;
-        self.told_of_new(&made, &volume);
-        Ok(made)
+            told_of_new(plane, &volume)
+        })
     }
 
-    pub(super) fn remove_volume(&self, volume: &VolumeRef, force: bool) -> Result<(), Refusal> {
-        self.with(|node| {
+    pub(super) fn delete(self, volume: &VolumeRef, force: bool) -> Result<(), Refusal> {
+        let claims = self.all_claims(volume, None);
+        let volume = volume.clone();
+        self.0.change(format!("deleting volume {volume}"), claims, move |plane| {
+            let node = &*plane.node;
             let (pool, name) = (volume.pool.as_str(), volume.volume.as_str());
-            let source = node.volume_source(pool, name)?;
-            let status = node.open_pool(pool)?.status()?;
-            let snapshots: Vec<&str> = status
-                .snapshots
-                .iter()
-                .filter(|snapshot| snapshot.volume == name)
-                .map(|snapshot| snapshot.name.as_str())
-                .collect();
+            let source = node.pools().volume_source(pool, name)?;
+            let snapshots = node.pools().get(pool)?.directory().snapshots_of(name);
+            let snapshots: Vec<&str> = snapshots.iter().map(|s| s.name.as_str()).collect();
             if !snapshots.is_empty() {
                 return Err(Refusal::in_use(format!(
                     "Volume {volume} has {} ({}): delete {} first.",
@@ -230,113 +289,137 @@ impl ControlPlane {
                     if snapshots.len() == 1 { "it" } else { "them" },
                 )));
             }
-            node.is_idle(&source, force, "the deletion")?;
-            node.unexport(&source)?;
+            node.exports().is_idle(&source, force, "the deletion")?;
+            node.exports().unexport(&source)?;
             forget(node, &source);
-            node.with_pool(pool, |pool| pool.delete_volume(name, false))
-        })?;
-        let message = format!("Volume {volume} is deleted.");
-        self.done(EventKind::Deleted, (ObjectKind::Volume, volume), message);
-        Ok(())
+            node.pools().ask(pool, |pool| pool.delete_volume(name, false))?;
+            let message = format!("Volume {volume} is deleted.");
+            plane.done(EventKind::Deleted, (ObjectKind::Volume, &volume), message);
+            Ok(())
+        })
     }
 
-    pub(super) fn rename(&self, volume: &VolumeRef, request: &Rename) -> Result<Volume, Refusal> {
+    pub(super) fn rename(self, volume: &VolumeRef, request: &Rename) -> Result<Volume, Refusal> {
         let to = VolumeRef { pool: volume.pool.clone(), volume: request.name.clone() };
-        let shown = self.with(|node| {
-            View::of(node)?.status_of(volume)?;
+        let mut claims = claims(volume);
+        let (pool, name) = (to.pool.to_string(), to.volume.to_string());
+        claims.push(Claim::sole(Key::Volume(pool, name)));
+        let volume = volume.clone();
+        self.0.change(format!("renaming volume {volume}"), claims, move |plane| {
+            let node = &*plane.node;
+            View::of(node).status_of(&volume)?;
             let (pool, name) = (volume.pool.as_str(), volume.volume.as_str());
-            node.with_pool(pool, |pool| pool.rename_volume(name, to.volume.as_str()))?;
-            node.learn_names(pool);
-            View::of(node)?.volume(&to)
-        })?;
-        let message = format!("Volume {volume} is called {to} now.");
-        self.done(EventKind::Changed, (ObjectKind::Volume, &to), message);
-        Ok(shown)
+            node.pools().ask(pool, |pool| pool.rename_volume(name, to.volume.as_str()))?;
+            node.pools().learn_names(pool);
+            let message = format!("Volume {volume} is called {to} now.");
+            plane.done(EventKind::Changed, (ObjectKind::Volume, &to), message);
+            View::of(node).volume(&to)
+        })
     }
 
-    pub(super) fn resize(&self, volume: &VolumeRef, request: Resize) -> Result<Volume, Refusal> {
-        let shown = self.with(|node| {
+    pub(super) fn resize(self, volume: &VolumeRef, request: Resize) -> Result<Volume, Refusal> {
+        let (claims, volume) = (claims(volume), volume.clone());
+        self.0.change(format!("resizing volume {volume}"), claims, move |plane| {
+            let node = &*plane.node;
             let (pool, name) = (volume.pool.as_str(), volume.volume.as_str());
-            let source = node.volume_source(pool, name)?;
+            let source = node.pools().volume_source(pool, name)?;
             let Resize { bytes, may_shrink } = request;
-            node.with_pool(pool, |pool| pool.resize_volume(name, bytes, may_shrink))?;
-            node.tell_size(&source)?;
-            View::of(node)?.volume(volume)
-        })?;
-        let message = format!("Volume {volume} has {} now.", Size(shown.bytes).rounded());
-        self.done(EventKind::Changed, (ObjectKind::Volume, volume), message);
-        Ok(shown)
+            node.pools().ask(pool, |pool| pool.resize_volume(name, bytes, may_shrink))?;
+            node.exports().tell_size(&source)?;
+            let shown = View::of(node).volume(&volume)?;
+            let message = format!("Volume {volume} has {} now.", Size(shown.bytes).rounded());
+            plane.done(EventKind::Changed, (ObjectKind::Volume, &volume), message);
+            Ok(shown)
+        })
     }
 
-    pub(super) fn limit(&self, volume: &VolumeRef, limits: Limits) -> Result<Volume, Refusal> {
-        let shown = self.with(|node| {
+    pub(super) fn set_limits(self, volume: &VolumeRef, limits: Limits) -> Result<Volume, Refusal> {
+        let (claims, volume) = (claims(volume), volume.clone());
+        self.0.change(format!("limiting volume {volume}"), claims, move |plane| {
+            let node = &*plane.node;
             let (pool, name) = (volume.pool.as_str(), volume.volume.as_str());
-            node.with_pool(pool, |pool| pool.set_limits(name, to_limits(limits)))?;
-            View::of(node)?.volume(volume)
-        })?;
-        let message = format!("Volume {volume} has other limits.");
-        self.done(EventKind::Changed, (ObjectKind::Volume, volume), message);
-        Ok(shown)
+            node.pools().ask(pool, |pool| pool.set_limits(name, to_limits(limits)))?;
+            let message = format!("Volume {volume} has other limits.");
+            plane.done(EventKind::Changed, (ObjectKind::Volume, &volume), message);
+            View::of(node).volume(&volume)
+        })
     }
 
-    pub(super) fn back(&self, volume: &VolumeRef, request: &RollBack) -> Result<Volume, Refusal> {
-        let shown = self.with(|node| {
+    pub(super) fn roll_back(
+        self,
+        volume: &VolumeRef,
+        request: RollBack,
+    ) -> Result<Volume, Refusal> {
+        let (claims, volume) = (claims(volume), volume.clone());
+        self.0.change(format!("rolling volume {volume} back"), claims, move |plane| {
+            let node = &*plane.node;
             let (pool, name) = (volume.pool.as_str(), volume.volume.as_str());
-            let source = node.volume_source(pool, name)?;
-            node.snapshot_source(pool, name, request.snapshot.as_str())?;
-            node.is_idle(&source, request.force, "the roll back")?;
-            node.with_pool(pool, |pool| pool.roll_back(name, request.snapshot.as_str()))?;
-            node.tell_size(&source)?;
-            View::of(node)?.volume(volume)
-        })?;
-        let message = format!("Volume {volume} is back at {}.", request.snapshot);
-        self.done(EventKind::Changed, (ObjectKind::Volume, volume), message);
-        Ok(shown)
+            let source = node.pools().volume_source(pool, name)?;
+            node.pools().snapshot_source(pool, name, request.snapshot.as_str())?;
+            node.exports().is_idle(&source, request.force, "the roll back")?;
+            node.pools().ask(pool, |pool| pool.roll_back(name, request.snapshot.as_str()))?;
+            node.exports().tell_size(&source)?;
+            let message = format!("Volume {volume} is back at {}.", request.snapshot);
+            plane.done(EventKind::Changed, (ObjectKind::Volume, &volume), message);
+            View::of(node).volume(&volume)
+        })
     }
 
-    pub(super) fn raise(&self, volume: &VolumeRef) -> Result<PromoteOutcome, Refusal> {
-        let outcome = self.with(|node| {
-            let before = View::of(node)?;
-            let there = before.volume(volume)?;
-            let Some(origin) = there.origin else {
-                return Err(Refusal::refused(format!(
-                    "Volume {volume} is no clone: there is nothing to take over."
-                )));
-            };
-            let former = VolumeRef { pool: volume.pool.clone(), volume: origin.volume.clone() };
-            let (uuid, former_uuid) =
-                (before.status_of(volume)?.uuid, before.status_of(&former)?.uuid);
-            let own: Vec<Name> = before.snapshot_names(volume)?;
-            let (pool, name) = (volume.pool.as_str(), volume.volume.as_str());
-            node.with_pool(pool, |pool| pool.promote(name))?;
-            let after = View::of(node)?;
-            let mut moved = after.snapshot_names(volume)?;
-            moved.retain(|name| !own.contains(name));
-            let at = |of: &VolumeRef, uuid, snapshot: &Name| Source::Snapshot {
-                pool: of.pool.to_string(),
-                uuid,
-                name: of.volume.to_string(),
-                snapshot: snapshot.to_string(),
-            };
-            for snapshot in &moved {
-                let (from, to) = (at(&former, former_uuid, snapshot), at(volume, uuid, snapshot));
-                node.snapshot_moved(&from, &to)?;
-            }
-            let after = View::of(node)?;
-            let shown = after.volume(volume)?;
-            let is_clone = after.volume(&former)?.origin.is_some_and(|o| o.volume == volume.volume);
-            Ok(PromoteOutcome { volume: shown, former_origin: is_clone.then_some(former), moved })
-        })?;
-        let message = format!("Volume {volume} owns the snapshots that it was made from.");
-        self.done(EventKind::Changed, (ObjectKind::Volume, volume), message);
-        Ok(outcome)
+    pub(super) fn promote(self, volume: &VolumeRef) -> Result<PromoteOutcome, Refusal> {
+        // The snapshots of other volumes of the pool become its own.
+        let claims = vec![Claim::sole(Key::Pool(volume.pool.to_string()))];
+        let volume = volume.clone();
+        self.0.change(format!("promoting volume {volume}"), claims, move |plane| {
+            let outcome = promote(&plane.node, &volume)?;
+            let message = format!("Volume {volume} owns the snapshots that it was made from.");
+            plane.done(EventKind::Changed, (ObjectKind::Volume, &volume), message);
+            Ok(outcome)
+        })
     }
+}
+
+fn promote(node: &Node, volume: &VolumeRef) -> Result<PromoteOutcome, Refusal> {
+    let before = View::of(node);
+    let there = before.volume(volume)?;
+    let Some(origin) = there.origin else {
+        return Err(Refusal::refused(format!(
+            "Volume {volume} is no clone: there is nothing to take over."
+        )));
+    };
+    let former = VolumeRef { pool: volume.pool.clone(), volume: origin.volume.clone() };
+    let (uuid, former_uuid) = (before.status_of(volume)?.uuid, before.status_of(&former)?.uuid);
+    let own: Vec<Name> = before.snapshot_names(volume)?;
+    let (pool, name) = (volume.pool.as_str(), volume.volume.as_str());
+    node.pools().ask(pool, |pool| pool.promote(name))?;
+    let mut moved = View::of(node).snapshot_names(volume)?;
+    moved.retain(|name| !own.contains(name));
+    let at = |of: &VolumeRef, uuid, snapshot: &Name| Source::Snapshot {
+        pool: of.pool.to_string(),
+        uuid,
+        name: of.volume.to_string(),
+        snapshot: snapshot.to_string(),
+    };
+    for snapshot in &moved {
+        let (from, to) = (at(&former, former_uuid, snapshot), at(volume, uuid, snapshot));
+        node.exports().snapshot_moved(&from, &to)?;
+    }
+    let after = View::of(node);
+    let shown = after.volume(volume)?;
+    let is_clone = after.volume(&former)?.origin.is_some_and(|o| o.volume == volume.volume);
+    Ok(PromoteOutcome { volume: shown, former_origin: is_clone.then_some(former), moved })
+}
+
+fn told_of_new(plane: &ControlPlane, volume: &VolumeRef) -> Result<Made<Volume>, Refusal> {
+    let made = View::of(&plane.node).volume(volume)?;
+    let message = format!("Volume {volume} of {} is made.", Size(made.bytes).rounded());
+    plane.done(EventKind::Created, (ObjectKind::Volume, volume), message);
+    Ok(Made::New(made))
 }
 
 /// Makes a volume and exports it. How it is exported is noted first: whenever the appliance ends in
 /// between, there is a volume with its export afterwards, or neither.
 fn make_exported(
-    node: &mut Node,
+    node: &Node,
     volume: &VolumeRef,
     new: NewVolume,
     set: &webui_model::ExportSet,
@@ -345,16 +428,16 @@ fn make_exported(
     let own = Nqn::of_volume(&volume.pool, &volume.volume);
     let (uuid, name) = (new.uuid, new.name.clone());
     let source = source_of(volume, uuid);
-    let known = node.intend(source.clone(), uuid, own.as_str(), set)?;
-    if let Err(refusal) = node.with_pool(volume.pool.as_str(), |pool| make(pool, new)) {
-        node.forget_namespace(&known)?;
+    let known = node.exports().intend(source.clone(), uuid, own.as_str(), set)?;
+    if let Err(refusal) = node.pools().ask(volume.pool.as_str(), |pool| make(pool, new)) {
+        node.exports().forget_namespace(&known)?;
         return Err(refusal);
     }
-    let exported = node.carry_out(&known);
+    let exported = node.exports().carry_out(&known);
     if exported.is_err() {
-        node.forget_namespace(&known)?;
+        node.exports().forget_namespace(&known)?;
         forget(node, &source);
-        node.with_pool(volume.pool.as_str(), |pool| pool.delete_volume(&name, false))?;
+        node.pools().ask(volume.pool.as_str(), |pool| pool.delete_volume(&name, false))?;
     }
     exported
 }
@@ -373,8 +456,8 @@ pub(super) fn existing(there: Volume, differences: &[String]) -> Result<Made<Vol
 }
 
 /// A volume or snapshot is about to be gone.
-pub(super) fn forget(node: &mut Node, source: &Source) {
-    if let Some(pool) = source.pool().and_then(|pool| node.pools.get_mut(pool)) {
+pub(super) fn forget(node: &Node, source: &Source) {
+    if let Some(pool) = source.pool().and_then(|pool| node.pool(pool)) {
         pool.forget(source);
     }
 }

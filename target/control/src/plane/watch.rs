@@ -2,15 +2,17 @@
 
 use super::jobs::Turn;
 use super::statistics::{add, nothing, of_ended};
-use super::{ControlPlane, Seen, alerts, locked, now_ms, statuses};
-use crate::node::Node;
+use super::view::View;
+use super::{ControlPlane, alerts, locked, now_ms, refusals};
+use crate::executor::Task;
+use crate::node::{News, Node};
+use crate::pool::OpenPool;
+use crate::unit::schedule::{Claim, Key};
 use nvmf::controller::{Controller, EndedController};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use webui_model::{EventKind, IoStatistics, JobStatus, Object, ObjectKind, Severity};
-
-/// What was missing is looked for again after so many looks.
-const RETRY: u64 = 5;
 
 /// Hosts that have no controller any more and whose counts go on if they come back.
 const HOSTS: usize = 4096;
@@ -18,7 +20,6 @@ const HOSTS: usize = 4096;
 /// Controllers that were connected at the last look, and what hosts did on those that are gone.
 #[derive(Default)]
 pub(super) struct Connected {
-    looks: u64,
     controllers: BTreeMap<(String, u16), Arc<Controller>>,
     gone: BTreeMap<String, IoStatistics>,
 }
@@ -45,52 +46,94 @@ impl Connected {
     }
 }
 
+/// What something is, at the beginning of a sentence.
+fn word(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::Device => "Device",
+        ObjectKind::Pool => "Pool",
+        ObjectKind::Namespace => "Namespace",
+        ObjectKind::Listener => "Listener",
+        _ => "Object",
+    }
+}
+
 impl ControlPlane {
-    /// Looks at everything once.
+    /// Looks at everything once, and waits for nothing.
     pub(super) fn look(&self) {
-        let mut node = locked(&self.node);
-        let Some(node) = node.as_mut() else { return };
-        let mut seen = locked(&self.seen);
-        let now_ms = now_ms();
-        seen.connected.looks += 1;
-        node.bdevs.look_after_drives();
-        let is_due = seen.connected.looks.is_multiple_of(RETRY);
-        for pool in node.reopen_pools(is_due) {
-            let object = Object::new(ObjectKind::Pool, &pool);
-            let message = format!("Pool {pool} is open again: its devices work.");
-            self.publish(EventKind::Changed, Severity::Info, object, message);
+        if self.is_up().is_err() {
+            return;
         }
-        if is_due && node.retry() {
-            let object = Object::new(ObjectKind::Appliance, "");
-            let message = "Something that was missing is there again.";
-            self.publish(EventKind::Changed, Severity::Info, object, message);
+        self.node.supervisor().look();
+        for news in self.node.supervisor().take_news() {
+            self.tell_news(news);
         }
-        for turn in seen.jobs.look_at_drives(node.bdevs.drives().look_at_erasures(), now_ms) {
-            self.tell_job(turn);
-        }
-        self.look_at_pools(node, &mut seen, now_ms);
-        self.look_at_hosts(node, &mut seen.connected);
-        self.look_at_refused(node);
+        self.look_at_jobs();
+        self.look_at_alerts();
+        self.look_at_hosts(&mut locked(&self.seen).connected);
+        refusals::look(self);
     }
 
-    fn look_at_pools(&self, node: &mut Node, seen: &mut Seen, now_ms: u64) {
-        let statuses = match statuses(node) {
-            Ok(statuses) => statuses,
-            Err(refusal) => return tracing::error!(%refusal, "a pool does not say how it is"),
+    fn tell_news(&self, news: News) {
+        let (severity, object, message) = match news {
+            News::Back(kind, name) => {
+                let message = format!("{} {name} is there, which was missing.", word(kind));
+                (Severity::Info, Object::new(kind, name), message)
+            }
+            News::Reopened(pool) => {
+                let message = format!("Pool {pool} is open again: its devices work.");
+                (Severity::Info, Object::new(ObjectKind::Pool, pool), message)
+            }
+            News::Stalls(device, since) => {
+                let message = format!("Device {device} has not answered since {since}.");
+                (Severity::Warning, Object::new(ObjectKind::Device, device), message)
+            }
+            News::Answers(device) => {
+                let message = format!("Device {device} answers again.");
+                (Severity::Info, Object::new(ObjectKind::Device, device), message)
+            }
         };
-        for (pool, status) in &statuses {
-            for device in node.settle(pool, status) {
+        self.publish(EventKind::Changed, severity, object, message);
+    }
+
+    /// Takes over how far pools and drives are with what they do by themselves.
+    pub(super) fn look_at_jobs(&self) {
+        let now_ms = now_ms();
+        let erased = self.node.supervisor().take_erased();
+        let turns = locked(&self.seen).jobs.look_at_drives(erased, now_ms);
+        turns.into_iter().for_each(|turn| self.tell_job(turn));
+        for (pool, open) in self.node.pools.get().iter() {
+            let turns = locked(&self.seen).jobs.look(pool, &open.status(), now_ms);
+            turns.into_iter().for_each(|turn| self.tell_job(turn));
+            self.settle(pool, open);
+        }
+    }
+
+    /// Lets go of the devices of a pool that have been drained, when it is nobody's turn with it.
+    fn settle(&self, pool: &str, open: &Arc<OpenPool>) {
+        let status = open.status();
+        let is_member = |name: &String| status.devices.iter().any(|device| device.name == *name);
+        if open.devices().iter().all(is_member) {
+            return;
+        }
+        let Some(me) = self.me.upgrade() else { return };
+        let claims = vec![Claim::sole(Key::Pool(pool.to_owned()))];
+        let task = Task::new(format!("letting go of devices of pool {pool}"), claims);
+        let (pool, open) = (pool.to_owned(), open.clone());
+        let job = move || {
+            for device in me.node.pools().settle(&open) {
                 let object = Object::new(ObjectKind::Device, &device);
                 let message = format!("Device {device} is no part of pool {pool} any more.");
-                self.publish(EventKind::Changed, Severity::Info, object, message);
+                me.publish(EventKind::Changed, Severity::Info, object, message);
             }
-            for turn in seen.jobs.look(pool, status, now_ms) {
-                self.tell_job(turn);
-            }
-        }
-        let mut now = alerts::all(node, &statuses, now_ms);
+        };
+        // It is tried again, at the next look.
+        self.node.executor.start(Task { patience: Duration::ZERO, ..task }, job, drop);
+    }
+
+    fn look_at_alerts(&self) {
+        let mut now = alerts::all(&View::of(&self.node), now_ms());
         now.extend(locked(&self.api_alerts).iter().cloned());
-        let (raised, cleared) = seen.alerts.look(now);
+        let (raised, cleared) = locked(&self.seen).alerts.look(now);
         for alert in raised {
             tracing::warn!(alert = alert.id, "{}", alert.message);
             let (severity, object) = (alert.severity, alert.object);
@@ -117,7 +160,8 @@ impl ControlPlane {
         self.publish(kind, severity, object, job.reason);
     }
 
-    fn look_at_hosts(&self, node: &Node, connected: &mut Connected) {
+    fn look_at_hosts(&self, connected: &mut Connected) {
+        let node = &*self.node;
         connected.take_ended(node);
         let mut now = BTreeMap::new();
         for subsystem in node.registry.subsystems() {

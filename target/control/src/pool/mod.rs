@@ -9,16 +9,21 @@ use reach::{Lease, Reach};
 use crate::state::Source;
 use bdev::Bdev;
 use bdev_pool::{
-    BLOCK_BYTES, Host, Journals, Kind, Medium, NewMember, Pool, PoolError, PoolStatus,
-    SharedJournals, Traffic, VolumeBdev,
+    BLOCK_BYTES, Condition, Directory, Host, Journals, Kind, NewMember, Pool, PoolError,
+    PoolStatus, SharedJournals, VolumeBdev,
 };
 use reactor::Handle;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 use webui_model::{DiscardMode, Refusal, RefusalKind};
+
+/// How long those may take that ask a pool for something while it is closed.
+const LET_GO: Duration = Duration::from_secs(10);
 
 /// A device that a pool is to be opened on: its name, and how it is reached.
 pub(crate) struct Part {
@@ -36,13 +41,59 @@ impl Part {
 
 /// See the module.
 pub(crate) struct OpenPool {
-    pub pool: Pool,
-    lease: Lease,
-    media: BTreeMap<String, Arc<BdevMedium>>,
+    name: String,
+    uuid: Uuid,
+    /// `None`: it is let go of.
+    pool: Mutex<Option<Arc<Pool>>>,
+    lease: Mutex<Option<Lease>>,
+    media: Mutex<BTreeMap<String, Arc<BdevMedium>>>,
     /// How often drives of it had come back when it was opened, all together.
-    pub returns: u64,
+    returns: AtomicU64,
     /// One bdev for each volume and snapshot that was asked for: channels are found by it.
-    opened: Vec<(Source, Arc<VolumeBdev>)>,
+    opened: Mutex<OpenedBdevs>,
+    /// What it says of itself.
+    directory: Arc<Directory>,
+}
+
+/// A volume, or one of its snapshots.
+type Which = (Uuid, Option<String>);
+
+/// Volumes and snapshots that were asked for.
+#[derive(Default)]
+struct OpenedBdevs {
+    all: BTreeMap<Which, (Source, Arc<VolumeBdev>)>,
+    /// By the addresses of their bdevs.
+    by_bdev: BTreeMap<usize, Which>,
+}
+
+impl OpenedBdevs {
+    fn remove(&mut self, which: &Which) -> Option<(Source, Arc<VolumeBdev>)> {
+        let removed = self.all.remove(which)?;
+        self.by_bdev.remove(&address(&removed.1));
+        Some(removed)
+    }
+
+    fn insert(&mut self, which: Which, source: Source, bdev: Arc<VolumeBdev>) {
+        self.by_bdev.insert(address(&bdev), which.clone());
+        self.all.insert(which, (source, bdev));
+    }
+}
+
+/// What tells a bdev from others, for as long as it is there.
+fn address<B: ?Sized>(bdev: &Arc<B>) -> usize {
+    Arc::as_ptr(bdev).cast::<()>().addr()
+}
+
+fn which(source: &Source) -> Which {
+    match source {
+        Source::Volume { uuid, .. } => (*uuid, None),
+        Source::Snapshot { uuid, snapshot, .. } => (*uuid, Some(snapshot.clone())),
+        Source::Device { name } => unreachable!("device {name} is not in a pool"),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A pool's error in the words of the API.
@@ -122,7 +173,17 @@ impl OpenPool {
         match open(members, host) {
             Ok(pool) => {
                 let media = parts.iter().map(|part| (part.name.clone(), part.medium.clone()));
-                Ok(OpenPool { pool, lease, media: media.collect(), returns: 0, opened: Vec::new() })
+                let directory = pool.directory().clone();
+                Ok(OpenPool {
+                    name: pool.name().to_owned(),
+                    uuid: pool.uuid(),
+                    pool: Mutex::new(Some(Arc::new(pool))),
+                    lease: Mutex::new(Some(lease)),
+                    media: Mutex::new(media.collect()),
+                    returns: AtomicU64::new(0),
+                    opened: Mutex::default(),
+                    directory,
+                })
             }
             Err(error) => {
                 lease.give_back();
@@ -131,103 +192,168 @@ impl OpenPool {
         }
     }
 
-    /// Everything there is to say.
-    pub(crate) fn status(&self) -> Result<PoolStatus, Refusal> {
-        self.pool.status().map_err(refusal)
+    /// As people call it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its own, for ever.
+    pub(crate) fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn pool(&self) -> Result<Arc<Pool>, Refusal> {
+        let gone = || Refusal::unavailable(format!("Pool {} is on its way out.", self.name));
+        lock(&self.pool).clone().ok_or_else(gone)
+    }
+
+    /// Asks the pool for something, and waits for it.
+    pub(crate) fn ask<R>(
+        &self,
+        f: impl FnOnce(&Pool) -> Result<R, PoolError>,
+    ) -> Result<R, Refusal> {
+        f(&*self.pool()?).map_err(refusal)
+    }
+
+    /// Takes a device in as one more.
+    pub(crate) fn add_device(&self, part: &Part, force: bool) -> Result<(), Refusal> {
+        self.ask(|pool| pool.add_device(part.member(), Uuid::new_v4(), force).map(drop))?;
+        lock(&self.media).insert(part.name.clone(), part.medium.clone());
+        Ok(())
+    }
+
+    /// What was answered and is not on the devices counts no more.
+    pub(crate) fn discard_journals(&self) -> Result<(), String> {
+        let pool = self.pool().map_err(|refusal| refusal.message)?;
+        pool.discard_journals().map_err(|error| error.to_string())
+    }
+
+    /// What it says of itself, for any thread to read.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// What it says of itself, but its volumes and snapshots.
+    pub(crate) fn status(&self) -> PoolStatus {
+        let Condition { failed, stopped, full, discard, commits } = self.directory.condition();
+        PoolStatus {
+            space: self.directory.space(),
+            devices: self.directory.devices(),
+            volumes: Vec::new(),
+            snapshots: Vec::new(),
+            commits,
+            jobs: self.directory.jobs(),
+            stopped,
+            discard,
+            full,
+            failed,
+        }
     }
 
     /// The bdev of a volume or snapshot, the same one each time.
-    pub(crate) fn bdev(&mut self, source: &Source) -> Result<Arc<VolumeBdev>, Refusal> {
-        if let Some((_, bdev)) = self.opened.iter().find(|(known, _)| known.is(source)) {
-            return Ok(bdev.clone());
+    pub(crate) fn bdev(&self, source: &Source) -> Result<Arc<VolumeBdev>, Refusal> {
+        if let Some(bdev) = self.opened(source) {
+            return Ok(bdev);
         }
+        let pool = self.pool()?;
         let bdev = match source {
             Source::Volume { uuid, .. } => {
                 let name = self.name_of(*uuid)?;
-                self.pool.volume(&name)
+                pool.volume(&name)
             }
             Source::Snapshot { uuid, snapshot, .. } => {
                 let name = self.name_of(*uuid)?;
-                self.pool.snapshot_of(&name, snapshot)
+                pool.snapshot_of(&name, snapshot)
             }
             Source::Device { name } => unreachable!("device {name} is not in a pool"),
         };
         let bdev = bdev.map_err(refusal)?;
-        self.opened.push((source.clone(), bdev.clone()));
+        lock(&self.opened).insert(which(source), source.clone(), bdev.clone());
         Ok(bdev)
     }
 
     /// The bdev of a volume or snapshot, if it was asked for before.
-    pub(crate) fn opened(&self, source: &Source) -> Option<&Arc<VolumeBdev>> {
-        self.opened.iter().find(|(known, _)| known.is(source)).map(|(_, bdev)| bdev)
+    pub(crate) fn opened(&self, source: &Source) -> Option<Arc<VolumeBdev>> {
+        lock(&self.opened).all.get(&which(source)).map(|(_, bdev)| bdev.clone())
     }
 
-    /// What each volume and snapshot that was asked for has done.
-    pub(crate) fn traffics(&self) -> impl Iterator<Item = &Traffic> {
-        self.opened.iter().map(|(_, bdev)| bdev.traffic())
+    /// How many operations found the pool full, on volumes and snapshots that were asked for.
+    pub(crate) fn found_full(&self) -> u64 {
+        let opened = lock(&self.opened);
+        let full = opened.all.values().map(|(_, bdev)| &bdev.traffic().found_full);
+        full.map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     /// A volume or snapshot is gone, or is another's from now on: its bdev is made anew when it is
     /// asked for.
-    pub(crate) fn forget(&mut self, source: &Source) {
-        self.opened.retain(|(known, _)| !known.is(source));
+    pub(crate) fn forget(&self, source: &Source) {
+        lock(&self.opened).remove(&which(source));
     }
 
     /// Volumes have these names now.
-    pub(crate) fn named(&mut self, names: &BTreeMap<Uuid, String>) {
-        self.opened.iter_mut().for_each(|(source, _)| source.named(names));
+    pub(crate) fn named(&self, names: &BTreeMap<Uuid, String>) {
+        lock(&self.opened).all.values_mut().for_each(|(source, _)| source.named(names));
     }
 
     /// A snapshot is another volume's from now on.
-    pub(crate) fn moved(&mut self, source: &Source, to: &Source) {
-        for (known, _) in self.opened.iter_mut().filter(|(known, _)| known.is(source)) {
-            *known = to.clone();
+    pub(crate) fn moved(&self, source: &Source, to: &Source) {
+        let mut opened = lock(&self.opened);
+        if let Some((_, bdev)) = opened.remove(&which(source)) {
+            opened.insert(which(to), to.clone(), bdev);
         }
     }
 
     /// What a bdev of this pool shows.
-    pub(crate) fn source_of(&self, bdev: &Arc<dyn Bdev>) -> Option<&Source> {
-        let is_it = |own: &Arc<VolumeBdev>| {
-            let own: Arc<dyn Bdev> = own.clone();
-            Arc::ptr_eq(&own, bdev)
-        };
-        self.opened.iter().find(|(_, own)| is_it(own)).map(|(source, _)| source)
+    pub(crate) fn source_of(&self, bdev: &Arc<dyn Bdev>) -> Option<Source> {
+        let opened = lock(&self.opened);
+        let which = opened.by_bdev.get(&address(bdev))?;
+        opened.all.get(which).map(|(source, _)| source.clone())
     }
 
     /// The name that a volume has now.
     pub(crate) fn name_of(&self, uuid: Uuid) -> Result<String, Refusal> {
-        let status = self.status()?;
-        let volume = status.volumes.into_iter().find(|volume| volume.uuid == uuid);
-        volume.map(|volume| volume.name).ok_or_else(|| {
-            Refusal::not_found(format!("Pool {} has no volume {uuid}.", self.pool.name()))
-        })
+        let volume = self.directory.volume_by_uuid(uuid);
+        volume
+            .map(|volume| volume.name)
+            .ok_or_else(|| Refusal::not_found(format!("Pool {} has no volume {uuid}.", self.name)))
     }
 
     /// The devices that it was opened on and added since.
-    pub(crate) fn devices(&self) -> impl Iterator<Item = &str> {
-        self.media.keys().map(String::as_str)
+    pub(crate) fn devices(&self) -> Vec<String> {
+        lock(&self.media).keys().cloned().collect()
+    }
+
+    /// How often drives of it had come back when it was opened, all together.
+    pub(crate) fn returns(&self) -> u64 {
+        self.returns.load(Ordering::Relaxed)
+    }
+
+    /// Notes that.
+    pub(crate) fn set_returns(&self, returns: u64) {
+        self.returns.store(returns, Ordering::Relaxed);
     }
 
     /// Whether a device of it takes writes: zeros to where the superblock's sectors have zeros
     /// behind them (`FORMAT.md`, "A device").
     pub(crate) fn takes_writes(&self, device: &str) -> bool {
-        let at = 2 * BLOCK_BYTES as u64;
-        self.media[device].write(&[(at, &[0; BLOCK_BYTES])]).is_ok()
+        let medium = lock(&self.media).get(device).cloned();
+        medium.is_some_and(|medium| medium.takes_zeros(2 * BLOCK_BYTES as u64))
+    }
+
+    /// Whether a device has not answered yet what the pool's thread asked of it. Waits for nobody.
+    pub(crate) fn waits_for(&self, device: &str) -> bool {
+        lock(&self.media).get(device).is_some_and(|medium| medium.silence().is_some())
     }
 
     /// Whether a device may have lost what it had answered.
     pub(crate) fn has_lost(&self) -> bool {
-        self.media.values().any(|medium| medium.has_lost())
-    }
-
-    /// A device was added.
-    pub(crate) fn added(&mut self, part: &Part) {
-        self.media.insert(part.name.clone(), part.medium.clone());
+        lock(&self.media).values().any(|medium| medium.has_lost())
     }
 
     /// Lets go of a device that is no part of it any more.
-    pub(crate) fn drop_device(&mut self, name: &str) {
-        if let Some(medium) = self.media.remove(name) {
+    pub(crate) fn drop_device(&self, name: &str) {
+        let medium = lock(&self.media).remove(name);
+        if let Some(medium) = medium {
             medium.close();
         }
     }
@@ -235,21 +361,34 @@ impl OpenPool {
     /// Commits everything and lets go of the devices, which are returned. No volume is open.
     ///
     /// # Errors
-    /// With the pool, which is still open, what is still open; or that something could not be made
-    /// durable.
-    pub(crate) fn close(self) -> Result<Vec<String>, Box<(OpenPool, Refusal)>> {
-        if let Err(error) = self.pool.close() {
-            return Err(Box::new((self, refusal(error))));
-        }
+    /// It is open as it was: what is still open; or that something could not be made durable.
+    pub(crate) fn close(&self) -> Result<Vec<String>, Refusal> {
+        self.pool()?.close().map_err(refusal)?;
         Ok(self.let_go())
     }
 
     /// Gives back what it has of the reactors: nothing is under way.
-    pub(crate) fn let_go(self) -> Vec<String> {
-        let OpenPool { pool, lease, media, opened, .. } = self;
-        drop((pool, opened));
+    pub(crate) fn let_go(&self) -> Vec<String> {
+        let pool = lock(&self.pool).take();
+        let opened = std::mem::take(&mut *lock(&self.opened));
+        drop(opened);
+        if let Some(mut pool) = pool {
+            let until = Instant::now() + LET_GO;
+            // Somebody may be asking it how it is.
+            while let Err(others) = Arc::try_unwrap(pool) {
+                if Instant::now() >= until {
+                    tracing::error!(pool = self.name, "somebody still asks it for something");
+                    break;
+                }
+                pool = others;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        let media = std::mem::take(&mut *lock(&self.media));
         media.values().for_each(|medium| medium.close());
-        lease.give_back();
+        if let Some(lease) = lock(&self.lease).take() {
+            lease.give_back();
+        }
         media.into_keys().collect()
     }
 }

@@ -42,7 +42,7 @@ impl Appliance {
     /// One with what was left in a folder.
     pub fn start(dir: Arc<TempDir>, address: SocketAddr) -> Appliance {
         let node = Node::start(config(dir.path(), address)).expect("it starts");
-        let address = node.listeners().next().expect("there is one").0;
+        let address = node.listening().first().expect("there is one").0;
         let plane = ControlPlane::start(node).expect("it starts");
         Appliance { plane: Some(plane), dir, address }
     }

@@ -5,7 +5,7 @@ mod model;
 mod steps;
 
 use crate::appliance::{Appliance, name};
-use model::{Done, Ends, Model, Pool, Who};
+use model::{Done, Ends, Model, Pool};
 use webui_model::{Control, Export, Made, Name, Refusal, Status};
 
 const MIB: u64 = 1 << 20;
@@ -73,7 +73,10 @@ impl World {
         let mut model = Model::default();
         for pool in POOLS {
             node.make_pool(pool, &[&format!("{pool}.img")], 64 * MIB);
-            model.pools.insert(pool.into(), Pool { is_here: true, ..Pool::default() });
+            model.pools.insert(pool.into(), Pool::default());
+        }
+        for pool in POOLS {
+            model.keep_pool(pool).expect("it is kept");
         }
         World { node: Some(node), model, chance: Chance(seed), done: Vec::new() }
     }
@@ -111,8 +114,8 @@ impl World {
         }
         for subsystem in node.subsystems().unwrap() {
             let (nqn, any) = (&subsystem.nqn, subsystem.allow_any_host);
-            let hosts: Vec<String> = subsystem.hosts.iter().map(ToString::to_string).collect();
-            let hosts = Who { hosts: hosts.into_iter().collect(), any }.hosts;
+            let hosts = subsystem.hosts.iter().map(ToString::to_string);
+            let hosts: std::collections::BTreeSet<String> = hosts.collect();
             shown.push(format!("{nqn} {} {hosts:?} {any}", subsystem.own));
             for namespace in &subsystem.namespaces {
                 assert_eq!(namespace.status, Status::Ok, "{namespace:?}");

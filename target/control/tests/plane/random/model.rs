@@ -1,7 +1,9 @@
-//! What the control plane should answer and show: names and numbers in maps, and nothing durable.
+//! What the control plane should answer and show: what is wanted, by the rules of `wanted`, beside
+//! volumes and snapshots in maps, and nothing durable.
 
 use std::collections::{BTreeMap, BTreeSet};
-use webui_model::RefusalKind;
+use wanted::{Request, Seen, SeenVolume, Source, Uuid, Wanted};
+use webui_model::{Limits, RefusalKind};
 
 /// How an operation ends.
 pub type Ends = Result<Done, RefusalKind>;
@@ -13,28 +15,8 @@ pub enum Done {
     Changed,
 }
 
-/// Who may connect.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Who {
-    pub hosts: BTreeSet<String>,
-    pub any: bool,
-}
-
-/// How something is to be exported: in a subsystem that is named, or in its own.
-#[derive(Clone, Debug)]
-pub enum Wanted {
-    In(String),
-    Own(Who),
-}
-
 /// A subsystem and a number there.
 pub type Place = (String, u32);
-
-#[derive(Clone, Debug)]
-pub struct Subsystem {
-    pub own: bool,
-    pub who: Who,
-}
 
 #[derive(Clone, Debug)]
 pub struct Volume {
@@ -44,7 +26,6 @@ pub struct Volume {
     pub iops: Option<u64>,
     pub thick: bool,
     pub behind: Option<usize>,
-    pub export: Option<Place>,
 }
 
 /// A snapshot; deleted ones stay, for what lies behind others.
@@ -55,31 +36,24 @@ pub struct Snapshot {
     pub bytes: u64,
     pub behind: Option<usize>,
     pub is_there: bool,
-    pub export: Option<Place>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
-    /// It is imported.
-    pub is_here: bool,
     pub volumes: BTreeMap<usize, Volume>,
     pub snapshots: Vec<Snapshot>,
-    /// Own subsystems of what lies in it, while it is away.
-    pub kept: BTreeMap<String, Subsystem>,
-}
-
-/// A volume or a snapshot of a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    Volume(usize),
-    Snapshot(usize),
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     pub pools: BTreeMap<String, Pool>,
-    pub subsystems: BTreeMap<String, Subsystem>,
+    pub wanted: Wanted,
     pub made: usize,
+}
+
+/// What a volume is wanted by: the model is told the real UUID only afterwards.
+pub fn uuid_of(number: usize) -> Uuid {
+    Uuid::from_u128(number as u128)
 }
 
 impl Pool {
@@ -105,176 +79,132 @@ impl Pool {
         None
     }
 
-    pub fn export_mut(&mut self, what: What) -> &mut Option<Place> {
-        match what {
-            What::Volume(number) => &mut self.volumes.get_mut(&number).unwrap().export,
-            What::Snapshot(number) => &mut self.snapshots[number].export,
-        }
+    fn origin_names(&self, volume: usize) -> Option<(String, String)> {
+        let snapshot = &self.snapshots[self.origin(volume)?];
+        Some((self.volumes[&snapshot.volume].name.clone(), snapshot.name.clone()))
+    }
+}
+
+impl Seen for Model {
+    fn volume(&self, pool: &str, volume: &str) -> Option<SeenVolume> {
+        let pool = self.pools.get(pool)?;
+        let number = pool.volume(volume)?;
+        let Volume { bytes, iops, thick, .. } = pool.volumes[&number];
+        Some(SeenVolume {
+            uuid: uuid_of(number),
+            bytes,
+            block_bytes: 4096,
+            thick,
+            limits: Limits { iops, ..Limits::default() },
+            origin: pool.origin_names(number),
+        })
     }
 
-    fn exports(&self) -> impl Iterator<Item = &Place> {
-        let volumes = self.volumes.values().filter_map(|volume| volume.export.as_ref());
-        volumes.chain(self.snapshots.iter().filter_map(|snapshot| snapshot.export.as_ref()))
+    fn has_snapshot(&self, pool: &str, volume: &str, snapshot: &str) -> bool {
+        self.pools.get(pool).is_some_and(|pool| pool.snapshot(volume, snapshot).is_some())
+    }
+
+    fn snapshots(&self, pool: &str, volume: &str) -> Vec<String> {
+        let Some(pool) = self.pools.get(pool) else { return Vec::new() };
+        let number = pool.volume(volume);
+        let of = pool.snapshots.iter().filter(|s| s.is_there && Some(s.volume) == number);
+        of.map(|snapshot| snapshot.name.clone()).collect()
     }
 }
 
 impl Model {
+    /// Asks the rules. Whether anything is wanted otherwise now.
+    pub fn ask(&mut self, request: &Request) -> Result<bool, RefusalKind> {
+        let edited = wanted::edit(&self.wanted, request, &*self).map_err(|refusal| refusal.kind)?;
+        self.wanted = edited.wanted;
+        Ok(!edited.changes.is_empty())
+    }
+
+    /// Asks for something that is there already if nothing is wanted otherwise.
+    pub fn make(&mut self, request: &Request) -> Ends {
+        Ok(if self.ask(request)? { Done::New } else { Done::Existing })
+    }
+
+    /// Asks for a change.
+    pub fn change_wanted(&mut self, request: &Request) -> Ends {
+        self.ask(request).map(|_| Done::Changed)
+    }
+
     /// The pool, if it is imported.
     pub fn here(&mut self, pool: &str) -> Result<&mut Pool, RefusalKind> {
-        self.pools.get_mut(pool).filter(|pool| pool.is_here).ok_or(RefusalKind::NotFound)
+        let is_here = self.wanted.pool(pool).is_some();
+        self.pools.get_mut(pool).filter(|_| is_here).ok_or(RefusalKind::NotFound)
     }
 
-    /// Numbers that are taken in a subsystem.
-    pub fn taken(&self, nqn: &str) -> BTreeSet<u32> {
-        let here = self.pools.values().filter(|pool| pool.is_here);
-        here.flat_map(|pool| pool.exports()).filter(|(of, _)| of == nqn).map(|p| p.1).collect()
+    /// The names of a pool's volumes, for whoever shows them.
+    pub fn learn_names(&mut self, pool: &str) {
+        let volumes = self.pools[pool].volumes.iter();
+        let names = volumes.map(|(number, volume)| (uuid_of(*number), volume.name.clone()));
+        let names = names.collect();
+        self.ask(&Request::LearnNames { pool: pool.to_owned(), names }).expect("they have names");
     }
 
-    fn free(&self, nqn: &str) -> u32 {
-        let taken = self.taken(nqn);
-        (1..).find(|number| !taken.contains(number)).unwrap()
+    /// A pool is here.
+    pub fn keep_pool(&mut self, name: &str) -> Ends {
+        let number = self.pools.keys().position(|pool| pool == name).expect("it was made");
+        let uuid = Uuid::from_u128(number as u128 + (1 << 64));
+        let kept = self.make(&Request::KeepPool(wanted::Pool {
+            name: name.to_owned(),
+            uuid,
+            devices: Vec::new(),
+            identities: BTreeMap::new(),
+            discard: self.wanted.discard_of(uuid),
+        }));
+        self.learn_names(name);
+        kept
     }
 
-    /// Whether something can be exported in a subsystem that was named.
-    pub fn may_be_in(&self, nqn: &str) -> Result<(), RefusalKind> {
-        match self.subsystems.get(nqn) {
-            None => Err(RefusalKind::NotFound),
-            Some(subsystem) if subsystem.own => Err(RefusalKind::Refused),
-            Some(_) => Ok(()),
-        }
-    }
-
-    /// Where something is exported from now on that is not exported yet.
-    pub fn place(&mut self, wanted: &Wanted, own: &str) -> Result<Place, RefusalKind> {
-        match wanted {
-            Wanted::In(nqn) => {
-                self.may_be_in(nqn)?;
-                Ok((nqn.clone(), self.free(nqn)))
-            }
-            Wanted::Own(_) if self.subsystems.contains_key(own) => Err(RefusalKind::Exists),
-            Wanted::Own(who) => {
-                let subsystem = Subsystem { own: true, who: who.clone() };
-                self.subsystems.insert(own.to_owned(), subsystem);
-                Ok((own.to_owned(), 1))
-            }
-        }
-    }
-
-    /// Whether an export is what is wanted.
-    pub fn is_as(&self, export: Option<&Place>, wanted: &Wanted) -> bool {
-        let Some((nqn, _)) = export else { return false };
-        let there = &self.subsystems[nqn];
-        match wanted {
-            Wanted::In(wanted) => wanted == nqn,
-            Wanted::Own(who) => there.own && there.who == *who,
-        }
-    }
-
-    /// Something is not exported any more.
-    pub fn leave(&mut self, place: Option<Place>) {
-        if let Some((nqn, _)) = place
-            && self.subsystems[&nqn].own
-        {
-            self.subsystems.remove(&nqn);
-        }
-    }
-
-    /// Exports something as `wanted`, from however it is exported now.
-    pub fn export(&mut self, pool: &str, what: What, own: &str, wanted: &Wanted) -> Ends {
-        if let Wanted::In(nqn) = wanted {
-            self.may_be_in(nqn)?;
-        }
-        let before = self.here(pool)?.export_mut(what).clone();
-        if let Some((nqn, _)) = &before {
-            match wanted {
-                Wanted::In(wanted) if wanted == nqn => return Ok(Done::Changed),
-                Wanted::Own(who) if self.subsystems[nqn].own => {
-                    self.subsystems.get_mut(nqn).unwrap().who = who.clone();
-                    return Ok(Done::Changed);
-                }
-                _ => {}
-            }
-        }
-        let all_before = self.clone();
-        *self.here(pool)?.export_mut(what) = None;
-        self.leave(before);
-        match self.place(wanted, own) {
-            Ok(place) => *self.here(pool)?.export_mut(what) = Some(place),
-            Err(kind) => {
-                *self = all_before;
-                return Err(kind);
-            }
-        }
-        Ok(Done::Changed)
-    }
-
-    /// A pool goes; how what lies in it is exported is kept.
-    pub fn export_pool(&mut self, name: &str) -> Ends {
-        let pool = self.here(name)?;
-        pool.is_here = false;
-        let places: Vec<Place> = pool.exports().cloned().collect();
-        for (nqn, _) in places {
-            if self.subsystems[&nqn].own {
-                let subsystem = self.subsystems.remove(&nqn).unwrap();
-                self.pools.get_mut(name).unwrap().kept.insert(nqn, subsystem);
-            }
-        }
-        Ok(Done::Changed)
-    }
-
-    /// A pool comes back, exported as before but for what has taken its place since.
-    pub fn import_pool(&mut self, name: &str) -> Ends {
-        let mut pool = self.pools[name].clone();
-        if pool.is_here {
-            return Ok(Done::Existing);
-        }
-        self.subsystems.append(&mut pool.kept);
-        let volumes = pool.volumes.values_mut().map(|volume| &mut volume.export);
-        let snapshots = pool.snapshots.iter_mut().map(|snapshot| &mut snapshot.export);
-        for export in volumes.chain(snapshots) {
-            let is_free = |(nqn, nsid): &Place| {
-                self.subsystems.contains_key(nqn) && !self.taken(nqn).contains(nsid)
-            };
-            if !export.as_ref().is_some_and(is_free) {
-                *export = None;
-            }
-        }
-        pool.is_here = true;
-        self.pools.insert(name.to_owned(), pool);
-        Ok(Done::New)
+    fn place(&self, source: &Source) -> Option<Place> {
+        self.wanted.namespace_of(source).map(|shown| (shown.subsystem.clone(), shown.nsid))
     }
 
     /// Everything that can be seen, in sentences.
     pub fn shown(&self) -> Vec<String> {
         let mut shown = Vec::new();
-        let mut namespaces: BTreeMap<Place, String> = BTreeMap::new();
-        for (name, pool) in self.pools.iter().filter(|(_, pool)| pool.is_here) {
+        for (name, pool) in &self.pools {
+            if self.wanted.pool(name).is_none() {
+                continue;
+            }
+            let source = |number: usize| Source::Volume {
+                pool: name.clone(),
+                uuid: uuid_of(number),
+                name: pool.volumes[&number].name.clone(),
+            };
             for (number, volume) in &pool.volumes {
-                let origin = pool.origin(*number).map(|at| {
-                    let snapshot = &pool.snapshots[at];
-                    format!("{}@{}", pool.volumes[&snapshot.volume].name, snapshot.name)
-                });
+                let origin = pool.origin_names(*number).map(|(v, s)| format!("{v}@{s}"));
                 let here = |s: &&Snapshot| s.is_there && s.volume == *number;
                 let snapshots = pool.snapshots.iter().filter(here).count();
-                let Volume { name: volume, uuid, bytes, iops, thick, export, .. } = volume;
-                let at = format!("{name}/{volume}");
+                let Volume { name: volume, uuid, bytes, iops, thick, .. } = volume;
+                let export = self.place(&source(*number));
                 shown.push(format!(
-                    "{at} {uuid} {bytes} {iops:?} {thick} {origin:?} {snapshots} {export:?}"
+                    "{name}/{volume} {uuid} {bytes} {iops:?} {thick} {origin:?} {snapshots} {export:?}"
                 ));
-                namespaces.extend(export.clone().map(|place| (place, format!("volume {at}"))));
             }
             for snapshot in pool.snapshots.iter().filter(|snapshot| snapshot.is_there) {
-                let Snapshot { name: at, volume, bytes, export, .. } = snapshot;
-                let at = format!("{name}/{}@{at}", pool.volumes[volume].name);
-                shown.push(format!("{at} {bytes} {export:?}"));
-                namespaces.extend(export.clone().map(|place| (place, format!("snapshot {at}"))));
+                let Snapshot { name: at, volume, bytes, .. } = snapshot;
+                let of = pool.volumes[volume].name.clone();
+                let export = self.place(&Source::Snapshot {
+                    pool: name.clone(),
+                    uuid: uuid_of(*volume),
+                    name: of.clone(),
+                    snapshot: at.clone(),
+                });
+                shown.push(format!("{name}/{of}@{at} {bytes} {export:?}"));
             }
         }
-        for (nqn, Subsystem { own, who }) in &self.subsystems {
-            shown.push(format!("{nqn} {own} {:?} {}", who.hosts, who.any));
+        for subsystem in self.wanted.subsystems() {
+            let hosts: &BTreeSet<String> = &subsystem.hosts;
+            let (own, any) = (subsystem.own, subsystem.allow_any_host);
+            shown.push(format!("{} {own} {hosts:?} {any}", subsystem.nqn));
         }
-        let namespace = |((nqn, nsid), what)| format!("{nqn} {nsid} {what}");
-        shown.extend(namespaces.into_iter().map(namespace));
+        for one in self.wanted.namespaces() {
+            shown.push(format!("{} {} {}", one.subsystem, one.nsid, one.source));
+        }
         shown.sort();
         shown
     }

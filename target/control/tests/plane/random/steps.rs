@@ -1,72 +1,33 @@
 //! The operations: each is done, and told to the model.
 
-use super::model::{Done, Ends, Model, Snapshot, Subsystem, Volume, Wanted, What, Who};
+use super::model::{Done, Ends, Model, Snapshot, Volume, uuid_of};
 use super::{HOSTS, MIB, SHARED, SNAPSHOTS, VOLUMES, World, changed, made};
 use crate::appliance::{at, host, name, new_volume, snapshot_at};
+use wanted::{Request, Shown, Source};
 use webui_model::{
     Control, ExportSet, GroupSnapshotCreate, HostAdd, Limits, Nqn, PoolImport, RefusalKind, Rename,
     Resize, RollBack, SnapshotCreate, SubsystemCreate, VolumeClone, VolumeCreate,
 };
 
-fn own_of(pool: &str, volume: &str, snapshot: Option<&str>) -> String {
-    let nqn = match snapshot {
-        None => Nqn::of_volume(&name(pool), &name(volume)),
-        Some(snapshot) => Nqn::of_snapshot(&name(pool), &name(volume), &name(snapshot)),
-    };
-    nqn.to_string()
-}
-
-fn set_of(wanted: &Wanted) -> ExportSet {
-    match wanted {
-        Wanted::In(nqn) => {
-            ExportSet { subsystem: Some(nqn.parse().unwrap()), ..ExportSet::default() }
-        }
-        Wanted::Own(who) => ExportSet {
-            subsystem: None,
-            hosts: who.hosts.iter().map(|text| host(text)).collect(),
-            allow_any_host: who.any,
-        },
-    }
-}
-
-/// A volume that is asked for.
-struct Asked<'a> {
-    name: &'a str,
-    bytes: Option<u64>,
-    iops: Option<u64>,
-    thick: bool,
-    origin: Option<usize>,
-    wanted: &'a Wanted,
+fn own_of(pool: &str, volume: &str) -> String {
+    Nqn::of_volume(&name(pool), &name(volume)).to_string()
 }
 
 impl Model {
-    /// Makes a volume, whose UUID is told afterwards.
-    fn make(&mut self, pool: &str, asked: &Asked<'_>) -> Ends {
-        let here = self.here(pool)?.clone();
-        if let Some(number) = here.volume(asked.name) {
-            let there = &here.volumes[&number];
-            let same = asked.bytes.is_none_or(|bytes| bytes == there.bytes)
-                && there.iops == asked.iops
-                && (there.thick == asked.thick || asked.origin.is_some())
-                && here.origin(number) == asked.origin
-                && self.is_as(there.export.as_ref(), asked.wanted);
-            return if same { Ok(Done::Existing) } else { Err(RefusalKind::Exists) };
+    /// The UUID of a volume that is made next.
+    fn next(&self) -> wanted::Uuid {
+        uuid_of(self.made + 1)
+    }
+
+    /// A volume was asked for; its UUID is told afterwards.
+    fn made(&mut self, pool: &str, asked: Ends, volume: Volume) -> Ends {
+        if asked? == Done::Existing {
+            return asked;
         }
-        let export = Some(self.place(asked.wanted, &own_of(pool, asked.name, None))?);
         self.made += 1;
-        let of_origin = asked.origin.map(|at| here.snapshots[at].bytes);
-        let volume = Volume {
-            name: asked.name.to_owned(),
-            uuid: String::new(),
-            bytes: asked.bytes.or(of_origin).unwrap(),
-            iops: asked.iops,
-            thick: asked.thick,
-            behind: asked.origin,
-            export,
-        };
         let number = self.made;
         self.here(pool)?.volumes.insert(number, volume);
-        Ok(Done::New)
+        asked
     }
 
     fn told_uuid(&mut self, pool: &str, volume: &str, uuid: String) {
@@ -76,13 +37,10 @@ impl Model {
     }
 
     fn delete(&mut self, pool: &str, volume: &str) -> Ends {
+        self.ask(&Request::DeleteVolume { volume: at(pool, volume), force: false })?;
         let here = self.here(pool)?;
         let number = here.volume(volume).ok_or(RefusalKind::NotFound)?;
-        if here.snapshots.iter().any(|s| s.is_there && s.volume == number) {
-            return Err(RefusalKind::InUse);
-        }
-        let export = here.volumes.remove(&number).unwrap().export;
-        self.leave(export);
+        here.volumes.remove(&number);
         Ok(Done::Changed)
     }
 
@@ -95,7 +53,7 @@ impl Model {
         let of = here.volumes.get_mut(&number).unwrap();
         let (bytes, behind) = (of.bytes, of.behind.replace(here.snapshots.len()));
         let (name, is_there) = (at.to_owned(), true);
-        let snapshot = Snapshot { name, volume: number, bytes, behind, is_there, export: None };
+        let snapshot = Snapshot { name, volume: number, bytes, behind, is_there };
         here.snapshots.push(snapshot);
         Ok(Done::New)
     }
@@ -115,11 +73,12 @@ impl Model {
         Ok(Done::Changed)
     }
 
-    fn roll_back(&mut self, pool: &str, volume: &str, at: &str) -> Ends {
-        let What::Snapshot(at) = self.find(pool, volume, Some(at))? else {
-            unreachable!("it was looked for")
-        };
-        let bytes = self.here(pool)?.snapshots[at].bytes;
+    fn roll_back(&mut self, pool: &str, volume: &str, snapshot: &str) -> Ends {
+        let (of, at_name) = (at(pool, volume), snapshot.to_owned());
+        self.ask(&Request::RollBack { volume: of, snapshot: at_name, force: false })?;
+        let here = self.here(pool)?;
+        let at = here.snapshot(volume, snapshot).ok_or(RefusalKind::NotFound)?;
+        let bytes = here.snapshots[at].bytes;
         self.change(pool, volume, |there| {
             (there.behind, there.bytes) = (Some(at), bytes);
             Ok(Done::Changed)
@@ -128,6 +87,7 @@ impl Model {
 
     /// The snapshots of its origin that a volume was made from become its own.
     fn promote(&mut self, pool: &str, volume: &str) -> Ends {
+        self.ask(&Request::Promote(at(pool, volume)))?;
         let here = self.here(pool)?;
         let number = here.volume(volume).ok_or(RefusalKind::NotFound)?;
         let origin = here.origin(number).ok_or(RefusalKind::Refused)?;
@@ -140,16 +100,21 @@ impl Model {
         if moving.iter().any(|at| here.snapshot(volume, &here.snapshots[*at].name).is_some()) {
             return Err(RefusalKind::Exists);
         }
+        let snapshots = moving.iter().map(|at| here.snapshots[*at].name.clone()).collect();
         moving.into_iter().for_each(|at| here.snapshots[at].volume = number);
-        Ok(Done::Changed)
+        self.change_wanted(&Request::MoveSnapshots {
+            pool: pool.to_owned(),
+            from: uuid_of(former),
+            to: (uuid_of(number), volume.to_owned()),
+            snapshots,
+        })
     }
 
     fn delete_snapshot(&mut self, pool: &str, volume: &str, at: &str) -> Ends {
+        self.ask(&Request::DeleteSnapshot(snapshot_at(pool, volume, at)))?;
         let here = self.here(pool)?;
         let at = here.snapshot(volume, at).ok_or(RefusalKind::NotFound)?;
         here.snapshots[at].is_there = false;
-        let export = here.snapshots[at].export.take();
-        self.leave(export);
         Ok(Done::Changed)
     }
 
@@ -168,58 +133,8 @@ impl Model {
         self.change(pool, from, |volume| {
             volume.name = to.to_owned();
             Ok(Done::Changed)
-        })
-    }
-
-    /// What a volume or a snapshot of these names is.
-    fn find(&mut self, pool: &str, volume: &str, at: Option<&str>) -> Result<What, RefusalKind> {
-        let here = self.here(pool)?;
-        let found = match at {
-            None => here.volume(volume).map(What::Volume),
-            Some(at) => here.snapshot(volume, at).map(What::Snapshot),
-        };
-        found.ok_or(RefusalKind::NotFound)
-    }
-
-    fn unexport(&mut self, pool: &str, what: What) -> Ends {
-        let export = self.here(pool)?.export_mut(what).take();
-        if export.is_none() {
-            return Err(RefusalKind::NotFound);
-        }
-        self.leave(export);
-        Ok(Done::Changed)
-    }
-
-    fn host(&mut self, nqn: &str, host: &str, comes: bool) -> Ends {
-        let who = &mut self.subsystems.get_mut(nqn).ok_or(RefusalKind::NotFound)?.who;
-        match comes {
-            true if who.any => return Err(RefusalKind::Refused),
-            true => drop(who.hosts.insert(host.to_owned())),
-            false if !who.hosts.remove(host) => return Err(RefusalKind::NotFound),
-            false => {}
-        }
-        Ok(Done::Changed)
-    }
-
-    fn make_subsystem(&mut self, nqn: &str, who: Who) -> Ends {
-        match self.subsystems.get(nqn) {
-            Some(there) if there.who == who => Ok(Done::Existing),
-            Some(_) => Err(RefusalKind::Exists),
-            None => {
-                self.subsystems.insert(nqn.to_owned(), Subsystem { own: false, who });
-                Ok(Done::New)
-            }
-        }
-    }
-
-    fn drop_subsystem(&mut self, nqn: &str) -> Ends {
-        if !self.subsystems.contains_key(nqn) {
-            return Err(RefusalKind::NotFound);
-        }
-        if !self.taken(nqn).is_empty() {
-            return Err(RefusalKind::InUse);
-        }
-        self.subsystems.remove(nqn);
+        })?;
+        self.learn_names(pool);
         Ok(Done::Changed)
     }
 }
@@ -251,22 +166,28 @@ impl World {
         }
     }
 
-    fn who(&mut self) -> Who {
+    /// Who may connect, to a subsystem of its own.
+    fn who(&mut self) -> ExportSet {
         let any = self.chance.one_in(3);
         let hosts = HOSTS.iter().filter(|_| !any && self.chance.one_in(3));
-        Who { hosts: hosts.map(ToString::to_string).collect(), any }
+        let hosts = hosts.map(|text| host(text)).collect();
+        ExportSet { subsystem: None, hosts, allow_any_host: any }
     }
 
     fn nqn(&mut self) -> String {
         if self.chance.one_in(4) {
             let pool = self.pool().1;
-            return own_of(&pool, self.chance.of(&VOLUMES), None);
+            return own_of(&pool, self.chance.of(&VOLUMES));
         }
         self.chance.of(&SHARED).to_owned()
     }
 
-    fn wanted(&mut self) -> Wanted {
-        if self.chance.one_in(3) { Wanted::In(self.nqn()) } else { Wanted::Own(self.who()) }
+    fn set(&mut self) -> ExportSet {
+        if self.chance.one_in(3) {
+            let subsystem = Some(self.nqn().parse().unwrap());
+            return ExportSet { subsystem, ..ExportSet::default() };
+        }
+        self.who()
     }
 
     fn iops(&mut self) -> Option<u64> {
@@ -300,29 +221,42 @@ impl World {
         let (pool, of) = self.pool();
         let volume = self.chance.of(&VOLUMES);
         let mut bytes = (1 + self.chance.below(3)) * MIB;
-        let (mut iops, mut wanted) = (self.iops(), self.wanted());
+        let (mut iops, mut set) = (self.iops(), self.set());
         let mut thick = self.chance.one_in(4);
         // Now and then the same again.
         let here = &self.model.pools[&of];
-        if let Some(there) = here.volume(volume).map(|number| here.volumes[&number].clone())
+        if let Some(number) = here.volume(volume)
             && self.chance.one_in(2)
         {
+            let there = here.volumes[&number].clone();
             (bytes, iops, thick) = (there.bytes, there.iops, there.thick);
-            let subsystem = there.export.and_then(|(nqn, _)| {
-                let there = self.model.subsystems.get(&nqn)?.clone();
-                Some(if there.own { Wanted::Own(there.who) } else { Wanted::In(nqn) })
-            });
-            wanted = subsystem.unwrap_or(wanted);
+            let source =
+                Source::Volume { pool: of.clone(), uuid: uuid_of(number), name: there.name };
+            if let Ok(Some(export)) = self.model.wanted.export_of(&source) {
+                set = match export.own {
+                    true => ExportSet {
+                        subsystem: None,
+                        hosts: export.hosts,
+                        allow_any_host: export.allow_any_host,
+                    },
+                    false => {
+                        ExportSet { subsystem: Some(export.subsystem), ..ExportSet::default() }
+                    }
+                };
+            }
         }
-        let ExportSet { subsystem, hosts, allow_any_host } = set_of(&wanted);
+        let said = format!("create {of}/{volume} {bytes} {iops:?} {thick} {set:?}");
+        let ExportSet { subsystem, hosts, allow_any_host } = set;
         let limits = Limits { iops, ..Limits::default() };
         let new = new_volume(volume, bytes);
-        let request = VolumeCreate { limits, thick, subsystem, hosts, allow_any_host, ..new };
-        let (ends, there) = made(self.node().create_volume(&pool, request));
-        let (bytes, origin) = (Some(bytes), None);
-        let asked = Asked { name: volume, bytes, iops, thick, origin, wanted: &wanted };
-        let expected = self.model.make(&of, &asked);
-        self.compare(format!("create {of}/{volume} {bytes:?} {thick} {wanted:?}"), ends, expected);
+        let create = VolumeCreate { limits, thick, subsystem, hosts, allow_any_host, ..new };
+        let (ends, there) = made(self.node().create_volume(&pool, create.clone()));
+        let uuid = self.model.next();
+        let asked = self.model.make(&Request::CreateVolume { pool: of.clone(), create, uuid });
+        let (name, uuid) = (volume.to_owned(), String::new());
+        let new = Volume { name, uuid, bytes, iops, thick, behind: None };
+        let expected = self.model.made(&of, asked, new);
+        self.compare(said, ends, expected);
         if let (Ok(Done::New), Some(there)) = (ends, there) {
             self.model.told_uuid(&of, volume, there.uuid);
         }
@@ -331,20 +265,24 @@ impl World {
     fn clone_one(&mut self) {
         let of = self.pool().1;
         let ((volume, at), to) = (self.some_snapshot(&of), self.chance.of(&VOLUMES));
-        let (iops, wanted) = (self.iops(), self.wanted());
-        let ExportSet { subsystem, hosts, allow_any_host } = set_of(&wanted);
+        let (iops, set) = (self.iops(), self.set());
+        let said = format!("clone {of}/{volume}@{at} to {to} {iops:?} {set:?}");
+        let ExportSet { subsystem, hosts, allow_any_host } = set;
         let limits = Limits { iops, ..Limits::default() };
-        let request = VolumeClone { name: name(to), limits, subsystem, hosts, allow_any_host };
-        let (ends, there) =
-            made(self.node().clone_snapshot(&snapshot_at(&of, &volume, &at), request));
-        let origin = self.model.find(&of, &volume, Some(&at));
-        let expected = origin.and_then(|origin| {
-            let What::Snapshot(origin) = origin else { unreachable!("it was looked for") };
-            let (bytes, thick, origin) = (None, false, Some(origin));
-            let asked = Asked { name: to, bytes, iops, thick, origin, wanted: &wanted };
-            self.model.make(&of, &asked)
+        let clone = VolumeClone { name: name(to), limits, subsystem, hosts, allow_any_host };
+        let snapshot = snapshot_at(&of, &volume, &at);
+        let (ends, there) = made(self.node().clone_snapshot(&snapshot, clone.clone()));
+        let uuid = self.model.next();
+        let asked = self.model.make(&Request::CloneSnapshot { snapshot, clone, uuid });
+        let expected = asked.and_then(|_| {
+            let here = &self.model.pools[&of];
+            let behind = here.snapshot(&volume, &at);
+            let bytes = behind.map_or(0, |at| here.snapshots[at].bytes);
+            let (name, uuid) = (to.to_owned(), String::new());
+            let new = Volume { name, uuid, bytes, iops, thick: false, behind };
+            self.model.made(&of, asked, new)
         });
-        self.compare(format!("clone {of}/{volume}@{at} to {to} {wanted:?}"), ends, expected);
+        self.compare(said, ends, expected);
         if let (Ok(Done::New), Some(there)) = (ends, there) {
             self.model.told_uuid(&of, to, there.uuid);
         }
@@ -441,64 +379,79 @@ impl World {
         self.compare(format!("resize {of}/{volume} to {bytes} {may_shrink}"), ends, expected);
     }
 
-    fn export(&mut self) {
+    /// Something that can be exported, if it is there.
+    fn some(&mut self) -> (String, Shown) {
         let of = self.pool().1;
-        let (volume, wanted) = (self.chance.of(&VOLUMES), self.wanted());
-        let snapshot = self.chance.one_in(3).then(|| self.chance.of(&SNAPSHOTS));
-        let set = set_of(&wanted);
-        let ends = match snapshot {
-            None => changed(self.node().export_volume(&at(&of, volume), set)),
-            Some(s) => changed(self.node().export_snapshot(&snapshot_at(&of, volume, s), set)),
+        let volume = self.chance.of(&VOLUMES);
+        let shown = match self.chance.one_in(3) {
+            true => Shown::Snapshot(snapshot_at(&of, volume, self.chance.of(&SNAPSHOTS))),
+            false => Shown::Volume(at(&of, volume)),
         };
-        let found = self.model.find(&of, volume, snapshot);
-        let own = own_of(&of, volume, snapshot);
-        let expected = found.and_then(|what| self.model.export(&of, what, &own, &wanted));
-        self.compare(format!("export {of}/{volume} {snapshot:?} {wanted:?}"), ends, expected);
+        (format!("{shown:?}"), shown)
+    }
+
+    fn export(&mut self) {
+        let ((said, what), set) = (self.some(), self.set());
+        let ends = match &what {
+            Shown::Volume(volume) => changed(self.node().export_volume(volume, set.clone())),
+            Shown::Snapshot(at) => changed(self.node().export_snapshot(at, set.clone())),
+        };
+        let said = format!("export {said} {set:?}");
+        // No volume has it.
+        let uuid = uuid_of(usize::MAX);
+        let expected = self.model.change_wanted(&Request::Export { what, set, uuid });
+        self.compare(said, ends, expected);
     }
 
     fn unexport(&mut self) {
-        let of = self.pool().1;
-        let volume = self.chance.of(&VOLUMES);
-        let snapshot = self.chance.one_in(3).then(|| self.chance.of(&SNAPSHOTS));
-        let ends = match snapshot {
-            None => changed(self.node().unexport_volume(&at(&of, volume))),
-            Some(s) => changed(self.node().unexport_snapshot(&snapshot_at(&of, volume, s))),
+        let (said, what) = self.some();
+        let ends = match &what {
+            Shown::Volume(volume) => changed(self.node().unexport_volume(volume)),
+            Shown::Snapshot(at) => changed(self.node().unexport_snapshot(at)),
         };
-        let found = self.model.find(&of, volume, snapshot);
-        let expected = found.and_then(|what| self.model.unexport(&of, what));
-        self.compare(format!("unexport {of}/{volume} {snapshot:?}"), ends, expected);
+        let expected = self.model.change_wanted(&Request::Unexport(what));
+        self.compare(format!("unexport {said}"), ends, expected);
     }
 
     fn host(&mut self) {
         let (nqn, who, comes) = (self.nqn(), self.chance.of(&HOSTS), !self.chance.one_in(3));
-        let of = nqn.parse().unwrap();
-        let ends = match comes {
-            true => changed(self.node().add_host(&of, HostAdd { host: host(who) })),
-            false => changed(self.node().remove_host(&of, &host(who))),
+        let (of, who) = (nqn.parse().unwrap(), host(who));
+        let said = format!("host {who} of {nqn} {comes}");
+        let (ends, request) = match comes {
+            true => {
+                let ends = changed(self.node().add_host(&of, HostAdd { host: who.clone() }));
+                (ends, Request::AddHost { nqn, host: who })
+            }
+            false => {
+                let ends = changed(self.node().remove_host(&of, &who));
+                (ends, Request::RemoveHost { nqn, host: who })
+            }
         };
-        let expected = self.model.host(&nqn, who, comes);
-        self.compare(format!("host {who} of {nqn} {comes}"), ends, expected);
+        let expected = self.model.change_wanted(&request);
+        self.compare(said, ends, expected);
     }
 
     fn subsystem(&mut self) {
         if self.chance.one_in(3) {
             let nqn = self.nqn();
             let ends = changed(self.node().delete_subsystem(&nqn.parse().unwrap()));
-            let expected = self.model.drop_subsystem(&nqn);
+            let expected = self.model.change_wanted(&Request::DeleteSubsystem(nqn.clone()));
             return self.compare(format!("delete {nqn}"), ends, expected);
         }
         let (nqn, who) = (self.chance.of(&SHARED), self.who());
-        let ExportSet { hosts, allow_any_host, .. } = set_of(&Wanted::Own(who.clone()));
+        let said = format!("create {nqn} {who:?}");
+        let ExportSet { hosts, allow_any_host, .. } = who;
         let request = SubsystemCreate { nqn: nqn.parse().unwrap(), hosts, allow_any_host };
-        let ends = made(self.node().create_subsystem(request)).0;
-        let expected = self.model.make_subsystem(nqn, who.clone());
-        self.compare(format!("create {nqn} {who:?}"), ends, expected);
+        let ends = made(self.node().create_subsystem(request.clone())).0;
+        let expected = self.model.make(&Request::CreateSubsystem(request));
+        self.compare(said, ends, expected);
     }
 
     fn pool_goes(&mut self) {
         let (pool, of) = self.pool();
         let ends = changed(self.node().export_pool(&pool, false));
-        let expected = self.model.export_pool(&of);
+        let force = false;
+        let expected = self.model.change_wanted(&Request::ExportPool { pool: of.clone(), force });
         self.compare(format!("export {of}"), ends, expected);
     }
 
@@ -506,7 +459,7 @@ impl World {
         let (pool, of) = self.pool();
         let request = PoolImport { name: Some(pool), ..PoolImport::default() };
         let ends = made(self.node().import_pool(request)).0;
-        let expected = self.model.import_pool(&of);
+        let expected = self.model.keep_pool(&of);
         self.compare(format!("import {of}"), ends, expected);
     }
 }

@@ -3,18 +3,20 @@
 use super::{Node, addresses};
 use crate::config::{ApiAddress, Config, ListenerConfig, canonical};
 use crate::state::{KnownListener, State};
+use crate::unit::schedule::{Claim, Key};
 use nvme_spec::Fabric;
 use nvmf::registry::{Listener, Serves};
 use nvmf_tcp::{Acceptor, SocketOptions};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use verbs::Listened;
 
 /// Connections that wait for the acceptor, at most: the hosts of a rack that come back at once.
 const BACKLOG: i32 = 1024;
 
 /// A listener that is open.
-pub(crate) struct Door {
+pub(crate) struct OpenListener {
     /// As hosts are told of it.
     pub listener: Listener,
     /// The configuration declares it.
@@ -31,14 +33,14 @@ enum AnyAcceptor {
 
 /// Where a listener is: a fabric and an address there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct DoorPlace {
+pub(crate) struct ListenAt {
     /// The fabric.
     pub transport: Fabric,
     /// The address.
     pub address: SocketAddr,
 }
 
-impl std::fmt::Display for DoorPlace {
+impl std::fmt::Display for ListenAt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.transport {
             Fabric::Tcp => write!(f, "{}", self.address),
@@ -49,43 +51,57 @@ impl std::fmt::Display for DoorPlace {
 
 impl ListenerConfig {
     /// Where it is.
-    pub(crate) fn place(&self) -> DoorPlace {
-        DoorPlace { transport: self.transport, address: self.address }
+    pub(crate) fn place(&self) -> ListenAt {
+        ListenAt { transport: self.transport, address: self.address }
     }
 }
 
 impl KnownListener {
     /// Where it is.
-    pub(crate) fn place(&self) -> DoorPlace {
-        DoorPlace { transport: self.transport, address: canonical(self.address) }
+    pub(crate) fn place(&self) -> ListenAt {
+        ListenAt { transport: self.transport, address: canonical(self.address) }
     }
 }
 
-impl Door {
+impl ListenAt {
+    /// What opening or closing it needs.
+    pub(crate) fn claim(self) -> Claim {
+        Claim::sole(Key::Listener(self.to_string()))
+    }
+}
+
+impl OpenListener {
     /// The addresses by which hosts reach it.
     pub(crate) fn reachable(&self) -> Vec<SocketAddr> {
         addresses::reachable(self.listener.addr, self.listener.only_ipv6)
     }
 
     /// Where it is.
-    pub(crate) fn place(&self) -> DoorPlace {
-        DoorPlace { transport: self.listener.fabric, address: self.listener.addr }
+    pub(crate) fn place(&self) -> ListenAt {
+        ListenAt { transport: self.listener.fabric, address: self.listener.addr }
     }
 }
 
-impl Node {
+/// Where hosts connect.
+#[derive(Clone, Copy)]
+pub(crate) struct Listeners<'a> {
+    pub(super) node: &'a Node,
+}
+
+impl Listeners<'_> {
     /// Accepts connections on a socket that is bound.
-    pub(super) fn open_door(
-        &mut self,
+    pub(super) fn open_tcp(
+        self,
         socket: TcpListener,
         discovery_only: bool,
         configured: bool,
     ) -> Result<(), String> {
         let local = socket.local_addr().map_err(|error| format!("{error}."))?;
         let only_ipv6 = local.is_ipv6() && SockRef::from(&socket).only_v6().unwrap_or(false);
-        let congestion = Some(self.config.tcp.congestion.clone()).filter(|name| !name.is_empty());
+        let congestion =
+            Some(self.node.config().tcp.congestion.clone()).filter(|name| !name.is_empty());
         let options = SocketOptions { congestion: congestion.clone(), ..Default::default() };
-        let (inboxes, places) = (self.inboxes.clone(), self.connections.clone());
+        let (inboxes, places) = (self.node.inboxes.clone(), self.node.connections.clone());
         let serves = behind(discovery_only);
         let acceptor =
             Acceptor::start(socket, serves, inboxes, places, &options).map_err(|error| {
@@ -98,16 +114,17 @@ impl Node {
         let address = acceptor.address();
         let acceptor = AnyAcceptor::Tcp { _acceptor: acceptor };
         let listener = self.list(Fabric::Tcp, address, only_ipv6, serves);
-        self.doors.push(Door { listener, configured, _acceptor: acceptor });
+        self.add(OpenListener { listener, configured, _acceptor: acceptor });
         Ok(())
     }
 
     /// Tells hosts of a listener, under a number of its own.
-    fn list(&self, fabric: Fabric, addr: SocketAddr, only_ipv6: bool, serves: Serves) -> Listener {
-        let taken = |port_id: &u16| self.doors.iter().any(|door| door.listener.port_id == *port_id);
-        let port_id = (1..).find(|port_id| !taken(port_id)).expect("fewer doors than numbers");
+    fn list(self, fabric: Fabric, addr: SocketAddr, only_ipv6: bool, serves: Serves) -> Listener {
+        let open = self.node.listeners.get();
+        let taken = |port_id: &u16| open.iter().any(|other| other.listener.port_id == *port_id);
+        let port_id = (1..).find(|port_id| !taken(port_id)).expect("fewer listeners than numbers");
         let listener = Listener { fabric, addr, only_ipv6, port_id, serves };
-        self.registry.add_listener(listener);
+        self.node.registry.add_listener(listener);
         listener
     }
 
@@ -115,34 +132,47 @@ impl Node {
     ///
     /// # Errors
     /// A sentence.
-    pub(crate) fn listen_on(&mut self, place: DoorPlace, alone: bool) -> Result<(), String> {
+    pub(crate) fn listen_on(
+        self,
+        place: ListenAt,
+        alone: bool,
+        configured: bool,
+    ) -> Result<(), String> {
         match place.transport {
             Fabric::Tcp => {
                 self.check_beside(place)?;
-                let only_ipv6 = leaves_ipv4(place.address, self.addresses_over(Fabric::Tcp));
-                let socket = bind(place.address, only_ipv6)?;
-                self.open_door(socket, alone, false)
+                let only_ipv6 =
+                    leaves_ipv4(place.address, self.addresses_over(Fabric::Tcp).into_iter());
+                let socket = bind(place.address, only_ipv6).map_err(|not| not.why)?;
+                self.open_tcp(socket, alone, configured)
             }
-            Fabric::Rdma => self.open_rdma_door(place.address, alone, false),
+            Fabric::Rdma => self.open_rdma(place.address, alone, configured),
         }
     }
 
+    fn add(self, listener: OpenListener) {
+        self.node.listeners.change(|all| all.push(Arc::new(listener)));
+    }
+
     /// The addresses that are listened on over a fabric, or are to be.
-    fn addresses_over(&self, fabric: Fabric) -> impl Iterator<Item = SocketAddr> {
-        let doors = self.doors.iter().map(Door::place);
-        let known = self.state().listeners.iter().map(KnownListener::place);
-        let declared = self.config.listeners.iter().map(ListenerConfig::place);
-        let places = doors.chain(known).chain(declared);
-        places.filter(move |place| place.transport == fabric).map(|place| place.address)
+    fn addresses_over(self, fabric: Fabric) -> Vec<SocketAddr> {
+        let (open, state, config) =
+            (self.node.listeners.get(), self.node.state(), self.node.config());
+        let open = open.iter().map(|listener| listener.place());
+        let known = state.listeners.iter().map(KnownListener::place);
+        let declared = config.listeners.iter().map(ListenerConfig::place);
+        let places = open.chain(known).chain(declared);
+        places.filter(|place| place.transport == fabric).map(|place| place.address).collect()
     }
 
     /// Refuses a place that one of our own stands in the way of.
-    fn check_beside(&self, place: DoorPlace) -> Result<(), String> {
-        let DoorPlace { address, transport } = place;
-        let leaves = leaves_ipv4(address, self.addresses_over(transport));
-        for door in self.doors.iter().filter(|door| door.place().transport == transport) {
-            let ours = door.listener.addr;
-            if addresses::takes_in(ours, door.listener.only_ipv6, address) {
+    fn check_beside(self, place: ListenAt) -> Result<(), String> {
+        let ListenAt { address, transport } = place;
+        let leaves = leaves_ipv4(address, self.addresses_over(transport).into_iter());
+        let open = self.node.listeners.get();
+        for open in open.iter().filter(|open| open.place().transport == transport) {
+            let ours = open.listener.addr;
+            if addresses::takes_in(ours, open.listener.only_ipv6, address) {
                 return Err(format!(
                     "{ours}, where this appliance listens already, takes in what comes to \
                      {address}: there is nothing to add. For a listener of its own choose another \
@@ -156,7 +186,7 @@ impl Node {
                 ));
             }
         }
-        match self.config.api.address {
+        match self.node.config().api.address {
             ApiAddress::At(api)
                 if transport.is_tcp()
                     && (api == address
@@ -173,21 +203,21 @@ impl Node {
     ///
     /// # Errors
     /// A sentence.
-    pub(super) fn open_rdma_door(
-        &mut self,
+    pub(super) fn open_rdma(
+        self,
         address: SocketAddr,
         alone: bool,
         configured: bool,
     ) -> Result<(), String> {
-        let rdma = self.rdma.as_ref().map_err(|why| format!("RDMA is off: {why}"))?;
+        let rdma = self.node.rdma.as_ref().map_err(|why| format!("RDMA is off: {why}"))?;
         if address.port() == 0 {
             return Err("A listener for RDMA needs a port: choose one, such as 4420.".into());
         }
         addresses::check_listened(address.ip())?;
-        self.check_beside(DoorPlace { transport: Fabric::Rdma, address })?;
+        self.check_beside(ListenAt { transport: Fabric::Rdma, address })?;
         let serves = behind(alone);
-        let (inboxes, admit) = (rdma.inboxes.clone(), self.rdma_admission(serves));
-        let only_ipv6 = leaves_ipv4(address, self.addresses_over(Fabric::Rdma));
+        let (inboxes, admit) = (rdma.inboxes.clone(), self.node.rdma_admission(serves));
+        let only_ipv6 = leaves_ipv4(address, self.addresses_over(Fabric::Rdma).into_iter());
         let (at, queues) = (Listened { at: address, only_ipv6 }, nvmf_rdma::QUEUES);
         let started = verbs::Acceptor::start(&rdma.hardware, at, inboxes, admit, queues);
         let acceptor = started.map_err(|error| match error.kind() {
@@ -197,49 +227,29 @@ impl Node {
             _ => format!(
                 "{address} cannot be listened on over RDMA: {error}. The address has to be that of \
                  a network interface with RDMA ({}), or 0.0.0.0.",
-                self.rdma_in_words()
+                self.node.rdma_in_words()
             ),
         })?;
         let acceptor = AnyAcceptor::Rdma { _acceptor: acceptor };
         let listener = self.list(Fabric::Rdma, address, only_ipv6, serves);
-        self.doors.push(Door { listener, configured, _acceptor: acceptor });
+        self.add(OpenListener { listener, configured, _acceptor: acceptor });
         Ok(())
     }
 
     /// Listens on an address no more. Connections that are open stay.
-    pub(crate) fn close_door(&mut self, place: DoorPlace) {
-        let Some(at) = self.doors.iter().position(|door| door.place() == place) else {
-            return;
-        };
-        let door = self.doors.remove(at);
-        self.registry.remove_listener(&door.listener);
+    pub(crate) fn close(self, place: ListenAt) {
+        let closed = self.node.listeners.change(|all| {
+            let at = all.iter().position(|listener| listener.place() == place)?;
+            Some(all.remove(at))
+        });
+        if let Some(closed) = closed {
+            self.node.registry.remove_listener(&closed.listener);
+        }
     }
 
     /// Whether something listens there.
-    pub(super) fn is_open(&self, place: DoorPlace) -> bool {
-        self.doors.iter().any(|door| door.place() == place)
-    }
-
-    /// The addresses by which hosts reach the listeners for NVMe/TCP, each with the address that is
-    /// listened on; discovery-only ones are marked.
-    pub fn reachable(&self) -> Vec<(SocketAddr, SocketAddr, bool)> {
-        let over_tcp = self.doors.iter().filter(|door| door.listener.fabric == Fabric::Tcp);
-        let each = |door: &Door| {
-            let Listener { addr, serves, .. } = door.listener;
-            let alone = serves == Serves::Discovery;
-            door.reachable().into_iter().map(move |at| (at, addr, alone))
-        };
-        over_tcp.flat_map(each).collect()
-    }
-
-    /// The addresses listened on for NVMe/TCP, with the ports that the kernel chose,
-    /// discovery-only ones marked.
-    pub fn listeners(&self) -> impl Iterator<Item = (SocketAddr, bool)> + '_ {
-        let over_tcp = self.doors.iter().filter(|door| door.listener.fabric == Fabric::Tcp);
-        over_tcp.map(|door| {
-            let Listener { addr, serves, .. } = door.listener;
-            (addr, serves == Serves::Discovery)
-        })
+    pub(super) fn is_open(self, place: ListenAt) -> bool {
+        self.node.listeners.get().iter().any(|listener| listener.place() == place)
     }
 }
 
@@ -250,8 +260,9 @@ fn behind(discovery_only: bool) -> Serves {
 
 /// Opens a socket. One on `[::]` takes IPv4, too, unless it is to be for IPv6 alone, because
 /// another has the port for IPv4.
-pub(super) fn bind(address: SocketAddr, only_ipv6: bool) -> Result<TcpListener, String> {
-    addresses::check_listened(address.ip())?;
+fn bind(address: SocketAddr, only_ipv6: bool) -> Result<TcpListener, NotBound> {
+    let refused = |why| NotBound { is_absent: false, why };
+    addresses::check_listened(address.ip()).map_err(refused)?;
     let open = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
@@ -262,32 +273,52 @@ pub(super) fn bind(address: SocketAddr, only_ipv6: bool) -> Result<TcpListener, 
         socket.listen(BACKLOG)?;
         Ok(TcpListener::from(socket))
     };
-    open().map_err(|error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            format!("{address} is in use by another program: stop it, or choose another port.")
-        }
-        std::io::ErrorKind::PermissionDenied => {
-            format!("{address} may not be listened on by this user: choose a port from 1024.")
-        }
-        std::io::ErrorKind::AddrNotAvailable => {
-            format!("{} is no address of this machine.", address.ip())
-        }
-        _ => format!("{address} cannot be listened on: {error}."),
+    open().map_err(|error: std::io::Error| {
+        let is_absent = error.kind() == std::io::ErrorKind::AddrNotAvailable;
+        let why = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                format!("{address} is in use by another program: stop it, or choose another port.")
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                format!("{address} may not be listened on by this user: choose a port from 1024.")
+            }
+            _ if is_absent => format!("{} is no address of this machine.", address.ip()),
+            _ => format!("{address} cannot be listened on: {error}."),
+        };
+        NotBound { is_absent, why }
     })
 }
 
-/// Opens the sockets of the listeners for TCP that the configuration declares.
+/// Why an address cannot be listened on.
+struct NotBound {
+    /// The machine does not have it, and may get it.
+    is_absent: bool,
+    why: String,
+}
+
+/// Listeners of the configuration, with their sockets.
+pub(super) type Bound = Vec<(ListenerConfig, TcpListener)>;
+
+/// Opens the sockets of the listeners for TCP that the configuration declares, but those on addresses
+/// that the machine does not have yet.
 ///
 /// # Errors
 /// A sentence.
-pub(super) fn bind_all(config: &Config, state: &State) -> Result<Vec<TcpListener>, String> {
-    let declared = config.listeners.iter().map(ListenerConfig::place);
+pub(super) fn bind_all(config: &Config, state: &State) -> Result<Bound, String> {
     let known = state.listeners.iter().map(KnownListener::place);
-    let over_tcp = |place: &DoorPlace| place.transport.is_tcp();
-    let all: Vec<SocketAddr> =
-        declared.clone().chain(known).filter(over_tcp).map(|place| place.address).collect();
-    let declared = declared.filter(over_tcp).map(|place| place.address);
-    declared.map(|address| bind(address, leaves_ipv4(address, all.iter().copied()))).collect()
+    let all = config.listeners.iter().map(ListenerConfig::place).chain(known);
+    let over_tcp = all.filter(|place| place.transport.is_tcp());
+    let all: Vec<SocketAddr> = over_tcp.map(|place| place.address).collect();
+    let mut bound = Vec::new();
+    for listener in config.listeners.iter().filter(|listener| listener.transport.is_tcp()) {
+        let address = listener.place().address;
+        match bind(address, leaves_ipv4(address, all.iter().copied())) {
+            Ok(socket) => bound.push((listener.clone(), socket)),
+            Err(NotBound { is_absent: true, why }) => tracing::warn!("{why} It is tried again."),
+            Err(NotBound { why, .. }) => return Err(why),
+        }
+    }
+    Ok(bound)
 }
 
 /// Whether a listener on `address` leaves IPv4 to one of `others`, by their addresses.
