@@ -3,10 +3,10 @@
 use crate::clock::World;
 use crate::operation::{self, Table};
 use crate::peer::Peer;
-use crate::security::{Audit, Identity, LoginLimiter, Tokens};
+use crate::security::{Audit, CODE_LIFE_MS, Identity, LoginLimiter, Tokens};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
-use webui_model::{Control, Refusal, RefusalKind};
+use webui_model::{Alert, Control, Refusal, RefusalKind, SessionCode};
 
 /// The name of the cookie.
 const COOKIE: &str = "forebay";
@@ -31,6 +31,16 @@ pub(crate) struct App {
     pub(crate) strict: bool,
     /// The names it is reached by, beside addresses and `localhost`.
     pub(crate) names: Vec<String>,
+    pub(crate) alerts: Mutex<OwnAlerts>,
+}
+
+/// Alerts of the API itself.
+#[derive(Default)]
+pub(crate) struct OwnAlerts {
+    /// Of its certificate.
+    pub(crate) certificate: Vec<Alert>,
+    /// The last operation that panicked: until the program is started again.
+    pub(crate) fault: Option<Alert>,
 }
 
 /// What a request shows of itself.
@@ -80,6 +90,14 @@ impl App {
         let pairs = header.split(';').filter_map(|pair| pair.trim().split_once('='));
         let mut named = pairs.filter(|(name, _)| *name == self.cookie_name());
         named.next().map(|(_, value)| value.to_owned())
+    }
+
+    /// Changes the alerts of the API itself, and hands them on.
+    pub(crate) fn set_alerts(&self, change: impl FnOnce(&mut OwnAlerts)) {
+        let mut alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut alerts);
+        let all = alerts.certificate.iter().chain(&alerts.fault);
+        self.control.set_api_alerts(all.cloned().collect());
     }
 
     /// Whose request this is.
@@ -144,6 +162,26 @@ impl App {
         let opened = self.tokens.log_in(secret, &*self.world);
         let (identity, value) = opened.ok_or_else(|| self.wrong_token(from).into_refusal())?;
         Ok((identity, self.cookie(&value)))
+    }
+
+    /// Makes a code that opens one session of whoever shows this.
+    pub(crate) fn make_code(&self, shown: &Credential) -> Result<SessionCode, Refusal> {
+        let nobody = |why| Refusal::new(RefusalKind::Unauthenticated, why);
+        let secret = match shown {
+            Credential::Token(secret) => Some(secret.as_str()),
+            Credential::Socket => None,
+            // Else one that was stolen would have no end.
+            Credential::Session(_) => {
+                return Err(Refusal::refused(
+                    "A session does not open another one: show a token, or ask on the appliance's own \
+                     machine.",
+                ));
+            }
+            Credential::Nothing => return Err(nobody("Nobody is logged in.")),
+        };
+        let code = self.tokens.make_code(secret, &*self.world);
+        let code = code.ok_or_else(|| nobody("The token was revoked while the request waited."))?;
+        Ok(SessionCode { code, ends_at_ms: self.world.unix_ms().saturating_add(CODE_LIFE_MS) })
     }
 
     /// Whether what was shown once is still right: for answers that go on for long.

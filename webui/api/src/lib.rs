@@ -14,7 +14,7 @@ mod server;
 pub use clock::{Machine, World};
 pub use server::{
     CertificateReader, Page, Pages, Server, ServerConfig, StartError, TlsConfig, TlsFiles,
-    fingerprint, self_signed,
+    fingerprint, handles_request, self_signed,
 };
 
 /// The OpenAPI document of the API, in JSON.

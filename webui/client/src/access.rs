@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::http::{Http, OwnCertificate};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use webui_model::data_dir::{self, CERTIFICATE_FILE};
+use webui_model::data_dir::{self, ADDRESS_FILE, CERTIFICATE_FILE};
 
 /// Which appliance to ask, and with what.
 #[derive(Clone, Debug, Default)]
@@ -99,6 +99,25 @@ impl Access {
         Ok(Client::new(http))
     }
 
+    /// Where browsers find the appliance's page: without a slash at its end.
+    ///
+    /// # Errors
+    /// No address was given, and the appliance of the data directory is on none.
+    pub fn page(&self) -> Result<String, Failure> {
+        if let Some(api) = &self.api {
+            return Ok(Address::read(api, leads_here)?.base);
+        }
+        let folder = self.data_dir.clone().unwrap_or_else(data_dir::default);
+        let url = std::fs::read_to_string(folder.join(ADDRESS_FILE)).map_err(|_| {
+            format!(
+                "No appliance that serves its page says where in {}: start it with --api and an \
+                 address, or name its address with --api here.",
+                folder.display()
+            )
+        })?;
+        Ok(url.trim().to_owned())
+    }
+
     fn token(&self) -> Result<Option<String>, Failure> {
         if let Some(path) = &self.token_file {
             let text = std::fs::read_to_string(path);
@@ -179,7 +198,11 @@ mod tests {
     #[test]
     fn a_data_directory_that_was_named_is_the_one_that_is_asked() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(data_dir::ADDRESS_FILE), "http://127.0.0.1:9\n").unwrap();
+        std::fs::write(folder.path().join(ADDRESS_FILE), "http://127.0.0.1:9\n").unwrap();
+        let here = Access { data_dir: Some(folder.path().to_owned()), ..Access::default() };
+        assert_eq!(here.page().unwrap(), "http://127.0.0.1:9");
+        let elsewhere = Access { api: Some("node-a:1/".into()), ..here };
+        assert_eq!(elsewhere.page().unwrap(), "https://node-a:1");
         for nowhere in [folder.path(), "/nowhere".as_ref(), "/dev/null".as_ref()] {
             let data_dir = Some(nowhere.to_owned());
             let client = Access { data_dir, ..Access::default() }.open().unwrap();

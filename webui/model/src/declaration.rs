@@ -2,8 +2,10 @@
 
 use crate::{
     DeviceAttach, DeviceRef, DiscardMode, HostNqn, Limits, ListenerCreate, Name, NamespaceAdd, Nqn,
-    Object, Size, VolumeCreate,
+    Size, VolumeCreate,
 };
+// utoipa takes a type that is called Object for any object of JSON.
+use crate::Object as Subject;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -149,9 +151,15 @@ pub struct Change {
     /// What is done.
     pub action: ChangeAction,
     /// To what.
-    pub object: Object,
+    pub object: Subject,
     /// The same in words.
     pub message: String,
+    /// What it was, in words, of what changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// What it is then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
 }
 
 /// What applying a declaration did, or would do.
@@ -163,7 +171,7 @@ pub struct Applied {
     /// The changes, in their order; nothing: all is as declared.
     pub changes: Vec<Change>,
     /// What is there and not declared; it stays.
-    pub undeclared: Vec<Object>,
+    pub undeclared: Vec<Subject>,
 }
 
 impl Declaration {

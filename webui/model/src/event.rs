@@ -1,6 +1,7 @@
 //! Events, which pass, and alerts, which stay until their cause is gone.
 
-use crate::Object;
+// utoipa takes a type that is called Object for any object of JSON.
+use crate::Object as Subject;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -77,7 +78,7 @@ pub struct Event {
     /// How much it matters.
     pub severity: Severity,
     /// To what.
-    pub object: Object,
+    pub object: Subject,
     /// The same in words.
     pub message: String,
 }
@@ -93,7 +94,7 @@ pub struct Alert {
     /// How much it matters.
     pub severity: Severity,
     /// What it is about.
-    pub object: Object,
+    pub object: Subject,
     /// What is wrong.
     pub message: String,
     /// What to do.

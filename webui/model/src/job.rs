@@ -1,6 +1,7 @@
 //! Jobs: what takes longer than a request.
 
-use crate::Object;
+// utoipa takes a type that is called Object for any object of JSON.
+use crate::Object as Subject;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -43,7 +44,7 @@ pub struct Job {
     /// What it does.
     pub kind: JobKind,
     /// What it does it to.
-    pub object: Object,
+    pub object: Subject,
     /// Bytes done.
     pub done_bytes: u64,
     /// Bytes to do in all.

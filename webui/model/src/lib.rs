@@ -74,7 +74,7 @@ pub use status::{Object, ObjectKind, Status};
 pub use subsystem::{
     HostAdd, Namespace, NamespaceAdd, NamespaceSource, Subsystem, SubsystemCreate,
 };
-pub use token::{NewToken, Role, Session, Token, TokenCreate};
+pub use token::{NewToken, Role, Session, SessionCode, Token, TokenCreate};
 pub use volume::{
     ConnectAddress, ConnectInfo, Export, ExportSet, Limits, PromoteOutcome, Rename, Resize,
     RollBack, Volume, VolumeClone, VolumeCreate, VolumeRef, VolumeSpace,

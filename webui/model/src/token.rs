@@ -74,6 +74,16 @@ pub struct NewToken {
     pub secret: String,
 }
 
+/// A code that opens one session in a browser.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SessionCode {
+    /// The code, shown once: the page of the appliance takes it behind `#/code/`.
+    pub code: String,
+    /// Until when it is good, in milliseconds since 1970.
+    pub ends_at_ms: u64,
+}
+
 /// Who is logged in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

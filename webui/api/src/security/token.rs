@@ -1,5 +1,6 @@
 //! Tokens: what a program or a person shows to be let in.
 
+use super::code::Codes;
 use super::secret;
 use super::session::{SessionId, Sessions};
 use crate::clock::World;
@@ -57,12 +58,22 @@ const TOKENS: usize = 1024;
 struct Admitted {
     tokens: Vec<Kept>,
     sessions: Sessions,
+    codes: Codes,
 }
 
 impl Admitted {
     /// The token with this hash.
     fn token(&self, sha256: &str) -> Option<&Kept> {
         self.tokens.iter().find(|kept| secret::equal(&kept.sha256, sha256))
+    }
+
+    /// Who holds a session or a code: the hash of a token that is still there, or [`LOCAL`], which no
+    /// hash is.
+    fn identity(&self, holder: &str, session: Option<SessionId>) -> Option<Identity> {
+        match holder {
+            LOCAL => Some(Identity { session, ..Identity::local() }),
+            sha256 => Some(self.token(sha256)?.identity(session)),
+        }
     }
 }
 
@@ -208,6 +219,7 @@ impl Tokens {
         let mut admitted = self.lock();
         admitted.tokens = tokens;
         admitted.sessions.close_all(&gone.sha256);
+        admitted.codes.drop_all(&gone.sha256);
         Ok(())
     }
 
@@ -248,21 +260,36 @@ impl Tokens {
         Some(self.lock().token(&sha256)?.identity(None))
     }
 
-    /// Opens a session for whom this secret is of. Returns who it is, and the cookie's value.
+    /// Opens a session for whom this secret or this code is of. Returns who it is, and the cookie's
+    /// value.
     pub(crate) fn log_in(&self, secret: &str, world: &dyn World) -> Option<(Identity, String)> {
         let (sha256, value) = (secret::hash(secret), secret::draw(world));
+        let (mut admitted, now_ns) = (self.lock(), world.now_ns());
+        let holder = match admitted.token(&sha256).is_some() {
+            true => sha256,
+            false => admitted.codes.take(&sha256, now_ns)?,
+        };
+        admitted.identity(&holder, None)?;
+        let session = admitted.sessions.open(&holder, &value, now_ns);
+        Some((admitted.identity(&holder, Some(session))?, value))
+    }
+
+    /// Makes a code that opens one session, for whom this secret is of; without one for who comes over
+    /// the socket of the data directory. Nothing: the secret is of nobody.
+    pub(crate) fn make_code(&self, secret: Option<&str>, world: &dyn World) -> Option<String> {
+        let holder = secret.map_or_else(|| LOCAL.to_owned(), secret::hash);
+        let code = format!("{}{}", secret::MARK, secret::draw(world));
         let mut admitted = self.lock();
-        admitted.token(&sha256)?;
-        let session = admitted.sessions.open(&sha256, &value, world.now_ns());
-        let identity = admitted.token(&sha256)?.identity(Some(session));
-        Some((identity, value))
+        admitted.identity(&holder, None)?;
+        admitted.codes.keep(&code, &holder, world.now_ns());
+        Some(code)
     }
 
     /// Whose session this is.
     pub(crate) fn in_session(&self, value: &str, now_ns: u64) -> Option<Identity> {
         let admitted = self.lock();
-        let (session, sha256) = admitted.sessions.find(value, now_ns)?;
-        Some(admitted.token(sha256)?.identity(Some(session)))
+        let (session, holder) = admitted.sessions.find(value, now_ns)?;
+        admitted.identity(holder, Some(session))
     }
 
     /// Ends a session.

@@ -77,7 +77,8 @@ impl Certificate {
         if contents != seen.contents {
             self.changed(&mut seen, contents);
         }
-        self.app.control.set_api_alerts(self.alerts(&seen, now_ms));
+        let alerts = self.alerts(&seen, now_ms);
+        self.app.set_alerts(|own| own.certificate = alerts);
     }
 
     fn changed(&self, seen: &mut Seen, contents: Vec<u8>) {

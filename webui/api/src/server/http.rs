@@ -2,7 +2,7 @@
 
 use super::origin::Target;
 use super::places::Places;
-use super::{ledger, respond, stream};
+use super::{fault, ledger, respond, stream};
 use crate::app::{App, Credential, Denied};
 use crate::limits;
 use crate::operation::{Access, Action, After, Caller, Input, Operation, Prepared, Recorded};
@@ -11,7 +11,7 @@ use crate::security::Identity;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, RawPathParams, Request};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
+use axum::http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Response};
 use axum::routing::any;
@@ -26,7 +26,11 @@ pub struct Page {
     /// Its content type.
     pub content_type: &'static str,
     /// Its content.
-    pub content: Vec<u8>,
+    pub content: &'static [u8],
+    /// The same as gzip packs it, for browsers that take it so: all do.
+    pub gzip: Option<&'static [u8]>,
+    /// Whether what is at this path never changes: its name says what is in it.
+    pub lasting: bool,
 }
 
 /// The page, for browsers.
@@ -72,7 +76,10 @@ pub(super) fn router(
             async move {
                 match Target::of(&request, &shared.app.names) {
                     Ok(target) => {
-                        let answer = answer(&shared, &methods, &target, request).await;
+                        let answer = answer(&shared, &methods, &target, request);
+                        let answer = fault::caught_in(answer).await.unwrap_or_else(|fault| {
+                            respond::refusal(fault::tell(&shared.app, path, &fault))
+                        });
                         respond::strictly(answer, is_strict(&shared.app, &target))
                     }
                     Err(refusal) => respond::refusal(refusal),
@@ -107,11 +114,18 @@ fn no_operation(pages: Option<&dyn Pages>, request: &Request) -> Response<Body> 
     let looks = matches!(*request.method(), Method::GET | Method::HEAD);
     let page = pages.filter(|_| looks && !path.starts_with("/api/")).and_then(|p| p.page(path));
     match page {
-        Some(page) => respond::page(page),
+        Some(page) => respond::page(&page, takes_gzip(request.headers())),
         None => respond::refusal(Refusal::not_found(
             "There is nothing at this path: /api/v1/openapi.json lists those that are.",
         )),
     }
+}
+
+/// Whether an answer may be packed (RFC 9110, 12.5.3). Who ranks what it takes is rare, and gets it as
+/// it is.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("");
+    accepts.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("gzip"))
 }
 
 async fn answer(
@@ -335,17 +349,13 @@ async fn call(shared: &Arc<Shared>, operation: Arc<Operation>, asked: Asked) -> 
     };
     let app = Arc::clone(&shared.app);
     let called = tokio::task::spawn_blocking(move || {
-        let response = carry_out(&app, &operation, &asked);
+        let response = fault::caught(|| carry_out(&app, &operation, &asked));
         drop(place);
-        response
+        response.unwrap_or_else(|fault| respond::refusal(fault::tell(&app, operation.id, &fault)))
     });
     match tokio::time::timeout(limits::CALL_TIME, called).await {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => {
-            tracing::error!(%error, "an operation of the API panicked");
-            let sentence = "The appliance has a fault: its log says more.";
-            respond::refusal(Refusal::new(RefusalKind::Internal, sentence))
-        }
+        Ok(Err(_)) => respond::refusal(Refusal::unavailable("The API stops.")),
         Err(_) => slow("; what was asked for goes on"),
     }
 }
@@ -358,7 +368,7 @@ fn carry_out(app: &App, operation: &Operation, asked: &Asked) -> Response<Body> 
             ledger::change(app, operation, caller, (parts, body), prepared)
         }
         Ok(prepared) => {
-            let result = prepared(app, caller).map_err(|refusal| operation.documented(refusal));
+            let result = fault::carry_out(app, operation, caller, prepared);
             if operation.recorded() == Recorded::Access {
                 ledger::access(app, operation, caller, parts, ledger::status_of(&result));
             }

@@ -1,5 +1,6 @@
 //! What is written down of requests, and when.
 
+use super::fault;
 use crate::app::App;
 use crate::limits;
 use crate::operation::{Caller, Operation, Prepared, Reply};
@@ -32,7 +33,7 @@ pub(super) fn change(
         tell(app, operation, caller, &unwritten);
         Refusal::unavailable(sentence)
     })?;
-    let result = prepared(app, caller).map_err(|refusal| operation.documented(refusal));
+    let result = fault::carry_out(app, operation, caller, prepared);
     if let Err(unwritten) = app.audit.result(number, status_of(&result), app.world.unix_ms()) {
         tell(app, operation, caller, &unwritten);
     }
@@ -72,7 +73,10 @@ pub(super) async fn refused(
     if let Some(line) = counted(app, operation, caller, parts, status) {
         let app = Arc::clone(app);
         // The answer waits for the line: what is answered is on record.
-        let _ = tokio::task::spawn_blocking(move || write(&app, line)).await;
+        let written = move || fault::caught(|| write(&app, line));
+        if let Ok(Err(fault)) = tokio::task::spawn_blocking(written).await {
+            tracing::error!(said = fault.0, "a refusal is not in the audit log");
+        }
     }
 }
 

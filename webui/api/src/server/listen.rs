@@ -1,5 +1,6 @@
 //! Connections: accepted, counted, wrapped in TLS, served, and ended when the server stops.
 
+use super::fault::caught_in;
 use super::places::{self, Places};
 use super::socket;
 use crate::limits;
@@ -68,7 +69,10 @@ pub(super) async fn accept(
         let acceptor = acceptor.borrow().clone();
         let (router, stopped) = (router.clone(), stopped.clone());
         tokio::spawn(async move {
-            connection(stream, peer, acceptor, router, stopped).await;
+            let ended = caught_in(connection(stream, peer, acceptor, router, stopped)).await;
+            if let Err(fault) = ended {
+                tracing::error!(%peer, said = fault.0, "a connection of the API panicked");
+            }
             drop(place);
         });
     }
@@ -101,7 +105,9 @@ pub(super) async fn accept_local(
         };
         let (router, stopped) = (router.clone(), stopped.clone());
         tokio::spawn(async move {
-            serve(stream, peer, router, stopped).await;
+            if let Err(fault) = caught_in(serve(stream, peer, router, stopped)).await {
+                tracing::error!(said = fault.0, "a connection of the API panicked");
+            }
             drop(place);
         });
     }

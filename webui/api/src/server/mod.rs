@@ -1,6 +1,7 @@
 //! The server: started and stopped from outside of tokio, which runs on threads of its own.
 
 mod certificate;
+mod fault;
 mod http;
 mod ledger;
 mod listen;
@@ -11,10 +12,11 @@ mod socket;
 mod stream;
 mod tls;
 
+pub use fault::handles_request;
 pub use http::{Page, Pages};
 pub use tls::{TlsConfig, TlsFiles, fingerprint, self_signed};
 
-use crate::app::App;
+use crate::app::{App, Credential};
 use crate::clock::World;
 use crate::limits;
 use crate::operation;
@@ -211,6 +213,7 @@ impl Server {
             secure: loaded.is_some(),
             strict: config.tls.as_ref().is_some_and(|tls| tls.made_for.is_none()),
             names: config.names,
+            alerts: Mutex::default(),
         };
         let (stop, stopped) = watch::channel(false);
         let paths = operation::by_path(table.operations);
@@ -249,6 +252,12 @@ impl Server {
     /// The token that was made because there was none. Show it once, to somebody who is there.
     pub fn take_first_token(&mut self) -> Option<NewToken> {
         self.first_token.take()
+    }
+
+    /// A code that opens one session of an administrator in a browser, within five minutes. Show it to
+    /// somebody who is there.
+    pub fn make_code(&self) -> Option<String> {
+        self.app.make_code(&Credential::Socket).map(|made| made.code).ok()
     }
 
     /// What reads the certificate again.

@@ -4,14 +4,14 @@ use super::http::Page;
 use crate::operation::Reply;
 use axum::body::Body;
 use axum::http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE,
-    STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER,
+    SET_COOKIE, STRICT_TRANSPORT_SECURITY, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use webui_model::{ErrorBody, Refusal, RefusalKind};
 
-fn bare(status: u16, body: Vec<u8>) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
+fn bare(status: u16, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -94,10 +94,18 @@ const PAGE_POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 
 const ANSWER_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// A file of the page.
-pub(super) fn page(page: Page) -> Response<Body> {
-    let mut response = bare(200, page.content);
+pub(super) fn page(page: &Page, takes_gzip: bool) -> Response<Body> {
+    let packed = page.gzip.filter(|_| takes_gzip);
+    let mut response = bare(200, packed.unwrap_or(page.content));
+    if packed.is_some() {
+        set(&mut response, CONTENT_ENCODING, "gzip");
+    }
+    if page.gzip.is_some() {
+        set(&mut response, VARY, "Accept-Encoding");
+    }
     set(&mut response, CONTENT_TYPE, page.content_type);
     set(&mut response, CONTENT_SECURITY_POLICY, PAGE_POLICY);
-    set(&mut response, CACHE_CONTROL, "no-cache");
+    let kept = if page.lasting { "public, max-age=31536000, immutable" } else { "no-cache" };
+    set(&mut response, CACHE_CONTROL, kept);
     response
 }

@@ -247,6 +247,41 @@ fn no_session_outlives_its_token() {
 }
 
 #[test]
+fn a_code_opens_one_session_of_its_maker() {
+    let rig = Rig::new(Appliance::furnished());
+    let viewer = rig.token(Role::Viewer);
+    let make = |token: &str| {
+        let made = rig.ask_as(Some(token), "POST", "/api/v1/session/codes", None);
+        (made.status, made.json()["code"].as_str().unwrap_or("").to_owned())
+    };
+    let (status, code) = make(&viewer);
+    assert_eq!(status, 200);
+    let as_token = rig.ask_as(Some(&code), "GET", "/api/v1/pools", None);
+    assert_eq!(as_token.status, 401, "it opens a session, and nothing else");
+    let (answer, cookie) = log_in(&rig, &code);
+    assert_eq!((answer.status, answer.json()["role"].as_str()), (200, Some("viewer")));
+    assert_eq!(log_in(&rig, &code).0.status, 401, "once");
+    let own = format!("http://{}", rig.address());
+    let again = with_cookie(&rig, &cookie, "POST", "/api/v1/session/codes", &[("Origin", &own)]);
+    assert_eq!((again.status, again.refusal().0.as_str()), (409, "refused"));
+
+    let late = make(&viewer).1;
+    rig.world.now_ns.fetch_add(5 * 60 * SECOND, Ordering::SeqCst);
+    assert_eq!(log_in(&rig, &late).0.status, 401);
+
+    let first = make(&viewer).1;
+    rig.world.now_ns.fetch_add(SECOND, Ordering::SeqCst);
+    let newer: Vec<String> = (0..8).map(|_| make(&viewer).1).collect();
+    assert_eq!(log_in(&rig, &first).0.status, 401, "the oldest of many goes first");
+    let name = answer.json()["name"].as_str().unwrap().to_owned();
+    assert_eq!(rig.ask("DELETE", &format!("/api/v1/tokens/{name}"), None).status, 204);
+    assert_eq!(log_in(&rig, &newer[0]).0.status, 401, "and all with their token");
+    let asked = |cookie: &str| with_cookie(&rig, cookie, "GET", "/api/v1/session", &[]);
+    assert_eq!(asked(&cookie).status, 401);
+    assert_eq!(asked(&log_in(&rig, &make(&rig.admin).1).1).json()["name"], "admin");
+}
+
+#[test]
 fn who_logs_in_often_ends_nobody_elses_session() {
     let rig = Rig::new(Appliance::furnished());
     let viewer = rig.token(Role::Viewer);

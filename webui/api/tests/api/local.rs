@@ -1,5 +1,6 @@
 //! The socket of the data directory: who gets in, and as whom.
 
+use crate::access::{log_in, with_cookie};
 use crate::appliance::Appliance;
 use crate::client::{Answer, Puppet, Rig, config, exchange};
 use serde_json::{Value, json};
@@ -44,6 +45,17 @@ fn whoever_comes_over_the_socket_is_an_admin_with_a_name_of_its_own() {
     let request = json!({"name": "local", "role": "viewer"});
     let refused = ask(&rig, &[], "POST", "/api/v1/tokens", &request);
     assert_eq!(refused.refusal().0, "invalid", "{}", refused.text());
+}
+
+#[test]
+fn a_code_of_the_socket_opens_a_session_in_a_browser() {
+    let rig = Rig::new(Appliance::furnished());
+    let made = ask(&rig, &[], "POST", "/api/v1/session/codes", &Value::Null);
+    let code = made.json()["code"].as_str().unwrap().to_owned();
+    let (answer, cookie) = log_in(&rig, &code);
+    assert_eq!(answer.json(), json!({"name": "local", "role": "admin"}));
+    assert_eq!(with_cookie(&rig, &cookie, "GET", "/api/v1/tokens", &[]).status, 200);
+    assert_eq!(log_in(&rig, &code).0.status, 401);
 }
 
 #[test]

@@ -23,8 +23,9 @@ const TABLE: [(Option<Role>, &[&str]); 4] = [
     (
         Some(Role::Viewer),
         &[
-            // Of changes the end of the own session alone.
+            // Of changes the end of the own session, and another one, alone.
             "close_session",
+            "create_session_code",
             "get_appliance",
             "get_config",
             "get_connect_info",

@@ -5,10 +5,11 @@ use crate::client::{Puppet, Rig, config, connect_from, send};
 use serde_json::json;
 use std::io::{BufReader, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use webui_api::{Page, Pages, Server};
+use webui_model::{Control, Severity};
 
 fn rig() -> Rig {
     Rig::new(Appliance::furnished())
@@ -174,7 +175,10 @@ struct OnePage;
 
 impl Pages for OnePage {
     fn page(&self, path: &str) -> Option<Page> {
-        (path == "/").then(|| Page { content_type: "text/html", content: b"<p>x".to_vec() })
+        let gzip = (path == "/packed").then_some(&b"packed"[..]);
+        let page =
+            Page { content_type: "text/html", content: b"<p>x", gzip, lasting: gzip.is_some() };
+        ["/", "/packed"].contains(&path).then_some(page)
     }
 }
 
@@ -189,6 +193,22 @@ fn a_page_runs_and_styles_nothing_that_stands_in_it() {
     assert_eq!((answer.status, answer.text().as_str()), (200, "<p>x"));
     let policy = answer.header("content-security-policy").unwrap();
     assert!(policy.contains("default-src 'self'") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!(answer.header("cache-control"), Some("no-cache"));
+    let ask = |path, accepts: &str| {
+        let headers = [("Accept-Encoding".to_owned(), String::from(accepts))];
+        send(server.address().unwrap(), "GET", path, &headers, b"")
+    };
+    for (accepts, packed) in [("br, GZIP", true), ("identity", false), ("gzip;q=0", false)] {
+        let answer = ask("/packed", accepts);
+        let coding = answer.header("content-encoding");
+        assert_eq!(
+            (coding, &*answer.text()),
+            if packed { (Some("gzip"), "packed") } else { (None, "<p>x") }
+        );
+        assert_eq!(answer.header("vary"), Some("Accept-Encoding"));
+        assert!(answer.header("cache-control").unwrap().contains("immutable"));
+        assert_eq!(ask("/", accepts).header("content-encoding"), None);
+    }
 }
 
 #[test]
@@ -277,4 +297,36 @@ fn loopback_has_places_of_its_own_and_is_one_caller() {
     while connect(9).is_none() {
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn a_panic_ends_its_request_alone_and_everybody_is_told() {
+    let rig = rig();
+    let path = "/api/v1/pools/tank/volumes";
+    let volume = json!({"name": "new", "bytes": 1 << 20});
+    let plant =
+        || *rig.appliance.before_change.lock().unwrap() = Some(Box::new(|| panic!("planted")));
+    plant();
+    let answer = rig.ask("POST", path, Some(&volume));
+    let (kind, message) = answer.refusal();
+    assert_eq!((answer.status, kind.as_str()), (500, "internal"), "{message}");
+    assert!(message.contains("its log says more"), "{message}");
+    assert!(!webui_api::handles_request(), "only threads of the API catch");
+    let alerts = rig.appliance.api_alerts.lock().unwrap().clone();
+    let [alert] = &alerts[..] else { panic!("{alerts:?}") };
+    assert_eq!((alert.id.as_str(), alert.severity), ("panicked:API", Severity::Critical));
+    assert!(alert.message.contains("create_volume"), "{alert:?}");
+    let log = rig.appliance.event_log();
+    let last = log.newest(3).items;
+    assert!(last.iter().any(|event| event.message == alert.message), "{last:?}");
+    // What was written down before is ended in the audit log, too.
+    let audit = rig.ask("GET", "/api/v1/audit", None).json();
+    let is_it =
+        |line: &serde_json::Value| line["operation"] == "create_volume" && line["status"] == 500;
+    assert!(audit["items"].as_array().unwrap().iter().any(is_it), "{audit}");
+    // The lock that it held is this test's own.
+    *rig.appliance.before_change.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    rig.appliance.before_change.clear_poison();
+    assert_eq!(rig.ask("GET", path, None).status, 200);
+    assert_eq!(rig.ask("POST", path, Some(&volume)).status, 201, "the server goes on");
 }

@@ -12,8 +12,15 @@ const OTHERS: u32 = 0o077;
 /// Whether a file of this name in a data directory is the appliance's own, which nobody has as a
 /// device.
 pub fn is_own(name: &str) -> bool {
-    let beginnings =
-        ["state.json", "tokens.json", "admin.token", "api.", AUDIT_LOG_FILE, ACCESS_LOG_FILE];
+    let beginnings = [
+        "state.json",
+        "wanted.log",
+        "tokens.json",
+        "admin.token",
+        "api.",
+        AUDIT_LOG_FILE,
+        ACCESS_LOG_FILE,
+    ];
     name == "lock" || beginnings.iter().any(|beginning| name.starts_with(beginning))
 }
 

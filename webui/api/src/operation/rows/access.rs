@@ -14,7 +14,7 @@ use webui_model::{
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LogIn {
-    /// The secret of a token.
+    /// The secret of a token, or a code of `create_session_code`.
     #[schema(min_length = 1, max_length = 256)]
     token: String,
 }
@@ -39,11 +39,11 @@ pub(super) fn rows(table: &mut Table) {
     table.about("access");
     sessions(table);
     table.plain(
-        get("/api/v1/tokens", "list_tokens", ADMIN, "Tokens, without their secrets."),
+        get("/api/v1/tokens", "list_tokens", ADMIN, "List tokens, without their secrets."),
         |c: Call| Ok(List(c.app.tokens.list())),
     );
     table.with_body(
-        post("/api/v1/tokens", "create_token", ADMIN, "Make a token. Its secret is shown once."),
+        post("/api/v1/tokens", "create_token", ADMIN, "Create a token. The secret is shown once."),
         |c: Call<'_, NoPath, NoQuery, TokenCreate>| create(&c).map(Made::New),
     );
     table.plain(
@@ -51,7 +51,7 @@ pub(super) fn rows(table: &mut Table) {
             "/api/v1/tokens/{name}",
             "revoke_token",
             ADMIN,
-            "Revoke a token, and end its sessions.",
+            "Revoke a token, and end the token's sessions.",
         ),
         |c: Call<'_, TokenPath>| {
             c.app.tokens.revoke(&c.path.name)?;
@@ -64,7 +64,7 @@ pub(super) fn rows(table: &mut Table) {
             "/api/v1/audit",
             "list_audit",
             ADMIN,
-            "Who changed what, newest first; or who was let in and who was refused.",
+            "List the audit log, newest first: who changed what, was let in, or was refused.",
         ),
         |c: Call<'_, NoPath, Records>| {
             let limit = Limit::get(c.query.limit);
@@ -105,12 +105,23 @@ fn sessions(table: &mut Table) {
             Ok(WithCookie(session, cookie))
         },
     );
-    table.plain(get("/api/v1/session", "get_session", VIEWER, "Who is logged in."), |c: Call| {
-        match &c.caller.identity {
+    table.plain(
+        post(
+            "/api/v1/session/codes",
+            "create_session_code",
+            VIEWER,
+            "Make a code that opens one session of whoever asks, for a link into a browser: it is shown \
+             in place of a token, within five minutes and once.",
+        ),
+        |c: Call| c.app.make_code(&c.caller.shown).map(Shown),
+    );
+    table.plain(
+        get("/api/v1/session", "get_session", VIEWER, "Show who is logged in."),
+        |c: Call| match &c.caller.identity {
             Some(who) => Ok(Shown(Session { name: who.name.clone(), role: who.role })),
             None => Err(Refusal::new(RefusalKind::Unauthenticated, "Nobody is logged in.")),
-        }
-    });
+        },
+    );
     table.plain(delete("/api/v1/session", "close_session", VIEWER, "Log out."), |c: Call| {
         if let Credential::Session(value) = &c.caller.shown {
             c.app.tokens.log_out(value);

@@ -41,31 +41,43 @@ struct Apply {
 pub(super) fn rows(table: &mut Table) {
     health(table);
     table.about("appliance");
-    table.plain(get("/api/v1/appliance", "get_appliance", VIEWER, "The appliance."), |c: Call| {
-        c.control().appliance().map(Shown)
-    });
-    table.plain(get("/api/v1/statistics", "get_statistics", VIEWER, "All counters."), |c: Call| {
-        c.control().statistics().map(Shown)
-    });
+    table.plain(
+        get("/api/v1/appliance", "get_appliance", VIEWER, "Show the appliance."),
+        |c: Call| c.control().appliance().map(Shown),
+    );
+    table.plain(
+        get(
+            "/api/v1/statistics",
+            "get_statistics",
+            VIEWER,
+            "Show all statistics: volumes, hosts, devices, pools, reactors.",
+        ),
+        |c: Call| c.control().statistics().map(Shown),
+    );
     table.plain(
         get(
             "/api/v1/counters",
             "get_counters",
             VIEWER,
-            "Counters of reactors, transports and queues.",
+            "Show counters of reactors, transports and queues.",
         ),
         |c: Call| c.control().counters().map(Shown),
     );
     table.plain(
-        get("/api/v1/alerts", "list_alerts", VIEWER, "What somebody should look at."),
+        get("/api/v1/alerts", "list_alerts", VIEWER, "List alerts: what somebody should look at."),
         |c: Call| c.control().alerts().map(List),
     );
     table.plain(
-        get("/api/v1/config", "get_config", VIEWER, "What is there, as a declaration."),
+        get(
+            "/api/v1/config",
+            "get_config",
+            VIEWER,
+            "Show everything that was set up over the API, as a declaration.",
+        ),
         |c: Call| c.control().declaration().map(Shown),
     );
     table.with_body(
-        put("/api/v1/config", "apply_config", ADMIN, "Make what is declared so."),
+        put("/api/v1/config", "apply_config", ADMIN, "Apply a declaration."),
         |c: Call<'_, NoPath, Apply, Declaration>| {
             let dry_run = c.query.dry_run;
             c.control().apply(c.body.clone(), dry_run).map(Shown)
@@ -77,12 +89,7 @@ pub(super) fn rows(table: &mut Table) {
 
 fn machine(table: &mut Table) {
     table.plain(
-        get(
-            "/api/v1/appliance/slots",
-            "get_slots",
-            VIEWER,
-            "The slots of the image, if it is one.",
-        ),
+        get("/api/v1/appliance/slots", "get_slots", VIEWER, "Show the slots of the image."),
         |c: Call| c.control().slots().map(Shown),
     );
     table.with_body(
@@ -90,7 +97,7 @@ fn machine(table: &mut Table) {
             "/api/v1/appliance/update",
             "stage_update",
             ADMIN,
-            "Send a piece of an update, one after the other. Nothing is installed by that.",
+            "Send a piece of an update. Pieces come in order, and nothing is installed yet.",
         ),
         |c: Call<'_, NoPath, NoQuery, UpdatePiece>| {
             c.control().stage_update(c.body.clone()).map(Shown)
@@ -101,8 +108,9 @@ fn machine(table: &mut Table) {
             "/api/v1/appliance/update",
             "install_update",
             ADMIN,
-            "Put the update that was sent into the slot that does not run, if its signature is right \
-             and it is not older than what runs, unless that is meant. It is tried at the next start, and kept once it works.",
+            "Install the update that was sent into the slot that does not run. The update is \
+             signed, and no older than what runs unless that is allowed; the next start tries \
+             the slot, and keeps it once it works.",
         ),
         |c: Call<'_, NoPath, NoQuery, UpdateInstall>| {
             c.control().install_update(c.body.clone()).map(Shown)
@@ -113,12 +121,12 @@ fn machine(table: &mut Table) {
             "/api/v1/appliance/reload",
             "reload",
             ADMIN,
-            "Read the configuration file and the certificate of the API again, as SIGHUP has it done.",
+            "Reload the configuration file and the API's certificate, as SIGHUP does.",
         ),
         |c: Call| c.control().reload().map(Shown),
     );
     table.plain(
-        post("/api/v1/appliance/restart", "restart_machine", ADMIN, "Start the machine again."),
+        post("/api/v1/appliance/restart", "restart_machine", ADMIN, "Restart the machine."),
         |c: Call| c.control().end_machine(true).map(|()| Gone),
     );
     table.plain(
@@ -129,53 +137,61 @@ fn machine(table: &mut Table) {
 
 fn health(table: &mut Table) {
     table.about("health");
-    table.plain(get("/healthz", "healthz", ANYONE, "Whether the process answers."), |_: Call| {
-        Ok(Shown(Ready { ready: true, reason: "The process answers.".into() }))
-    });
     table.plain(
-        get("/readyz", "readyz", ANYONE, "Whether the appliance serves; 503 if not."),
+        get("/healthz", "healthz", ANYONE, "Show whether the process answers."),
+        |_: Call| Ok(Shown(Ready { ready: true, reason: "The process answers.".into() })),
+    );
+    table.plain(
+        get("/readyz", "readyz", ANYONE, "Show whether the appliance serves; 503 if not."),
         |c: Call| match c.control().ready() {
             ready if ready.ready => Ok(Shown(ready)),
             ready => Err(Refusal::unavailable(ready.reason)),
         },
     );
-    table.plain(get("/metrics", "metrics", VIEWER, "Metrics for Prometheus."), |c: Call| {
+    table.plain(get("/metrics", "metrics", VIEWER, "Show metrics for Prometheus."), |c: Call| {
         let statistics = c.control().statistics()?;
         Ok(Metrics(webui_model::render_metrics(&statistics, &c.control().event_log().counts())))
     });
-    table.plain(get("/api/v1/openapi.json", "openapi", ANYONE, "This document."), |c: Call| {
-        Ok(Document(c.app.document.clone()))
-    });
+    table
+        .plain(get("/api/v1/openapi.json", "openapi", ANYONE, "Show this document."), |c: Call| {
+            Ok(Document(c.app.document.clone()))
+        });
 }
 
 fn happenings(table: &mut Table) {
     table.about("events");
     table.plain(
-        get("/api/v1/events", "list_events", VIEWER, "What happened of late, oldest first."),
+        get("/api/v1/events", "list_events", VIEWER, "List recent events, oldest first."),
         |c: Call<'_, NoPath, Recent>| Ok(Shown(c.query.of(c.control().event_log()))),
     );
     table.stream(get(
         "/api/v1/events/stream",
         "stream_events",
         VIEWER,
-        "What happens from now on, or after `Last-Event-ID` or `after`, as server-sent events.",
+        "Stream events from now on, or after `Last-Event-ID` or `after`, as server-sent events.",
     ));
     table.about("jobs");
     table.plain(
-        get("/api/v1/jobs", "list_jobs", VIEWER, "Jobs under way, and those that ended of late."),
+        get(
+            "/api/v1/jobs",
+            "list_jobs",
+            VIEWER,
+            "List jobs that run, and jobs that ended recently.",
+        ),
         |c: Call| c.control().jobs().map(List),
     );
-    table.plain(get("/api/v1/jobs/{id}", "get_job", VIEWER, "One job."), |c: Call<'_, JobPath>| {
-        c.control().job(c.path.id).map(Shown)
-    });
+    table.plain(
+        get("/api/v1/jobs/{id}", "get_job", VIEWER, "Show a job."),
+        |c: Call<'_, JobPath>| c.control().job(c.path.id).map(Shown),
+    );
     table.plain(
         post(
             "/api/v1/jobs/{id}/cancel",
             "cancel_job",
             OPERATOR,
-            "End a job that drains a device: the device stays in its pool, and what has moved stays \
-             where it is. Jobs that reclaim space are refused: what was deleted is gone, and its \
-             space would be nobody's. So are those of drives that erase themselves.",
+            "Cancel a job that drains a device: the device stays in the pool, and data that has \
+             moved stays where it is. Jobs that reclaim space cannot be cancelled, nor can jobs \
+             of drives that erase themselves.",
         ),
         |c: Call<'_, JobPath>| c.control().cancel_job(c.path.id).map(Shown),
     );

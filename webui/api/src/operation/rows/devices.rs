@@ -10,7 +10,7 @@ use webui_model::{
 pub(super) fn rows(table: &mut Table) {
     table.about("devices");
     table.plain(
-        get("/api/v1/devices", "list_devices", VIEWER, "Devices that are attached."),
+        get("/api/v1/devices", "list_devices", VIEWER, "List devices that are attached."),
         |c: Call| c.control().devices().map(List),
     );
     table.with_body(
@@ -18,15 +18,25 @@ pub(super) fn rows(table: &mut Table) {
         |c: Call<'_, NoPath, NoQuery, DeviceAttach>| c.control().attach_device(c.body.clone()),
     );
     table.plain(
-        get("/api/v1/devices/{device}", "get_device", VIEWER, "One device."),
+        get("/api/v1/devices/{device}", "get_device", VIEWER, "Show a device."),
         |c: Call<'_, DevicePath>| c.control().device(&c.path.device).map(Shown),
     );
     table.plain(
-        delete("/api/v1/devices/{device}", "detach_device", ADMIN, "Let go of a free device."),
+        delete(
+            "/api/v1/devices/{device}",
+            "detach_device",
+            ADMIN,
+            "Detach a device that nothing uses.",
+        ),
         |c: Call<'_, DevicePath>| c.control().detach_device(&c.path.device).map(|()| Gone),
     );
     table.plain(
-        post("/api/v1/devices/{device}/rescan", "rescan_device", ADMIN, "Look at its size again."),
+        post(
+            "/api/v1/devices/{device}/rescan",
+            "rescan_device",
+            ADMIN,
+            "Rescan a device: whether the device is there, and its size.",
+        ),
         |c: Call<'_, DevicePath>| c.control().rescan_device(&c.path.device).map(Shown),
     );
     table.plain(
@@ -34,7 +44,7 @@ pub(super) fn rows(table: &mut Table) {
             "/api/v1/devices/{device}/health",
             "get_device_health",
             VIEWER,
-            "What its NVMe drive says of its health.",
+            "Show the health of a device's NVMe drive.",
         ),
         |c: Call<'_, DevicePath>| c.control().device_health(&c.path.device).map(Shown),
     );
@@ -46,7 +56,7 @@ pub(super) fn rows(table: &mut Table) {
 fn drives(table: &mut Table) {
     table.about("drives");
     table.plain(
-        get("/api/v1/drives", "list_drives", VIEWER, "NVMe drives of the machine."),
+        get("/api/v1/drives", "list_drives", VIEWER, "List NVMe drives of the machine."),
         |c: Call| c.control().drives().map(List),
     );
     table.with_body(
@@ -75,12 +85,11 @@ fn drives(table: &mut Table) {
 
 fn pools(table: &mut Table) {
     table.about("pools");
-    table.plain(
-        get("/api/v1/pools", "list_pools", VIEWER, "Pools that are imported."),
-        |c: Call| c.control().pools().map(List),
-    );
+    table.plain(get("/api/v1/pools", "list_pools", VIEWER, "List pools."), |c: Call| {
+        c.control().pools().map(List)
+    });
     table.with_body(
-        post("/api/v1/pools", "create_pool", ADMIN, "Make a pool."),
+        post("/api/v1/pools", "create_pool", ADMIN, "Create a pool."),
         |c: Call<'_, NoPath, NoQuery, PoolCreate>| c.control().create_pool(c.body.clone()),
     );
     table.plain(
@@ -88,16 +97,16 @@ fn pools(table: &mut Table) {
             "/api/v1/pool-imports",
             "list_importable_pools",
             VIEWER,
-            "Pools on attached devices that could be imported.",
+            "List pools on attached devices that can be imported.",
         ),
         |c: Call| c.control().importable_pools().map(List),
     );
     table.with_body(
-        post("/api/v1/pool-imports", "import_pool", ADMIN, "Bring in a pool that is on devices."),
+        post("/api/v1/pool-imports", "import_pool", ADMIN, "Import a pool."),
         |c: Call<'_, NoPath, NoQuery, PoolImport>| c.control().import_pool(c.body.clone()),
     );
     table.plain(
-        get("/api/v1/pools/{pool}", "get_pool", VIEWER, "One pool."),
+        get("/api/v1/pools/{pool}", "get_pool", VIEWER, "Show a pool."),
         |c: Call<'_, PoolPath>| c.control().pool(&c.path.pool).map(Shown),
     );
     table.plain(
@@ -109,7 +118,7 @@ fn pools(table: &mut Table) {
             "/api/v1/pools/{pool}/export",
             "export_pool",
             ADMIN,
-            "Let go of a pool, for another machine.",
+            "Export a pool, so that another machine can import the pool.",
         ),
         |c: Call<'_, PoolPath, Force>| {
             c.control().export_pool(&c.path.pool, c.query.force).map(|()| Gone)
@@ -123,14 +132,14 @@ fn members(table: &mut Table) {
             "/api/v1/pools/{pool}/discard",
             "set_discard",
             ADMIN,
-            "Say whether its devices are given back what nobody needs.",
+            "Set whether a pool discards free space on its devices.",
         ),
         |c: Call<'_, PoolPath, NoQuery, DiscardSet>| {
             c.control().set_discard(&c.path.pool, c.body).map(Shown)
         },
     );
     table.with_body(
-        post("/api/v1/pools/{pool}/devices", "add_device", ADMIN, "Add a device."),
+        post("/api/v1/pools/{pool}/devices", "add_device", ADMIN, "Add a device to a pool."),
         |c: Call<'_, PoolPath, NoQuery, DeviceAdd>| {
             c.control().add_device(&c.path.pool, c.body.clone())
         },
@@ -140,7 +149,7 @@ fn members(table: &mut Table) {
             "/api/v1/pools/{pool}/devices/{number}",
             "get_pool_device",
             VIEWER,
-            "One device of a pool.",
+            "Show a device of a pool.",
         ),
         |c: Call<'_, MemberPath>| c.control().pool_device(&c.path.pool, c.path.number).map(Shown),
     );
@@ -149,7 +158,7 @@ fn members(table: &mut Table) {
             "/api/v1/pools/{pool}/devices/{number}",
             "remove_device",
             ADMIN,
-            "Take out a device that holds nothing.",
+            "Remove an empty device from a pool.",
         ),
         |c: Call<'_, MemberPath>| {
             c.control().remove_device(&c.path.pool, c.path.number).map(|()| Gone)
@@ -160,7 +169,7 @@ fn members(table: &mut Table) {
             "/api/v1/pools/{pool}/devices/{number}/grow",
             "grow_device",
             ADMIN,
-            "Take in what a device has grown.",
+            "Extend a device of a pool to the device's new size.",
         ),
         |c: Call<'_, MemberPath>| c.control().grow_device(&c.path.pool, c.path.number).map(Shown),
     );
@@ -169,7 +178,7 @@ fn members(table: &mut Table) {
             "/api/v1/pools/{pool}/devices/{number}/drain",
             "drain_device",
             ADMIN,
-            "Move its data to the other devices.",
+            "Drain a device of a pool: its data moves to the other devices.",
         ),
         |c: Call<'_, MemberPath>| {
             c.control().drain_device(&c.path.pool, c.path.number).map(Started)

@@ -11,16 +11,21 @@ pub(super) fn rows(table: &mut Table) {
             "/api/v1/hosts",
             "list_hosts",
             VIEWER,
-            "Hosts that are listed, connected, or were refused lately.",
+            "List hosts that are allowed, connected, or were refused recently.",
         ),
         |c: Call| c.control().hosts().map(List),
     );
     table.plain(
-        get("/api/v1/hosts/{host}", "get_host", VIEWER, "One host."),
+        get("/api/v1/hosts/{host}", "get_host", VIEWER, "Show a host."),
         |c: Call<'_, HostPath>| c.control().host(&c.path.host).map(Shown),
     );
     table.plain(
-        get("/api/v1/controllers", "list_controllers", VIEWER, "Controllers that are connected."),
+        get(
+            "/api/v1/controllers",
+            "list_controllers",
+            VIEWER,
+            "List controllers that are connected.",
+        ),
         |c: Call| c.control().controllers().map(List),
     );
     table.plain(
@@ -28,21 +33,21 @@ pub(super) fn rows(table: &mut Table) {
             "/api/v1/subsystems/{nqn}/controllers/{cntlid}",
             "get_controller",
             VIEWER,
-            "One controller.",
+            "Show a controller.",
         ),
         |c: Call<'_, ControllerPath>| c.control().controller(&c.path.nqn, c.path.cntlid).map(Shown),
     );
     table.about("listeners");
-    table.plain(
-        get("/api/v1/listeners", "list_listeners", VIEWER, "Where hosts connect."),
-        |c: Call| c.control().listeners().map(List),
-    );
+    table
+        .plain(get("/api/v1/listeners", "list_listeners", VIEWER, "List listeners."), |c: Call| {
+            c.control().listeners().map(List)
+        });
     table.with_body(
-        post("/api/v1/listeners", "create_listener", ADMIN, "Listen on an address."),
+        post("/api/v1/listeners", "create_listener", ADMIN, "Create a listener."),
         |c: Call<'_, NoPath, NoQuery, ListenerCreate>| c.control().create_listener(c.body),
     );
     table.plain(
-        get("/api/v1/listeners/{transport}/{address}", "get_listener", VIEWER, "One listener."),
+        get("/api/v1/listeners/{transport}/{address}", "get_listener", VIEWER, "Show a listener."),
         |c: Call<'_, ListenerPath>| {
             c.control().listener(c.path.transport, c.path.address).map(Shown)
         },
@@ -52,7 +57,7 @@ pub(super) fn rows(table: &mut Table) {
             "/api/v1/listeners/{transport}/{address}",
             "delete_listener",
             ADMIN,
-            "Listen there no more. Connections stay.",
+            "Delete a listener. Connections stay.",
         ),
         |c: Call<'_, ListenerPath>| {
             c.control().delete_listener(c.path.transport, c.path.address).map(|()| Gone)

@@ -13,7 +13,7 @@ pub(super) fn rows(table: &mut Table) {
             "/api/v1/pools/{pool}/snapshots",
             "list_pool_snapshots",
             VIEWER,
-            "Snapshots of a pool.",
+            "List snapshots of a pool.",
         ),
         |c: Call<'_, PoolPath>| c.control().snapshots(&c.path.pool, None).map(List),
     );
@@ -22,7 +22,7 @@ pub(super) fn rows(table: &mut Table) {
             "/api/v1/pools/{pool}/snapshots",
             "create_group_snapshot",
             OPERATOR,
-            "Take a snapshot of many volumes at one instant.",
+            "Take a snapshot of several volumes at one instant.",
         ),
         |c: Call<'_, PoolPath, NoQuery, GroupSnapshotCreate>| {
             c.control().create_group_snapshot(&c.path.pool, c.body.clone()).map(List::<Snapshot>)
@@ -33,7 +33,7 @@ pub(super) fn rows(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes/{volume}/snapshots",
             "list_snapshots",
             VIEWER,
-            "Snapshots of a volume.",
+            "List snapshots of a volume.",
         ),
         |c: Call<'_, VolumePath>| {
             c.control().snapshots(&c.path.pool, Some(&c.path.volume)).map(List)
@@ -44,17 +44,18 @@ pub(super) fn rows(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes/{volume}/snapshots",
             "create_snapshot",
             OPERATOR,
-            "Take a snapshot.",
+            "Take a snapshot of a volume.",
         ),
         |c: Call<'_, VolumePath, NoQuery, SnapshotCreate>| {
             c.app.control.create_snapshot(&c.path.into(), c.body)
         },
     );
-    table.plain(get(ONE, "get_snapshot", VIEWER, "One snapshot."), |c: Call<'_, SnapshotPath>| {
-        c.app.control.snapshot(&c.path.into()).map(Shown)
-    });
     table.plain(
-        delete(ONE, "delete_snapshot", OPERATOR, "Delete a snapshot. Its clones stay."),
+        get(ONE, "get_snapshot", VIEWER, "Show a snapshot."),
+        |c: Call<'_, SnapshotPath>| c.app.control.snapshot(&c.path.into()).map(Shown),
+    );
+    table.plain(
+        delete(ONE, "delete_snapshot", OPERATOR, "Delete a snapshot. Clones of the snapshot stay."),
         |c: Call<'_, SnapshotPath>| c.app.control.delete_snapshot(&c.path.into()).map(|()| Gone),
     );
     uses(table);
@@ -68,7 +69,7 @@ fn uses(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes/{volume}/snapshots/{snapshot}/clone",
             "clone_snapshot",
             OPERATOR,
-            "Make a volume of it, and export it.",
+            "Clone a snapshot to a new volume, and export the volume.",
         ),
         |c: Call<'_, SnapshotPath, NoQuery, VolumeClone>| {
             c.app.control.clone_snapshot(&c.path.into(), c.body)
@@ -79,7 +80,7 @@ fn uses(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes/{volume}/snapshots/{snapshot}/export",
             "export_snapshot",
             OPERATOR,
-            "Export it, read only.",
+            "Export a snapshot, read only.",
         ),
         |c: Call<'_, SnapshotPath, NoQuery, ExportSet>| {
             c.app.control.export_snapshot(&c.path.into(), c.body).map(Shown)
@@ -90,7 +91,7 @@ fn uses(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes/{volume}/snapshots/{snapshot}/export",
             "unexport_snapshot",
             OPERATOR,
-            "Export it no more.",
+            "Unexport a snapshot.",
         ),
         |c: Call<'_, SnapshotPath>| -> Result<Gone, Refusal> {
             c.app.control.unexport_snapshot(&c.path.into()).map(|()| Gone)
@@ -101,7 +102,7 @@ fn uses(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes/{volume}/snapshots/{snapshot}/connect-info",
             "get_snapshot_connect_info",
             VIEWER,
-            "What to type on a host.",
+            "Show how hosts connect to a snapshot.",
         ),
         |c: Call<'_, SnapshotPath>| {
             let snapshot: SnapshotRef = c.path.into();

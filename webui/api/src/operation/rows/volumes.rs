@@ -7,11 +7,11 @@ use webui_model::{ExportSet, Limits, Rename, Resize, RollBack, VolumeCreate};
 pub(super) fn rows(table: &mut Table) {
     table.about("volumes");
     table.plain(
-        get("/api/v1/volumes", "list_volumes", VIEWER, "Volumes of all pools."),
+        get("/api/v1/volumes", "list_volumes", VIEWER, "List volumes of all pools."),
         |c: Call| c.control().volumes(None).map(List),
     );
     table.plain(
-        get("/api/v1/pools/{pool}/volumes", "list_pool_volumes", VIEWER, "Volumes of a pool."),
+        get("/api/v1/pools/{pool}/volumes", "list_pool_volumes", VIEWER, "List volumes of a pool."),
         |c: Call<'_, PoolPath>| c.control().volumes(Some(&c.path.pool)).map(List),
     );
     table.with_body(
@@ -19,14 +19,14 @@ pub(super) fn rows(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes",
             "create_volume",
             OPERATOR,
-            "Make a volume, and export it.",
+            "Create a volume, and export the volume.",
         ),
         |c: Call<'_, PoolPath, NoQuery, VolumeCreate>| {
             c.control().create_volume(&c.path.pool, c.body.clone())
         },
     );
     table.plain(
-        get("/api/v1/pools/{pool}/volumes/{volume}", "get_volume", VIEWER, "One volume."),
+        get("/api/v1/pools/{pool}/volumes/{volume}", "get_volume", VIEWER, "Show a volume."),
         |c: Call<'_, VolumePath>| c.app.control.volume(&c.path.into()).map(Shown),
     );
     table.plain(
@@ -50,7 +50,7 @@ fn changes(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes/{volume}/rename",
             "rename_volume",
             OPERATOR,
-            "Give it another name.",
+            "Rename a volume.",
         ),
         |c: Call<'_, VolumePath, NoQuery, Rename>| {
             c.app.control.rename_volume(&c.path.into(), c.body).map(Shown)
@@ -61,7 +61,7 @@ fn changes(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes/{volume}/resize",
             "resize_volume",
             OPERATOR,
-            "Give it another size.",
+            "Resize a volume.",
         ),
         |c: Call<'_, VolumePath, NoQuery, Resize>| {
             c.app.control.resize_volume(&c.path.into(), c.body).map(Shown)
@@ -72,7 +72,7 @@ fn changes(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes/{volume}/limits",
             "set_limits",
             OPERATOR,
-            "Set the most it does, at once.",
+            "Set the limits of a volume, at once.",
         ),
         |c: Call<'_, VolumePath, NoQuery, Limits>| {
             c.app.control.set_limits(&c.path.into(), c.body).map(Shown)
@@ -83,7 +83,7 @@ fn changes(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes/{volume}/roll-back",
             "roll_back_volume",
             OPERATOR,
-            "Bring it back to a snapshot, in one transaction: it is there when this answers.",
+            "Roll a volume back to a snapshot. One transaction, done when this answers.",
         ),
         |c: Call<'_, VolumePath, NoQuery, RollBack>| {
             c.app.control.roll_back(&c.path.into(), c.body).map(Shown)
@@ -94,8 +94,8 @@ fn changes(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes/{volume}/promote",
             "promote_volume",
             OPERATOR,
-            "Turn the line between a clone and its origin round, in one transaction and without \
-             copying: it is done when this answers.",
+            "Promote a clone: the clone owns the snapshots that it was made from. One \
+             transaction without copying, done when this answers.",
         ),
         |c: Call<'_, VolumePath>| c.app.control.promote(&c.path.into()).map(Shown),
     );
@@ -107,7 +107,7 @@ fn exports(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes/{volume}/export",
             "export_volume",
             OPERATOR,
-            "Export it, or export it otherwise.",
+            "Export a volume, or change how the volume is exported.",
         ),
         |c: Call<'_, VolumePath, NoQuery, ExportSet>| {
             c.app.control.export_volume(&c.path.into(), c.body).map(Shown)
@@ -118,7 +118,7 @@ fn exports(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes/{volume}/export",
             "unexport_volume",
             OPERATOR,
-            "Export it no more.",
+            "Unexport a volume.",
         ),
         |c: Call<'_, VolumePath>| c.app.control.unexport_volume(&c.path.into()).map(|()| Gone),
     );
@@ -127,7 +127,7 @@ fn exports(table: &mut Table) {
             "/api/v1/pools/{pool}/volumes/{volume}/connect-info",
             "get_connect_info",
             VIEWER,
-            "What to type on a host.",
+            "Show how hosts connect to a volume.",
         ),
         |c: Call<'_, VolumePath>| c.app.control.connect_info(&c.path.into()).map(Shown),
     );

@@ -3,6 +3,7 @@
 use super::Appliance;
 use super::declare::listener;
 use std::sync::atomic::Ordering;
+use wanted::{ListenAt, Request, Shown};
 use webui_model::*;
 
 fn job_not_found(id: u64) -> Refusal {
@@ -99,7 +100,7 @@ impl Control for Appliance {
             queue_depth: 0,
             buffer_bytes: 4096,
         };
-        let pools = state.pools.iter().filter(|(_, p)| p.imported).map(|(name, pool)| {
+        let pools = state.imported().map(|name| (name, &state.pools[name])).map(|(name, pool)| {
             let space = super::State::space(pool);
             PoolStatistics {
                 pool: name.clone(),
@@ -124,9 +125,8 @@ impl Control for Appliance {
                 .map(|h| HostStatistics { host: h.clone(), controllers: 1, io: io(4) })
                 .collect(),
             devices: state
-                .devices
-                .keys()
-                .map(|d| DeviceStatistics { device: d.clone(), io: io(5) })
+                .device_names()
+                .map(|device| DeviceStatistics { device, io: io(5) })
                 .collect(),
             pools: pools.collect(),
             reactors: vec![reactor],
@@ -178,7 +178,7 @@ impl Control for Appliance {
 
     fn devices(&self) -> Result<Vec<Device>, Refusal> {
         let state = self.lock();
-        state.devices.keys().map(|name| state.device(name)).collect()
+        state.device_names().map(|name| state.device(&name)).collect()
     }
     fn device(&self, device: &Name) -> Result<Device, Refusal> {
         self.lock().device(device)
@@ -208,8 +208,7 @@ impl Control for Appliance {
 
     fn pools(&self) -> Result<Vec<Pool>, Refusal> {
         let state = self.lock();
-        let imported = state.pools.iter().filter(|(_, p)| p.imported);
-        imported.map(|(name, _)| state.pool(name)).collect()
+        state.imported().map(|name| state.pool(name)).collect()
     }
     fn pool(&self, pool: &Name) -> Result<Pool, Refusal> {
         self.lock().pool(pool)
@@ -271,20 +270,14 @@ impl Control for Appliance {
     }
     fn export_volume(&self, volume: &VolumeRef, request: ExportSet) -> Result<Volume, Refusal> {
         self.change(|state| {
-            state.volume(volume)?;
-            state.export(&NamespaceSource::Volume(volume.clone()), &request)?;
+            state.export(Shown::Volume(volume.clone()), request)?;
             state.tell(EventKind::Changed, ObjectKind::Volume, volume, "is exported");
             state.volume(volume)
         })
     }
     fn unexport_volume(&self, volume: &VolumeRef) -> Result<(), Refusal> {
-        self.change(|state| {
-            state.volume(volume)?;
-            match state.unexport(&NamespaceSource::Volume(volume.clone())) {
-                true => Ok(()),
-                false => Err(Refusal::not_found(format!("{volume} is not exported."))),
-            }
-        })
+        let request = Request::Unexport(Shown::Volume(volume.clone()));
+        self.change(|state| state.ask(&request).map(drop))
     }
     fn connect_info(&self, volume: &VolumeRef) -> Result<ConnectInfo, Refusal> {
         let state = self.lock();
@@ -334,19 +327,13 @@ impl Control for Appliance {
         request: ExportSet,
     ) -> Result<Snapshot, Refusal> {
         self.change(|state| {
-            state.snapshot(snapshot)?;
-            state.export(&NamespaceSource::Snapshot(snapshot.clone()), &request)?;
+            state.export(Shown::Snapshot(snapshot.clone()), request)?;
             state.snapshot(snapshot)
         })
     }
     fn unexport_snapshot(&self, snapshot: &SnapshotRef) -> Result<(), Refusal> {
-        self.change(|state| {
-            state.snapshot(snapshot)?;
-            match state.unexport(&NamespaceSource::Snapshot(snapshot.clone())) {
-                true => Ok(()),
-                false => Err(Refusal::not_found(format!("{snapshot} is not exported."))),
-            }
-        })
+        let request = Request::Unexport(Shown::Snapshot(snapshot.clone()));
+        self.change(|state| state.ask(&request).map(drop))
     }
     fn snapshot_connect_info(&self, snapshot: &SnapshotRef) -> Result<ConnectInfo, Refusal> {
         let state = self.lock();
@@ -355,8 +342,7 @@ impl Control for Appliance {
     }
 
     fn subsystems(&self) -> Result<Vec<Subsystem>, Refusal> {
-        let state = self.lock();
-        state.subsystems.keys().map(|nqn| state.subsystem(nqn)).collect()
+        self.lock().subsystems()
     }
     fn subsystem(&self, nqn: &Nqn) -> Result<Subsystem, Refusal> {
         self.lock().subsystem(nqn)
@@ -368,10 +354,12 @@ impl Control for Appliance {
         self.change(|state| state.delete_subsystem(nqn))
     }
     fn add_host(&self, nqn: &Nqn, request: HostAdd) -> Result<Subsystem, Refusal> {
-        self.change(|state| state.add_host(nqn, request.host))
+        let request = Request::AddHost { nqn: nqn.to_string(), host: request.host };
+        self.change(|state| state.change_subsystem(nqn, &request, "has another host"))
     }
     fn remove_host(&self, nqn: &Nqn, host: &HostNqn) -> Result<Subsystem, Refusal> {
-        self.change(|state| state.remove_host(nqn, host))
+        let request = Request::RemoveHost { nqn: nqn.to_string(), host: host.clone() };
+        self.change(|state| state.change_subsystem(nqn, &request, "has a host less"))
     }
     fn add_namespace(&self, nqn: &Nqn, request: NamespaceAdd) -> Result<Made<Namespace>, Refusal> {
         self.change(|state| state.add_namespace(nqn, request))
@@ -409,10 +397,15 @@ impl Control for Appliance {
     }
 
     fn listeners(&self) -> Result<Vec<Listener>, Refusal> {
-        Ok(self.lock().listeners.iter().map(|(place, only)| listener(*place, *only)).collect())
+        let state = self.lock();
+        let shown = |known: &wanted::Listener| {
+            listener((known.transport, Address(known.address)), known.discovery_only)
+        };
+        Ok(state.wanted.listeners().map(|known| shown(known)).collect())
     }
     fn listener(&self, transport: Fabric, address: Address) -> Result<Listener, Refusal> {
-        let found = self.lock().listeners.get(&(transport, address)).copied();
+        let at = ListenAt { transport, address: address.0 };
+        let found = self.lock().wanted.listener(at).map(|known| known.discovery_only);
         found
             .map(|only| listener((transport, address), only))
             .ok_or_else(|| Refusal::not_found(format!("Nothing listens on {address}.")))
@@ -422,9 +415,9 @@ impl Control for Appliance {
     }
     fn delete_listener(&self, transport: Fabric, address: Address) -> Result<(), Refusal> {
         self.change(|state| {
-            let found = state.listeners.remove(&(transport, address));
+            state.ask(&Request::DeleteListener { transport, address })?;
             state.tell(EventKind::Deleted, ObjectKind::Listener, address, "listens no more");
-            found.map(drop).ok_or_else(|| Refusal::not_found(format!("Nothing is at {address}.")))
+            Ok(())
         })
     }
 

@@ -1,5 +1,5 @@
-//! An appliance in memory: the rules of pools, volumes, snapshots, subsystems and jobs, without
-//! devices, hosts and data.
+//! An appliance in memory: what is asked of it is the appliance's own model with its rules (`wanted`);
+//! pools, volumes, snapshots and jobs are made up, without devices, hosts and data.
 
 mod control;
 mod declare;
@@ -12,19 +12,10 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard};
+use wanted::{DeviceSpec, Edited, Request, Seen, SeenVolume, Source, Uuid, Wanted};
 use webui_model::*;
 
 pub const MIB: u64 = 1 << 20;
-
-#[derive(Clone)]
-pub struct DeviceState {
-    pub kind: DeviceKind,
-    pub path: Option<String>,
-    pub bytes: u64,
-    /// Holds data that is not ours.
-    pub foreign: bool,
-    pub pool: Option<PoolMember>,
-}
 
 #[derive(Clone)]
 pub struct MemberDevice {
@@ -41,7 +32,7 @@ pub struct SnapshotState {
 
 #[derive(Clone)]
 pub struct VolumeState {
-    pub uuid: String,
+    pub uuid: Uuid,
     pub bytes: u64,
     pub block_bytes: u32,
     pub thick: bool,
@@ -53,30 +44,19 @@ pub struct VolumeState {
 
 #[derive(Clone)]
 pub struct PoolState {
-    pub uuid: String,
-    pub imported: bool,
+    pub uuid: Uuid,
     pub members: BTreeMap<u32, MemberDevice>,
     pub next_number: u32,
-    pub discard: DiscardMode,
     pub volumes: BTreeMap<Name, VolumeState>,
-}
-
-#[derive(Clone)]
-pub struct SubsystemState {
-    pub own: bool,
-    pub hosts: Vec<HostNqn>,
-    pub any: bool,
-    pub namespaces: BTreeMap<u32, (String, NamespaceSource)>,
 }
 
 /// Everything the appliance knows; cloned to try a declaration.
 #[derive(Clone, Default)]
 pub struct State {
-    pub devices: BTreeMap<Name, DeviceState>,
+    pub wanted: Wanted,
+    /// What lies on devices, of pools that are not imported, too.
     pub pools: BTreeMap<Name, PoolState>,
-    pub subsystems: BTreeMap<Nqn, SubsystemState>,
     pub controllers: BTreeMap<(Nqn, u16), HostNqn>,
-    pub listeners: BTreeMap<(Fabric, Address), bool>,
     pub jobs: BTreeMap<u64, Job>,
     pub counter: u64,
     /// Bytes of an update that have come, and whether one is in the other slot.
@@ -92,14 +72,69 @@ impl State {
         self.counter
     }
 
-    pub fn uuid(&mut self) -> String {
-        format!("00000000-0000-4000-8000-{:012x}", self.next())
+    pub fn uuid(&mut self) -> Uuid {
+        Uuid::from_u128(0x4000 << 64 | 0x8000 << 48 | u128::from(self.next()))
+    }
+
+    /// Asks the rules.
+    pub fn ask(&mut self, request: &Request) -> Result<Edited, Refusal> {
+        let edited = wanted::edit(&self.wanted, request, &*self)?;
+        self.wanted = edited.wanted.clone();
+        // Hosts that may not be connected any more are not.
+        let wanted = &self.wanted;
+        self.controllers.retain(|(nqn, _), host| {
+            wanted.subsystem(nqn.as_str()).is_some_and(|subsystem| {
+                subsystem.allow_any_host || subsystem.hosts.contains(host.as_str())
+            })
+        });
+        Ok(edited)
     }
 
     pub fn tell(&mut self, kind: EventKind, what: ObjectKind, name: impl ToString, says: &str) {
         let object = Object::new(what, name.to_string());
         let message = format!("{object} {says}.");
         self.happened.push((kind, object, message));
+    }
+}
+
+impl Seen for State {
+    fn volume(&self, pool: &str, volume: &str) -> Option<SeenVolume> {
+        let found = self.pools.get(&name(pool))?.volumes.get(&name(volume))?;
+        let origin = found.origin.as_ref().map(|(v, s)| (v.to_string(), s.to_string()));
+        let VolumeState { uuid, bytes, block_bytes, thick, limits, .. } = *found;
+        Some(SeenVolume { uuid, bytes, block_bytes, thick, limits, origin })
+    }
+
+    fn has_snapshot(&self, pool: &str, volume: &str, snapshot: &str) -> bool {
+        Seen::snapshots(self, pool, volume).iter().any(|name| name == snapshot)
+    }
+
+    fn snapshots(&self, pool: &str, volume: &str) -> Vec<String> {
+        let pool = self.pools.get(&name(pool));
+        let volume = pool.and_then(|pool| pool.volumes.get(&name(volume)));
+        volume.map_or_else(Vec::new, |volume| {
+            volume.snapshots.keys().map(ToString::to_string).collect()
+        })
+    }
+
+    fn volumes(&self, pool: &str, most: usize) -> (usize, Vec<String>) {
+        let Some(pool) = self.pools.get(&name(pool)) else { return (0, Vec::new()) };
+        (pool.volumes.len(), pool.volumes.keys().take(most).map(ToString::to_string).collect())
+    }
+
+    fn hosts(&self, nqn: &str) -> Vec<String> {
+        let here = self.controllers.iter().filter(|((of, _), _)| of.as_str() == nqn);
+        here.map(|(_, host)| host.to_string()).collect()
+    }
+
+    fn device_at(&self, place: &DeviceRef) -> Option<String> {
+        let is_it = |spec: &DeviceSpec| spec.place().as_deref() == Some(place.as_str());
+        let mut devices = self.wanted.devices();
+        devices.find(|device| is_it(&device.spec)).map(|device| device.name.clone())
+    }
+
+    fn device_bytes(&self, device: &str) -> Option<u64> {
+        self.bytes_of(device)
     }
 }
 
@@ -207,6 +242,22 @@ allow_any_host = true
 [[listener]]
 address = "127.0.0.1:4420"
 "#;
+
+/// Something exported as the rules know it.
+pub fn source_of(source: &NamespaceSource, uuid: Uuid) -> Source {
+    match source.clone() {
+        NamespaceSource::Volume(v) => {
+            Source::Volume { pool: v.pool.into(), uuid, name: v.volume.into() }
+        }
+        NamespaceSource::Snapshot(s) => Source::Snapshot {
+            pool: s.pool.into(),
+            uuid,
+            name: s.volume.into(),
+            snapshot: s.snapshot.into(),
+        },
+        NamespaceSource::Device(name) => Source::Device { name: name.into() },
+    }
+}
 
 pub fn name(text: &str) -> Name {
     text.parse().unwrap()

@@ -1,6 +1,7 @@
 //! Devices and pools.
 
-use super::{DeviceState, MIB, MemberDevice, PoolState, State};
+use super::{MIB, MemberDevice, PoolState, State};
+use wanted::{DeviceSpec, Pool as Known, Request};
 use webui_model::*;
 
 /// Part of a device that holds no data.
@@ -8,62 +9,66 @@ const OVERHEAD: u64 = 16 * MIB;
 
 impl State {
     pub fn device(&self, name: &Name) -> Result<Device, Refusal> {
-        let state = self.devices.get(name).ok_or_else(|| {
+        let known = self.wanted.device(name.as_str()).ok_or_else(|| {
             Refusal::not_found(format!("There is no device \"{name}\": GET /api/v1/devices."))
         })?;
-        let reason = match &state.pool {
+        let path = known.spec.place();
+        let pool = self.member_of(name);
+        let reason = match &pool {
             Some(member) => format!("In pool {}.", member.pool),
             None => "Free.".into(),
         };
         Ok(Device {
             name: name.clone(),
-            kind: state.kind,
-            path: state.path.clone(),
+            kind: if path.is_some() { DeviceKind::File } else { DeviceKind::Memory },
+            path,
             drive: None,
             model: None,
             serial: None,
-            bytes: state.bytes,
+            bytes: self.bytes_of(name.as_str()).unwrap_or(0),
             block_bytes: 4096,
             volatile_cache: false,
-            pool: state.pool.clone(),
+            pool,
             status: Status::Ok,
             reason,
         })
     }
 
-    pub fn attach(&mut self, request: DeviceAttach) -> Result<Made<Device>, Refusal> {
-        let path = request.path.as_ref().map(ToString::to_string);
-        let last = path.as_deref().and_then(|p| p.rsplit('/').next()).unwrap_or("");
-        let name = match request.name {
-            Some(name) => name,
-            None => last.parse().map_err(|_| {
-                Refusal::invalid(format!("\"{last}\" makes no name: give one in name."))
-            })?,
-        };
-        if let Some(there) = self.devices.get(&name) {
-            let same = there.path == path && request.bytes.is_none_or(|n| n == there.bytes);
-            return match same {
-                true => self.device(&name).map(Made::Existing),
-                false => Err(Refusal::exists(format!("Another device is called \"{name}\"."))),
-            };
+    pub fn bytes_of(&self, device: &str) -> Option<u64> {
+        match &self.wanted.device(device)?.spec {
+            DeviceSpec::Memory { bytes, .. } => Some(*bytes),
+            DeviceSpec::File { make_bytes, .. } => Some(make_bytes.unwrap_or(1024 * MIB)),
+            _ => Some(1024 * MIB),
         }
-        let kind = if path.is_some() { DeviceKind::File } else { DeviceKind::Memory };
-        let foreign = path.as_deref().is_some_and(|p| p.contains("foreign"));
-        let bytes = request.bytes.unwrap_or(1024 * MIB);
-        self.devices.insert(name.clone(), DeviceState { kind, path, bytes, foreign, pool: None });
-        self.tell(EventKind::Created, ObjectKind::Device, &name, "is attached");
-        self.device(&name).map(Made::New)
+    }
+
+    pub fn device_names(&self) -> impl Iterator<Item = Name> {
+        self.wanted.devices().map(|device| device.name.parse().expect("a name"))
+    }
+
+    /// The pool that is on a device.
+    fn member_of(&self, device: &Name) -> Option<PoolMember> {
+        self.pools.iter().find_map(|(pool, state)| {
+            let number = *state.members.iter().find(|(_, member)| member.device == *device)?.0;
+            Some(PoolMember { pool: pool.clone(), number })
+        })
+    }
+
+    pub fn attach(&mut self, request: DeviceAttach) -> Result<Made<Device>, Refusal> {
+        let edited = self.ask(&Request::AttachDevice(request.clone()))?;
+        if let Some(name) = edited.device() {
+            let name: Name = name.parse().expect("a name");
+            self.tell(EventKind::Created, ObjectKind::Device, &name, "is attached");
+            return self.device(&name).map(Made::New);
+        }
+        let there = request.name.map(|name| name.to_string());
+        let there = there.or_else(|| wanted::Seen::device_at(self, request.path.as_ref()?));
+        let there: Name = there.expect("it is there").parse().expect("a name");
+        self.device(&there).map(Made::Existing)
     }
 
     pub fn detach(&mut self, name: &Name) -> Result<(), Refusal> {
-        if let Some(member) = self.device(name)?.pool {
-            return Err(Refusal::in_use(format!("{name} is in pool {}.", member.pool)));
-        }
-        let source = NamespaceSource::Device(name.clone());
-        if let Some(export) = self.export_of(&source) {
-            return Err(Refusal::in_use(format!("{name} is exported in {}.", export.subsystem)));
-        }
-        self.devices.remove(name);
+        self.ask(&Request::DetachDevice(name.to_string()))?;
         self.tell(EventKind::Deleted, ObjectKind::Device, name, "is detached");
         Ok(())
     }
@@ -74,27 +79,16 @@ impl State {
             let name: Name = reference.as_str().parse().expect("no path, so a name");
             return self.device(&name).map(|device| device.name);
         }
-        let path = reference.as_str();
-        let known = self.devices.iter().find(|(_, d)| d.path.as_deref() == Some(path));
-        if let Some((name, _)) = known {
-            return Ok(name.clone());
-        }
         let request = DeviceAttach { path: Some(reference.clone()), ..DeviceAttach::default() };
         self.attach(request).map(|made| made.into_inner().name)
     }
 
-    fn take(
-        &mut self,
-        pool: &Name,
-        number: u32,
-        name: &Name,
-        force: bool,
-    ) -> Result<MemberDevice, Refusal> {
-        let device = self.devices.get_mut(name).expect("it was resolved");
+    fn take(&self, name: &Name, force: bool) -> Result<MemberDevice, Refusal> {
+        let device = self.device(name)?;
         if let Some(member) = &device.pool {
             return Err(Refusal::in_use(format!("{name} is in pool {}.", member.pool)));
         }
-        if device.foreign && !force {
+        if device.path.is_some_and(|path| path.contains("foreign")) && !force {
             return Err(Refusal::refused(format!(
                 "{name} holds data that is not ours: give force to lose it."
             )));
@@ -102,14 +96,18 @@ impl State {
         if device.bytes <= OVERHEAD {
             return Err(Refusal::invalid(format!("{name} is too small for a pool.")));
         }
-        device.foreign = false;
-        device.pool = Some(PoolMember { pool: pool.clone(), number });
         let bytes = device.bytes - OVERHEAD;
         Ok(MemberDevice { device: name.clone(), bytes, state: MemberState::Member })
     }
 
+    /// The pools that are imported.
+    pub fn imported(&self) -> impl Iterator<Item = &Name> {
+        self.pools.keys().filter(|name| self.wanted.pool(name.as_str()).is_some())
+    }
+
     pub fn pool_state(&self, pool: &Name) -> Result<&PoolState, Refusal> {
-        self.pools.get(pool).filter(|p| p.imported).ok_or_else(|| {
+        let here = self.wanted.pool(pool.as_str()).and_then(|_| self.pools.get(pool));
+        here.ok_or_else(|| {
             Refusal::not_found(format!("There is no pool \"{pool}\": GET /api/v1/pools."))
         })
     }
@@ -124,7 +122,7 @@ impl State {
         let shown = |(number, member): (&u32, &MemberDevice)| PoolDevice {
             number: *number,
             device: Some(member.device.clone()),
-            path: self.devices.get(&member.device).and_then(|d| d.path.clone()),
+            path: self.device(&member.device).ok().and_then(|device| device.path),
             uuid: format!("{}-{number}", state.uuid),
             state: member.state,
             metadata: state.members.keys().next() == Some(number),
@@ -163,13 +161,13 @@ impl State {
         let snapshots: usize = state.volumes.values().map(|v| v.snapshots.len()).sum();
         Ok(Pool {
             name: pool.clone(),
-            uuid: state.uuid.clone(),
+            uuid: state.uuid.to_string(),
             devices: self.pool_devices(pool)?,
             space: Self::space(state),
             volumes: state.volumes.len() as u32,
             snapshots: snapshots as u32,
             extent_bytes: MIB,
-            discard: state.discard,
+            discard: self.wanted.discard_of(state.uuid),
             status: Status::Ok,
             reason: "It serves.".into(),
         })
@@ -180,51 +178,49 @@ impl State {
         for reference in &request.devices {
             names.push(self.resolve(reference)?);
         }
-        if let Some(there) = self.pools.get(&request.name) {
-            let has = |n: &Name| there.members.values().any(|m| m.device == *n);
-            if request.discard.is_some_and(|mode| mode != there.discard) {
-                let why = format!("Discard of pool {} is {}.", request.name, there.discard);
-                return Err(Refusal::exists(why));
-            }
-            if there.imported && names.len() == there.members.len() && names.iter().all(has) {
-                return self.pool(&request.name).map(Made::Existing);
-            }
-            return Err(Refusal::exists(format!("Another pool is called \"{}\".", request.name)));
+        let (create, uuid) = (request.clone(), self.uuid());
+        let devices = names.iter().map(ToString::to_string).collect();
+        if self.ask(&Request::CreatePool { create, devices, uuid })?.is_as_before() {
+            return self.pool(&request.name).map(Made::Existing);
         }
-        let mut members = std::collections::BTreeMap::new();
-        for (number, name) in (0..).zip(&names) {
-            members.insert(number, self.take(&request.name, number, name, request.force)?);
-        }
-        let (uuid, next_number) = (self.uuid(), members.len() as u32);
-        let volumes = Default::default();
-        let discard = request.discard.unwrap_or_default();
-        let pool = PoolState { uuid, imported: true, members, next_number, discard, volumes };
+        let taken = names.iter().map(|name| self.take(name, request.force));
+        let members: std::collections::BTreeMap<u32, MemberDevice> =
+            (0..).zip(taken).map(|(n, taken)| Ok((n, taken?))).collect::<Result<_, Refusal>>()?;
+        let next_number = members.len() as u32;
+        let pool = PoolState { uuid, members, next_number, volumes: Default::default() };
         self.pools.insert(request.name.clone(), pool);
         self.tell(EventKind::Created, ObjectKind::Pool, &request.name, "is new");
         self.pool(&request.name).map(Made::New)
     }
 
+    /// A pool is here, on the devices that it has.
+    fn keep(&mut self, pool: &Name) -> Result<(), Refusal> {
+        let PoolState { uuid, members, .. } = &self.pools[pool];
+        let devices = members.values().map(|member| member.device.to_string()).collect();
+        let (uuid, discard) = (*uuid, self.wanted.discard_of(*uuid));
+        let identities = Default::default();
+        let known = Known { name: pool.to_string(), uuid, devices, identities, discard };
+        self.ask(&Request::KeepPool(known)).map(drop)
+    }
+
     pub fn export_pool(&mut self, pool: &Name, force: bool) -> Result<(), Refusal> {
-        let volumes: Vec<Name> = self.pool_state(pool)?.volumes.keys().cloned().collect();
-        for volume in &volumes {
-            self.disconnect(&VolumeRef { pool: pool.clone(), volume: volume.clone() }, force)?;
-        }
-        self.pool_mut(pool)?.imported = false;
+        self.ask(&Request::ExportPool { pool: pool.to_string(), force })?;
         self.tell(EventKind::Changed, ObjectKind::Pool, pool, "is exported");
         Ok(())
     }
 
     pub fn set_discard(&mut self, pool: &Name, request: DiscardSet) -> Result<Pool, Refusal> {
-        self.pool_mut(pool)?.discard = request.mode;
+        self.ask(&Request::SetDiscard { pool: pool.to_string(), mode: request.mode })?;
         self.tell(EventKind::Changed, ObjectKind::Pool, pool, "discards otherwise");
         self.pool(pool)
     }
 
     pub fn importable(&self) -> Vec<ImportablePool> {
-        let free = self.pools.iter().filter(|(_, state)| !state.imported);
+        let here = |name: &Name| self.wanted.pool(name.as_str()).is_some();
+        let free = self.pools.iter().filter(|(name, _)| !here(name));
         let shown = |(name, state): (&Name, &PoolState)| ImportablePool {
             name: name.clone(),
-            uuid: state.uuid.clone(),
+            uuid: state.uuid.to_string(),
             devices: state.members.values().map(|m| m.device.clone()).collect(),
             status: Status::Ok,
             reason: "All its devices are there.".into(),
@@ -244,19 +240,14 @@ impl State {
             [] => return Err(Refusal::not_found("No such pool is on the devices.")),
             _ => return Err(Refusal::invalid("There are several pools: name one.")),
         };
-        self.pools.get_mut(&name).expect("it was found").imported = true;
+        self.keep(&name)?;
         self.tell(EventKind::Changed, ObjectKind::Pool, &name, "is imported");
         self.pool(&name).map(Made::New)
     }
 
     pub fn delete_pool(&mut self, pool: &Name) -> Result<(), Refusal> {
-        if let Some(volume) = self.pool_state(pool)?.volumes.keys().next() {
-            return Err(Refusal::in_use(format!("Pool {pool} has volumes, {volume} for one.")));
-        }
+        self.ask(&Request::DeletePool(pool.to_string()))?;
         self.pools.remove(pool);
-        for device in self.devices.values_mut() {
-            device.pool.take_if(|member| member.pool == *pool);
-        }
         self.tell(EventKind::Deleted, ObjectKind::Pool, pool, "is deleted");
         Ok(())
     }
@@ -273,10 +264,11 @@ impl State {
             return Ok(Made::Existing(there));
         }
         let number = self.pool_state(pool)?.next_number;
-        let member = self.take(pool, number, &name, request.force)?;
+        let member = self.take(&name, request.force)?;
         let state = self.pool_mut(pool)?;
         state.next_number += 1;
         state.members.insert(number, member);
+        self.keep(pool)?;
         self.tell(EventKind::Changed, ObjectKind::Pool, pool, "has another device");
         self.pool_device(pool, number).map(Made::New)
     }
@@ -321,9 +313,7 @@ impl State {
             )));
         }
         self.pool_mut(pool)?.members.remove(&number);
-        for device in self.devices.values_mut() {
-            device.pool.take_if(|m| m.pool == *pool && m.number == number);
-        }
+        self.keep(pool)?;
         self.tell(EventKind::Changed, ObjectKind::Pool, pool, "has a device less");
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Snapshots and clones.
 
-use super::volumes::existing;
 use super::{SnapshotState, State, VolumeState};
+use wanted::Request;
 use webui_model::*;
 
 fn volume_of(snapshot: &SnapshotRef) -> VolumeRef {
@@ -99,12 +99,7 @@ impl State {
     }
 
     pub fn delete_snapshot(&mut self, snapshot: &SnapshotRef) -> Result<(), Refusal> {
-        self.snapshot_state(snapshot)?;
-        let source = NamespaceSource::Snapshot(snapshot.clone());
-        if self.export_of(&source).is_some_and(|export| export.controllers > 0) {
-            return Err(Refusal::in_use(format!("A host is connected to {snapshot}.")));
-        }
-        self.unexport(&source);
+        self.ask(&Request::DeleteSnapshot(snapshot.clone()))?;
         for clone in self.clones(snapshot) {
             let clone = VolumeRef { pool: snapshot.pool.clone(), volume: clone };
             self.volume_mut(&clone)?.origin = None;
@@ -119,29 +114,29 @@ impl State {
         snapshot: &SnapshotRef,
         request: &VolumeClone,
     ) -> Result<Made<Volume>, Refusal> {
-        let bytes = self.snapshot_state(snapshot)?.bytes;
-        let block_bytes = self.volume_state(&volume_of(snapshot))?.block_bytes;
         let volume = VolumeRef { pool: snapshot.pool.clone(), volume: request.name.clone() };
-        if let Ok(there) = self.volume(&volume) {
-            return existing(&volume, request.differences(snapshot, &there), there);
+        let (uuid, clone, of) = (self.uuid(), request.clone(), snapshot.clone());
+        if self.ask(&Request::CloneSnapshot { snapshot: of, clone, uuid })?.is_as_before() {
+            return self.volume(&volume).map(Made::Existing);
         }
         let state = VolumeState {
-            uuid: self.uuid(),
-            bytes,
-            block_bytes,
+            uuid,
+            bytes: self.snapshot_state(snapshot)?.bytes,
+            block_bytes: self.volume_state(&volume_of(snapshot))?.block_bytes,
             thick: false,
             limits: request.limits,
             origin: Some((snapshot.volume.clone(), snapshot.snapshot.clone())),
             snapshots: Default::default(),
         };
-        self.add_volume(&volume, state, &request.export()).map(Made::New)
+        self.add_volume(&volume, state).map(Made::New)
     }
 
     pub fn roll_back(&mut self, volume: &VolumeRef, request: &RollBack) -> Result<Volume, Refusal> {
         let (pool, snapshot) = (volume.pool.clone(), request.snapshot.clone());
         let snapshot = SnapshotRef { pool, volume: volume.volume.clone(), snapshot };
+        let (of, at, force) = (volume.clone(), request.snapshot.to_string(), request.force);
+        self.ask(&Request::RollBack { volume: of, snapshot: at, force })?;
         let bytes = self.snapshot_state(&snapshot)?.bytes;
-        self.disconnect(volume, request.force)?;
         self.volume_mut(volume)?.bytes = bytes;
         self.tell(EventKind::Changed, ObjectKind::Volume, volume, "is rolled back");
         self.volume(volume)
@@ -149,9 +144,8 @@ impl State {
 
     /// The clone takes the snapshot it was made of, and those before it, from its origin.
     pub fn promote(&mut self, volume: &VolumeRef) -> Result<PromoteOutcome, Refusal> {
-        let Some((origin, snapshot)) = self.volume_state(volume)?.origin.clone() else {
-            return Err(Refusal::refused(format!("{volume} is no clone.")));
-        };
+        self.ask(&Request::Promote(volume.clone()))?;
+        let (origin, snapshot) = self.volume_state(volume)?.origin.clone().expect("a clone");
         let former = VolumeRef { pool: volume.pool.clone(), volume: origin.clone() };
         let there = self.volume_state(&former)?;
         let last = there.snapshots[&snapshot].order;
@@ -176,15 +170,13 @@ impl State {
                 *from = volume.volume.clone();
             }
         }
-        for (_, source) in self.subsystems.values_mut().flat_map(|s| s.namespaces.values_mut()) {
-            if let NamespaceSource::Snapshot(s) = source
-                && s.pool == volume.pool
-                && s.volume == origin
-                && moved.contains(&s.snapshot)
-            {
-                s.volume = volume.volume.clone();
-            }
-        }
+        let (from, to) = (self.volume_state(&former)?.uuid, self.volume_state(volume)?.uuid);
+        self.ask(&Request::MoveSnapshots {
+            pool: volume.pool.to_string(),
+            from,
+            to: (to, volume.volume.to_string()),
+            snapshots: moved.iter().map(ToString::to_string).collect(),
+        })?;
         self.tell(EventKind::Changed, ObjectKind::Volume, volume, "is promoted");
         let volume = self.volume(volume)?;
         Ok(PromoteOutcome { volume, former_origin: Some(former), moved })

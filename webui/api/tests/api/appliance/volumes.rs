@@ -1,6 +1,7 @@
 //! Volumes.
 
 use super::{MIB, State, VolumeState};
+use wanted::{Request, Uuid};
 use webui_model::*;
 
 impl State {
@@ -27,7 +28,7 @@ impl State {
         Ok(Volume {
             pool: volume.pool.clone(),
             name: volume.volume.clone(),
-            uuid: state.uuid.clone(),
+            uuid: state.uuid.to_string(),
             bytes: state.bytes,
             block_bytes: state.block_bytes,
             atomic_write_bytes: 4096,
@@ -46,7 +47,7 @@ impl State {
     pub fn volumes(&self, pool: Option<&Name>) -> Result<Vec<Volume>, Refusal> {
         let pools: Vec<Name> = match pool {
             Some(pool) => self.pool_state(pool).map(|_| vec![pool.clone()])?,
-            None => self.pools.iter().filter(|(_, p)| p.imported).map(|(n, _)| n.clone()).collect(),
+            None => self.imported().cloned().collect(),
         };
         let mut found = Vec::new();
         for pool in pools {
@@ -72,16 +73,16 @@ impl State {
         pool: &Name,
         request: &VolumeCreate,
     ) -> Result<Made<Volume>, Refusal> {
-        self.pool_state(pool)?;
         let volume = VolumeRef { pool: pool.clone(), volume: request.name.clone() };
-        if let Ok(there) = self.volume(&volume) {
-            return existing(&volume, request.differences(&there), there);
+        let (uuid, create, pool) = (self.uuid(), request.clone(), pool.to_string());
+        if self.ask(&Request::CreateVolume { pool, create, uuid })?.is_as_before() {
+            return self.volume(&volume).map(Made::Existing);
         }
         if request.thick {
-            self.room(pool, request.bytes)?;
+            self.room(&volume.pool, request.bytes)?;
         }
         let state = VolumeState {
-            uuid: self.uuid(),
+            uuid,
             bytes: request.bytes,
             block_bytes: request.block_bytes.unwrap_or(4096),
             thick: request.thick,
@@ -89,30 +90,32 @@ impl State {
             origin: None,
             snapshots: Default::default(),
         };
-        self.add_volume(&volume, state, &request.export()).map(Made::New)
+        self.add_volume(&volume, state).map(Made::New)
     }
 
     pub fn add_volume(
         &mut self,
         volume: &VolumeRef,
         state: VolumeState,
-        export: &ExportSet,
     ) -> Result<Volume, Refusal> {
         self.pool_mut(&volume.pool)?.volumes.insert(volume.volume.clone(), state);
-        self.export(&NamespaceSource::Volume(volume.clone()), export)?;
         self.tell(EventKind::Created, ObjectKind::Volume, volume, "is new");
         self.volume(volume)
     }
 
     pub fn delete_volume(&mut self, volume: &VolumeRef, force: bool) -> Result<(), Refusal> {
-        if let Some(snapshot) = self.volume_state(volume)?.snapshots.keys().next() {
-            return Err(Refusal::in_use(format!("{volume} has snapshots, {snapshot} for one.")));
-        }
-        self.disconnect(volume, force)?;
-        self.unexport(&NamespaceSource::Volume(volume.clone()));
+        self.ask(&Request::DeleteVolume { volume: volume.clone(), force })?;
         self.pool_mut(&volume.pool)?.volumes.remove(&volume.volume);
         self.tell(EventKind::Deleted, ObjectKind::Volume, volume, "is deleted");
         Ok(())
+    }
+
+    /// The volumes of a pool have other names.
+    fn learn_names(&mut self, pool: &Name) -> Result<(), Refusal> {
+        let volumes = self.pool_state(pool)?.volumes.iter();
+        let names = volumes.map(|(name, volume)| (volume.uuid, name.to_string()));
+        let names: std::collections::BTreeMap<Uuid, String> = names.collect();
+        self.ask(&Request::LearnNames { pool: pool.to_string(), names }).map(drop)
     }
 
     pub fn rename_volume(&mut self, volume: &VolumeRef, new: &Name) -> Result<Volume, Refusal> {
@@ -132,17 +135,7 @@ impl State {
             }
         }
         let renamed = VolumeRef { pool: volume.pool.clone(), volume: new.clone() };
-        for (_, source) in self.subsystems.values_mut().flat_map(|s| s.namespaces.values_mut()) {
-            match source {
-                NamespaceSource::Volume(v) if v == volume => *v = renamed.clone(),
-                NamespaceSource::Snapshot(s)
-                    if s.pool == volume.pool && s.volume == volume.volume =>
-                {
-                    s.volume = new.clone();
-                }
-                _ => {}
-            }
-        }
+        self.learn_names(&volume.pool)?;
         self.tell(EventKind::Changed, ObjectKind::Volume, &renamed, "has a new name");
         self.volume(&renamed)
     }
@@ -175,18 +168,4 @@ impl State {
         self.tell(EventKind::Changed, ObjectKind::Volume, volume, "has new limits");
         self.volume(volume)
     }
-}
-
-pub fn existing(
-    volume: &VolumeRef,
-    differences: Vec<String>,
-    there: Volume,
-) -> Result<Made<Volume>, Refusal> {
-    if differences.is_empty() {
-        return Ok(Made::Existing(there));
-    }
-    Err(Refusal::exists(format!(
-        "There is a volume {volume} already, and {}. Choose another name, or change that one.",
-        differences.join(", and ")
-    )))
 }
