@@ -5,6 +5,7 @@ mod appliance;
 mod arguments;
 mod configuration;
 mod log;
+mod panics;
 mod serve;
 mod signals;
 
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use webui_client::Failure;
 
 fn main() -> ExitCode {
+    panics::end_the_process();
     // What this process makes is for its user alone, also what says nothing of its mode.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     if init::is_first_process() {

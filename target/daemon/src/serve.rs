@@ -96,7 +96,7 @@ fn start_api(
         tokens,
         audit,
         audit_forward,
-        pages: None,
+        pages: Some(webui_pages::pages()),
     };
     let mut server =
         Server::start(server, plane, Arc::new(Machine::new())).map_err(|why| match why {
@@ -111,7 +111,9 @@ fn start_api(
         false => format!("{scheme}://{address}"),
     });
     if let Some(url) = &url {
-        lines.push_str(&format!("\nAPI: {url}/api/v1"));
+        // A link lets its reader in: it is for somebody who is there alone.
+        let code = show_token.then(|| server.make_code()).flatten();
+        lines.push_str(&format!("\n{}\nAPI: {url}/api/v1", page_line(url, code)));
     }
     if let Some(fingerprint) = shown {
         lines.push_str(&format!("\nIts certificate has the SHA-256 {fingerprint}"));
@@ -134,6 +136,14 @@ fn start_api(
             .map_err(|error| format!("{} cannot be written: {error}.", path.display()))?;
     }
     Ok((server, lines))
+}
+
+/// Where browsers find the page, and how they are let in.
+fn page_line(url: &str, code: Option<String>) -> String {
+    match code {
+        Some(code) => format!("Page for browsers, once and within 5 minutes: {url}/#/code/{code}"),
+        None => format!("Page for browsers: {url} (forebay ui prints a link that signs in)"),
+    }
 }
 
 /// The certificate that the API shows at this address: the one that was named; none on loopback; else

@@ -23,6 +23,7 @@ mod status;
 mod subsystem;
 mod token;
 mod top;
+mod ui;
 mod volume;
 
 use clap::Subcommand;
@@ -71,6 +72,8 @@ pub enum Command {
     Appliance(appliance::ApplianceArgs),
     /// Have the API's certificate and the configuration file read again.
     Api(api_server::ApiArgs),
+    /// Print a link that opens the appliance's page in a browser, signed in.
+    Ui(ui::UiArgs),
     /// Make and revoke tokens of the API.
     Token(token::TokenArgs),
     /// Show who changed what.
@@ -110,6 +113,7 @@ impl Command {
             Command::Export(args) => declaration::export(args),
             Command::Appliance(args) => appliance::run(args),
             Command::Api(args) => api_server::run(args),
+            Command::Ui(args) => ui::run(args),
             Command::Token(args) => token::run(args),
             Command::Audit(args) => audit::run(args),
             Command::Discover(args) => Ok(remote::discover::discover(&args)?),

@@ -34,6 +34,15 @@ pub struct Api {
 }
 
 impl Api {
+    /// Where its page is.
+    ///
+    /// # Errors
+    /// It has none that is known here.
+    pub fn page(&self) -> Result<String, Failure> {
+        let Api { api, data_dir, .. } = self;
+        Access { api: api.clone(), data_dir: data_dir.clone(), ..Access::default() }.page()
+    }
+
     /// Finds the appliance and the token.
     ///
     /// # Errors

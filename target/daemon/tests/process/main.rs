@@ -12,6 +12,7 @@ mod discard;
 mod exported;
 #[path = "../../../control/tests/plane/host.rs"]
 mod host;
+mod hung;
 mod identity;
 mod life;
 mod modes;

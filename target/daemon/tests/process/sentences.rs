@@ -48,7 +48,7 @@ fn a_data_directory_may_be_deeper_than_a_socket_has_bytes_for() {
 }
 
 #[test]
-fn an_address_that_is_taken_or_not_ours_is_said() {
+fn an_address_that_is_taken_or_cannot_be_is_said() {
     let first = Appliance::start(&["--ram", "1MiB"]);
     let address = first.address();
     let dir = tempfile::tempdir().unwrap();
@@ -56,8 +56,6 @@ fn an_address_that_is_taken_or_not_ours_is_said() {
     let flags = ["serve", "--data-dir", data, "--ram", "1MiB", "--api", "off", "--listen"];
     let busy = refusal(&[&flags[..], &[&address]].concat());
     assert!(busy.contains("is in use by another program"), "{busy}");
-    let foreign = refusal(&[&flags[..], &["192.0.2.1:4420"]].concat());
-    assert!(foreign.contains("is no address of this machine"), "{foreign}");
     let listen = ["serve", "--data-dir", data, "--ram", "1MiB", "--listen", "127.0.0.1:0"];
     let nowhere = refusal(&[&listen[..], &["--api", "224.0.0.1:4480"]].concat());
     assert!(nowhere.contains("multicast address"), "{nowhere}");

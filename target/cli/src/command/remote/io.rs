@@ -2,10 +2,10 @@
 
 use super::Remote;
 use bdev::dma::PoolPlan;
-use bdev::{Addr, Bdev, DmaBuf, DmaPool, Done, Edge, EdgeCx, Geometry, Io, IoFlags, Memory, Op};
-use bdev::{Stack, Tag};
+use bdev::{Bdev, DmaPool, Geometry, Memory, Op, Stack};
 use clap::{Args, ValueEnum};
 use nvmf_host::{Pattern, RemoteBdev};
+use reactor::client::{Channels, Driver, Ended, Operation, Submitter, drive};
 use reactor::{Handle, Poll, Reactor};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -161,7 +161,9 @@ fn run(bdev: Arc<dyn Bdev>, work: Work) -> Result<Option<String>, String> {
     let (report, ended) = mpsc::channel();
     let edge = handle.call(move |reactor| {
         let to = reactor.stack.open(&bdev, reactor.now_ns()).map_err(|error| error.0)?;
-        Ok::<Addr, String>(reactor.add_edge(Box::new(Patterns::new(work, to, report))))
+        // One more for the flush.
+        let depth = work.depth + 1;
+        Ok::<_, String>(drive(reactor, Channels::Own(vec![to]), depth, Patterns::new(work, report)))
     });
     let edge = edge.ok_or("the reactor ended")??;
     let end = ended.recv().map_err(|_| "the reactor ended")?;
@@ -171,20 +173,10 @@ fn run(bdev: Arc<dyn Bdev>, work: Work) -> Result<Option<String>, String> {
     Ok(end)
 }
 
-/// One operation under way.
-struct Slot {
-    buf: DmaBuf,
-    lba: u64,
-    blocks: u32,
-}
-
-/// The edge that does the work, and flushes after the last write.
+/// What the work has come to; it flushes after the last write.
 struct Patterns {
     work: Work,
-    to: Addr,
-    slots: Vec<Option<Slot>>,
     next: u64,
-    under_way: u32,
     flush: Flush,
     failed: Option<String>,
     report: Option<mpsc::Sender<Option<String>>>,
@@ -198,111 +190,93 @@ enum Flush {
     Done,
 }
 
+/// The tag of the flush; of the others, their first block of all.
+const FLUSH: u64 = u64::MAX;
+
 impl Patterns {
-    fn new(work: Work, to: Addr, report: mpsc::Sender<Option<String>>) -> Patterns {
+    fn new(work: Work, report: mpsc::Sender<Option<String>>) -> Patterns {
         let flush = if work.action == IoAction::Write { Flush::Needed } else { Flush::Done };
-        let slots = (0..work.depth).map(|_| None).collect();
-        let (failed, report) = (None, Some(report));
-        Patterns { work, to, slots, next: 0, under_way: 0, flush, failed, report }
+        Patterns { work, next: 0, flush, failed: None, report: Some(report) }
     }
 
-    fn submit(&mut self, place: usize, cx: &mut EdgeCx<'_>) -> bool {
-        let Work { action, pattern, block_bytes, lba, blocks, blocks_each, .. } = self.work;
-        let count = u64::from(blocks_each).min(blocks - self.next) as u32;
+    /// Blocks of the operation that begins after `at` blocks.
+    fn blocks_at(&self, at: u64) -> u32 {
+        u64::from(self.work.blocks_each).min(self.work.blocks - at) as u32
+    }
+
+    fn submit(&mut self, io: &mut Submitter<'_, '_>) -> bool {
+        let Work { action, pattern, block_bytes, lba, .. } = self.work;
+        let (at, count) = (self.next, self.blocks_at(self.next));
         let bytes = count as usize * block_bytes as usize;
-        let Some(buf) = cx.pool.take(bytes) else { return false };
-        let data = buf.slice().sub(0, bytes);
-        let at = lba + self.next;
+        let Some(buffer) = io.take(bytes) else { return false };
+        let data = buffer.slice().sub(0, bytes);
         let op = match action {
             IoAction::Write => {
                 let mut filled = vec![0; bytes];
-                pattern.fill(at, block_bytes as usize, &mut filled);
+                pattern.fill(lba + at, block_bytes as usize, &mut filled);
                 data.copy_in(0, &filled);
                 Op::Write
             }
             IoAction::Read | IoAction::Verify => Op::Read,
         };
-        self.slots[place] = Some(Slot { buf, lba: at, blocks: count });
         self.next += u64::from(count);
-        self.under_way += 1;
-        let (flags, tag) = (IoFlags::NONE, Tag(place as u64));
-        cx.submit(
-            self.to,
-            Io { op, flags, lba: at, blocks: count, data, reply_to: cx.me, reply_tag: tag },
-        );
+        io.submit(0, Operation::new(op, lba + at, count, data), Some(buffer), at);
         true
     }
 
-    fn send_flush(&mut self, cx: &mut EdgeCx<'_>) {
-        self.flush = Flush::Sent;
-        let (op, flags, data) = (Op::Flush, IoFlags::NONE, bdev::DmaSlice::EMPTY);
-        let tag = Tag(u64::MAX);
-        cx.submit(
-            self.to,
-            Io { op, flags, lba: 0, blocks: 0, data, reply_to: cx.me, reply_tag: tag },
-        );
-    }
-
-    /// What the pattern says of a block range that was read.
-    fn check(&self, slot: &Slot) -> Option<String> {
-        let block_bytes = self.work.block_bytes as usize;
-        let mut read = vec![0; slot.blocks as usize * block_bytes];
-        slot.buf.slice().copy_out(0, &mut read);
-        let wrong = self.work.pattern.check(slot.lba, block_bytes, &read).err()?;
+    /// What the pattern says of blocks that were read.
+    fn check(&self, lba: u64, read: &[u8]) -> Option<String> {
+        let wrong = self.work.pattern.check(lba, self.work.block_bytes as usize, read).err()?;
         Some(wrong.to_string())
     }
 
-    fn may_submit(&self) -> bool {
-        self.failed.is_none() && self.next < self.work.blocks
+    fn may_submit(&self, io: &Submitter<'_, '_>) -> bool {
+        let has_more = self.failed.is_none() && self.next < self.work.blocks;
+        has_more && io.under_way() < self.work.depth
     }
 }
 
-impl Edge for Patterns {
-    fn poll(&mut self, cx: &mut EdgeCx<'_>) -> u32 {
+impl Driver for Patterns {
+    fn poll(&mut self, io: &mut Submitter<'_, '_>) -> u32 {
         let mut work = 0;
-        for place in 0..self.slots.len() {
-            if self.slots[place].is_none() && self.may_submit() && self.submit(place, cx) {
-                work += 1;
-            }
+        while self.may_submit(io) && self.submit(io) {
+            work += 1;
         }
-        if self.under_way == 0 && self.flush == Flush::Needed && self.failed.is_none() {
-            self.send_flush(cx);
+        let is_through = self.failed.is_some() || self.next == self.work.blocks;
+        if io.under_way() > 0 || !is_through {
+            return work;
+        }
+        if self.flush == Flush::Needed && self.failed.is_none() {
+            self.flush = Flush::Sent;
+            io.submit(0, Operation::flush(), None, FLUSH);
             return 1;
         }
-        let ended =
-            self.flush == Flush::Done || (self.failed.is_some() && self.flush != Flush::Sent);
-        if self.under_way == 0
-            && ended
-            && let Some(report) = self.report.take()
-        {
+        if let Some(report) = self.report.take() {
             // Whoever waits has only this to wait for.
             let _ = report.send(self.failed.clone());
         }
         work
     }
 
-    fn done(&mut self, done: Done, cx: &mut EdgeCx<'_>) {
-        let Some(place) = self.slots.get_mut(done.tag.0 as usize) else {
+    fn ended(&mut self, ended: Ended, io: &mut Submitter<'_, '_>) {
+        let Ended { tag: at, status, buffer } = ended;
+        let Some(buffer) = buffer else {
             self.flush = Flush::Done;
-            if !done.status.is_success() {
-                self.failed = Some(format!("The flush failed: {}", done.status));
+            if !status.is_success() {
+                self.failed = Some(format!("The flush failed: {status}"));
             }
             return;
         };
-        let slot = place.take().expect("each operation ends once");
-        self.under_way -= 1;
-        if !done.status.is_success() {
-            let range = format!("{} blocks at {}", slot.blocks, slot.lba);
-            self.failed.get_or_insert(format!("{range}: {}", done.status));
-        } else if self.work.action == IoAction::Verify
-            && let Some(wrong) = self.check(&slot)
-        {
-            self.failed.get_or_insert(wrong);
+        let (lba, blocks) = (self.work.lba + at, self.blocks_at(at));
+        if !status.is_success() {
+            self.failed.get_or_insert(format!("{blocks} blocks at {lba}: {status}"));
+        } else if self.work.action == IoAction::Verify {
+            let mut read = vec![0; blocks as usize * self.work.block_bytes as usize];
+            buffer.slice().copy_out(0, &mut read);
+            if let Some(wrong) = self.check(lba, &read) {
+                self.failed.get_or_insert(wrong);
+            }
         }
-        cx.pool.give(slot.buf);
-    }
-
-    fn closed(&mut self, stack: &mut Stack) {
-        stack.close(self.to);
+        io.give(buffer);
     }
 }
