@@ -7,6 +7,7 @@
 pub mod ceiling;
 pub mod latency;
 pub mod load;
+pub mod misbehaving;
 pub mod random;
 pub mod region;
 pub mod run;

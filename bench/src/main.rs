@@ -27,6 +27,8 @@ enum Command {
     ForebayHold(load::HoldOptions),
     /// Ceiling and Forebay by turns: medians of ratios, and what an I/O costs.
     Run(run::Options),
+    /// One host alone, and beside eight that misbehave, by turns.
+    Crowd(run::crowd::Options),
     /// A thin volume and the bare device below it by turns.
     Volume(volume::Options),
 }
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::ForebayLoad(options) => load::run(&options),
         Command::ForebayHold(options) => load::hold(&options),
         Command::Run(options) => run::run(&options),
+        Command::Crowd(options) => run::crowd::crowd(&options),
         Command::Volume(options) => volume::run(&options).map_err(std::io::Error::other),
     };
     match outcome {

@@ -341,7 +341,7 @@ impl Bench {
     fn delete(&mut self, name: &str) -> Result<(), String> {
         self.pool.delete_volume(name, false).map_err(|error| error.message)?;
         // Slots come back when nothing can be using them: nothing is under way here.
-        while !self.pool.status().map_err(|error| error.message)?.jobs.is_empty() {
+        while !self.pool.directory().jobs().is_empty() {
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())

@@ -9,7 +9,7 @@ use control::config::Config;
 const NQN: &str = "nqn.2026-01.org.example:load";
 
 /// A target with two namespaces of 8 MiB: memory, and one that forgets what is written to it.
-fn target(data_dir: &std::path::Path) -> (Node, String) {
+fn target(data_dir: &std::path::Path) -> (std::sync::Arc<Node>, String) {
     let text = format!(
         "data_dir = {data_dir:?}
         [reactors]
@@ -37,7 +37,7 @@ fn target(data_dir: &std::path::Path) -> (Node, String) {
         "
     );
     let node = Node::start(Config::from_text(&text).expect("configuration")).expect("target");
-    let address = node.listeners().next().expect("a listener").0.to_string();
+    let address = node.listening().first().expect("a listener").0.to_string();
     (node, address)
 }
 

@@ -1,6 +1,6 @@
 //! The load on Forebay: the initiator `nvmf-host` as a bdev in a reactor of its own.
 
-mod edge;
+mod driver;
 mod hold;
 mod remote;
 
@@ -8,10 +8,11 @@ use std::io::{self, Write as _};
 use std::sync::{Arc, mpsc};
 
 use bdev::dma::{PoolPlan, Region};
-use bdev::{Bdev, DmaPool, Memory, Stack};
+use bdev::{Addr, Bdev, DmaPool, Geometry, Memory, Stack};
 use clap::Args;
-use edge::{Lane, LoadEdge, Plan};
+use driver::{Load, Plan};
 use nvmf_host::RemoteBdev;
+use reactor::client::{Channels, drive};
 use reactor::thread::{self, clock_ns, pin};
 use reactor::{Handle, Poll, Reactor};
 
@@ -54,7 +55,7 @@ pub fn run(options: &Options) -> io::Result<()> {
     let memory = Arc::new(Memory::new(vec![Region::map(POOL_BYTES)?, Region::map(slot_bytes)?]));
     let pool = DmaPool::new(memory.clone(), 0, &PoolPlan::for_bytes(POOL_BYTES));
     let mut stack = Stack::new(0, memory.clone());
-    let lanes = open(&mut stack, &remotes, options)?;
+    let (channels, lanes) = open(&mut stack, &remotes, options)?;
     let (report, outcome) = mpsc::channel();
     let handle = Handle::new(0)?;
     let plan = Plan {
@@ -63,10 +64,10 @@ pub fn run(options: &Options) -> io::Result<()> {
         check: options.check,
         congestion: options.remote.congestion()?,
     };
-    let edge =
-        LoadEdge::new(plan, lanes, &memory, handle.clone(), report).map_err(io::Error::other)?;
+    let load = Load::new(plan, lanes, &memory, handle.clone(), report).map_err(io::Error::other)?;
     let mut reactor = Reactor::new(handle, stack, pool);
-    let addr = reactor.add_edge(Box::new(edge));
+    let depth = u32::try_from(depth * connections).map_err(io::Error::other)?;
+    let addr = drive(&mut reactor, Channels::Own(channels), depth, load);
     thread::run(&mut reactor, Poll::Busy);
     let sample = outcome.recv().map_err(io::Error::other)?.map_err(io::Error::other)?;
     reactor.remove_edge(addr);
@@ -78,7 +79,7 @@ fn open(
     stack: &mut Stack,
     remotes: &[Arc<RemoteBdev>],
     options: &Options,
-) -> io::Result<Vec<Lane>> {
+) -> io::Result<(Vec<Addr>, Vec<Geometry>)> {
     let block_bytes = remotes.first().map_or(4096, |remote| remote.geometry().block_bytes);
     let payload = options.workload.payload;
     if !payload.is_multiple_of(block_bytes as usize) {
@@ -88,7 +89,7 @@ fn open(
     let open = |remote: &Arc<RemoteBdev>| {
         let bdev: Arc<dyn Bdev> = remote.clone();
         let addr = stack.open(&bdev, clock_ns()).map_err(io::Error::other)?;
-        Ok(Lane::new(addr, remote.geometry()))
+        Ok((addr, remote.geometry()))
     };
     remotes.iter().map(open).collect()
 }

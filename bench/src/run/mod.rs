@@ -1,6 +1,7 @@
 //! `bench run`: ceiling and Forebay by turns, medians of ratios, and what an I/O costs.
 
 mod costs;
+pub mod crowd;
 pub mod machine;
 pub mod process;
 pub mod report;

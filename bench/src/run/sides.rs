@@ -136,7 +136,7 @@ fn shape_args(workload: &Workload) -> Vec<String> {
         .collect()
 }
 
-fn span_args(span: &Span) -> [String; 4] {
+pub(super) fn span_args(span: &Span) -> [String; 4] {
     ["--warmup".into(), span.warmup.to_string(), "--seconds".into(), span.seconds.to_string()]
 }
 

@@ -1,29 +1,15 @@
-//! The edge that keeps a depth of I/Os in flight on every lane.
+//! What keeps a depth of I/Os in flight on every lane.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use bdev::{
-    Addr, DmaSlice, Done, Edge, EdgeCx, Geometry, Io, IoFlags, Memory, Op as BlockOp, Stack, Tag,
-};
+use bdev::{DmaSlice, Geometry, Memory, Op as BlockOp};
 use reactor::Handle;
+use reactor::client::{Driver, Ended, Operation, Submitter};
 
 use crate::ceiling::{fill, holds};
 use crate::random::Random;
 use crate::sample::{Meter, Op, Sample, Span, Workload};
-
-/// One connection's channel.
-pub struct Lane {
-    addr: Addr,
-    geometry: Geometry,
-}
-
-impl Lane {
-    /// The lane of the channel at `addr`.
-    pub fn new(addr: Addr, geometry: Geometry) -> Self {
-        Self { addr, geometry }
-    }
-}
 
 /// What to do, and for how long.
 pub struct Plan {
@@ -64,9 +50,10 @@ struct Slot {
 }
 
 /// The load generator.
-pub struct LoadEdge {
+pub struct Load {
     plan: Plan,
-    lanes: Vec<Lane>,
+    /// Of each connection's channel.
+    lanes: Vec<Geometry>,
     slots: Vec<Slot>,
     randoms: Vec<Random>,
     phase: Phase,
@@ -78,27 +65,26 @@ pub struct LoadEdge {
     /// Which places hold their pattern; kept with `check` only.
     written: Vec<bool>,
     scratch: Vec<u8>,
-    in_flight: usize,
     /// What went wrong first; reported once nothing is in flight.
     failure: Option<String>,
     handle: Handle,
     report: Sender<Result<Sample, String>>,
 }
 
-impl LoadEdge {
+impl Load {
     /// Slots in region 1 of `memory`; `report` gets the sample, after which `handle` is stopped.
     ///
     /// # Errors
     /// A namespace too small for one I/O.
     pub fn new(
         plan: Plan,
-        lanes: Vec<Lane>,
+        lanes: Vec<Geometry>,
         memory: &Arc<Memory>,
         handle: Handle,
         report: Sender<Result<Sample, String>>,
     ) -> Result<Self, String> {
         let Workload { payload, depth, .. } = plan.workload;
-        let places = lanes.iter().map(|l| l.geometry.bytes() / payload as u64).min().unwrap_or(0);
+        let places = lanes.iter().map(|l| l.bytes() / payload as u64).min().unwrap_or(0);
         if places == 0 {
             return Err("the namespace is smaller than one I/O".into());
         }
@@ -118,7 +104,6 @@ impl LoadEdge {
             next_place: 0,
             written: vec![false; if plan.check { places as usize } else { 0 }],
             scratch: vec![0; payload],
-            in_flight: 0,
             failure: None,
             lanes,
             plan,
@@ -127,20 +112,20 @@ impl LoadEdge {
         })
     }
 
-    fn begin(&mut self, phase: Phase, cx: &mut EdgeCx<'_>) {
+    fn begin(&mut self, phase: Phase, io: &mut Submitter<'_, '_>) {
         self.phase = phase;
         self.next_place = 0;
         if phase == Phase::Loading {
-            self.meter = Meter::start(&self.plan.span, cx.now_ns);
+            self.meter = Meter::start(&self.plan.span, io.now_ns());
         }
         // The first slots of the lanes, or all of them.
         let step = if phase == Phase::Greeting { self.plan.workload.depth } else { 1 };
         for index in (0..self.slots.len()).step_by(step) {
-            self.issue(index, cx);
+            self.issue(index, io);
         }
     }
 
-    fn issue(&mut self, index: usize, cx: &mut EdgeCx<'_>) {
+    fn issue(&mut self, index: usize, io: &mut Submitter<'_, '_>) {
         let slot = &mut self.slots[index];
         let op = match (self.phase, self.plan.workload.op) {
             (Phase::Filling, _) => BlockOp::Write,
@@ -165,21 +150,11 @@ impl LoadEdge {
             slot.data.copy_in(0, &self.scratch);
             self.written[slot.place as usize] = true;
         }
-        let lane = &self.lanes[slot.lane];
-        let blocks = (self.plan.workload.payload / lane.geometry.block_bytes as usize) as u32;
-        slot.issued_ns = cx.now_ns;
-        self.in_flight += 1;
-        let io = Io {
-            op,
-            flags: IoFlags::NONE,
-            lba: slot.place * u64::from(blocks),
-            blocks,
-            data: slot.data,
-            reply_to: cx.me,
-            reply_tag: Tag(index as u64),
-        };
-        let addr = lane.addr;
-        cx.submit(addr, io);
+        let block_bytes = self.lanes[slot.lane].block_bytes as usize;
+        let blocks = (self.plan.workload.payload / block_bytes) as u32;
+        slot.issued_ns = io.now_ns();
+        let operation = Operation::new(op, slot.place * u64::from(blocks), blocks, slot.data);
+        io.submit(slot.lane, operation, None, index as u64);
     }
 
     /// Whether the data just read into a slot are those of its place.
@@ -194,13 +169,13 @@ impl LoadEdge {
     }
 
     /// Nothing is in flight: what comes next.
-    fn advance(&mut self, cx: &mut EdgeCx<'_>) {
+    fn advance(&mut self, io: &mut Submitter<'_, '_>) {
         match (self.phase, self.plan.workload.op) {
-            (Phase::Starting, _) => self.begin(Phase::Greeting, cx),
-            (Phase::Greeting, Op::Read) if self.plan.check => self.begin(Phase::Filling, cx),
-            (Phase::Greeting | Phase::Filling, _) => self.begin(Phase::Loading, cx),
+            (Phase::Starting, _) => self.begin(Phase::Greeting, io),
+            (Phase::Greeting, Op::Read) if self.plan.check => self.begin(Phase::Filling, io),
+            (Phase::Greeting | Phase::Filling, _) => self.begin(Phase::Loading, io),
             (Phase::Draining, Op::Write) if self.plan.check && self.failure.is_none() => {
-                self.begin(Phase::Verifying, cx);
+                self.begin(Phase::Verifying, io);
             }
             (Phase::Draining | Phase::Verifying, _) => self.finish(),
             (Phase::Loading | Phase::Over, _) => {}
@@ -222,14 +197,14 @@ impl LoadEdge {
     }
 }
 
-impl Edge for LoadEdge {
-    fn poll(&mut self, cx: &mut EdgeCx<'_>) -> u32 {
+impl Driver for Load {
+    fn poll(&mut self, io: &mut Submitter<'_, '_>) -> u32 {
         if self.phase == Phase::Starting {
-            self.advance(cx);
+            self.advance(io);
             return 1;
         }
         if self.phase == Phase::Loading {
-            self.meter.tick(cx.now_ns);
+            self.meter.tick(io.now_ns());
             if self.meter.is_over() {
                 self.phase = Phase::Draining;
             }
@@ -237,33 +212,28 @@ impl Edge for LoadEdge {
         0
     }
 
-    fn done(&mut self, done: Done, cx: &mut EdgeCx<'_>) {
-        let index = done.tag.0 as usize;
+    fn ended(&mut self, ended: Ended, io: &mut Submitter<'_, '_>) {
+        let index = ended.tag as usize;
         let slot = &self.slots[index];
-        self.in_flight -= 1;
         let place = slot.place;
         if self.phase == Phase::Loading {
-            self.meter.record(cx.now_ns - slot.issued_ns);
+            self.meter.record(io.now_ns() - slot.issued_ns);
         }
         let reads = match self.phase {
             Phase::Loading | Phase::Draining => self.plan.workload.op == Op::Read,
             Phase::Verifying => true,
             Phase::Starting | Phase::Greeting | Phase::Filling | Phase::Over => false,
         };
-        if !done.status.is_success() {
-            self.fail(format!("an I/O at place {place} ended with {:?}", done.status));
+        if !ended.status.is_success() {
+            self.fail(format!("an I/O at place {place} ended with {:?}", ended.status));
         } else if self.plan.check && reads && !self.is_right(index) {
             self.fail(format!("wrong data at place {place}"));
         }
         if self.phase != Phase::Greeting {
-            self.issue(index, cx);
+            self.issue(index, io);
         }
-        if self.in_flight == 0 {
-            self.advance(cx);
+        if io.under_way() == 0 {
+            self.advance(io);
         }
-    }
-
-    fn closed(&mut self, stack: &mut Stack) {
-        self.lanes.drain(..).for_each(|lane| stack.close(lane.addr));
     }
 }
