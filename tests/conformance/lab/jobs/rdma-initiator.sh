@@ -11,7 +11,8 @@ over="--transport rdma"
 call await served
 refuse off-says-why 'RDMA is off: this machine has no RDMA device' forebay discover $ours $over
 check host-soft-roce rdma link add rxe0 type rxe netdev eth1
-ready() { rdma link show rxe0/1 | grep -q 'state ACTIVE'; }
+# The device is active before the way to the other guest is found: what it asks meanwhile is lost.
+ready() { rdma link show rxe0/1 | grep -q 'state ACTIVE' && forebay discover $ours; }
 judge host-ready until_true 30 ready
 # All queue pairs, and what else our initiator has of the device: the kernel's keeps a few things.
 held() {
