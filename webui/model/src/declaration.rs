@@ -180,6 +180,7 @@ impl Declaration {
     /// # Errors
     /// The first thing that is wrong, as a sentence.
     pub fn check(&self) -> Result<(), String> {
+        self.check_devices()?;
         unique(self.pools.iter().map(|p| p.name.to_string()), "pools are called")?;
         unique(self.subsystems.iter().map(|s| s.nqn.to_string()), "subsystems are called")?;
         let places = self.listeners.iter().map(|l| format!("{} {}", l.transport, l.address));
@@ -205,8 +206,20 @@ impl Declaration {
                     subsystem.nqn
                 ));
             }
+            subsystem.namespaces.iter().try_for_each(NamespaceAdd::check).map_err(wrong)?;
         }
         Ok(())
+    }
+
+    fn check_devices(&self) -> Result<(), String> {
+        for (at, device) in self.devices.iter().enumerate() {
+            let named = device.name.as_ref().map(Name::to_string);
+            let called = named.or_else(|| device.path.as_ref().map(DeviceRef::to_string));
+            let called = called.unwrap_or_else(|| format!("number {}", at + 1));
+            device.check().map_err(|why| format!("Device {called}: {why}"))?;
+        }
+        let names = self.devices.iter().filter_map(|device| device.name.as_ref());
+        unique(names.map(Name::to_string), "devices are called")
     }
 
     /// Reads a document in TOML.

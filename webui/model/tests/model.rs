@@ -126,6 +126,14 @@ fn unknown_fields_and_values_are_refused_in_words() {
 }
 
 const DOCUMENT: &str = r#"
+[[device]]
+name = "cache"
+bytes = 1048576
+
+[[device]]
+name = "log"
+path = "/dev/nvme2n1"
+
 [[pool]]
 name = "tank"
 devices = ["/dev/nvme0n1", "/dev/nvme1n1"]
@@ -147,6 +155,10 @@ subsystem = "nqn.2026-01.org.example:a"
 [[subsystem]]
 nqn = "nqn.2026-01.org.example:a"
 allow_any_host = true
+
+[[subsystem.namespace]]
+nsid = 7
+source = { device = "cache" }
 
 [[listener]]
 address = "10.0.0.1:4420"
@@ -171,6 +183,10 @@ fn a_declaration_that_cannot_be_is_refused() {
         ("block_bytes = 512", "block_bytes = 520", "give 512 or 4096"),
         ("100GiB", "100XB", "is no size"),
         ("allow_any_host", "allow_all", "unknown field `allow_all`"),
+        ("1048576", "1048575", "Device cache: bytes must be between 1048576"),
+        ("\"log\"", "\"cache\"", "Two devices are called cache"),
+        ("path = \"/dev/nvme2n1\"", "force = true", "Device log: Give the path"),
+        ("nsid = 7", "nsid = 1025", "example:a: nsid is 1025"),
     ] {
         let error = Declaration::from_toml(&DOCUMENT.replace(from, to)).unwrap_err();
         assert!(error.contains(says), "{error}");
