@@ -6,8 +6,9 @@
 use bdev::{Bdev, DmaSlice};
 use bdev_mem::Null;
 use bdev_pool::{
-    DeviceRecord, DeviceState, DiscardMode, EXTENTS_PER_ROW, Entry, FileMedium, Host, NewMember,
-    NodeRecord, NodeState, Pool, Reactors, Row, Slot, Store, Superblock, Update, VolumeRecord,
+    DeviceRecord, DeviceState, DiscardMode, EXTENTS_PER_ROW, Entry, FORMAT_1, FileMedium, Host,
+    NewMember, NodeRecord, NodeState, Pool, Reactors, Row, Slot, Store, Superblock, Update,
+    VolumeRecord,
 };
 use std::fs::File;
 use std::path::Path;
@@ -38,6 +39,7 @@ fn volume(number: u64) -> [Update; 2] {
         thick: false,
         limits: Default::default(),
         made_s: 0,
+        kind: Default::default(),
     };
     [Update::Node(number, Some(node)), Update::Volume(number, Some(volume))]
 }
@@ -46,6 +48,7 @@ fn volume(number: u64) -> [Update; 2] {
 fn make(path: &Path) {
     let slots = (DEVICE_BYTES - METADATA_BYTES - (1 << 20)) >> 20;
     let superblock = Superblock {
+        format: FORMAT_1,
         device: 0,
         pool: Uuid::from_u128(1),
         uuid: Uuid::from_u128(2),
@@ -56,6 +59,7 @@ fn make(path: &Path) {
         metadata_generation: 1,
         metadata_length: 0,
         name: "large".to_owned(),
+        tenure: Default::default(),
     };
     let device =
         DeviceRecord { uuid: superblock.uuid, slots, power: 0, state: DeviceState::Member };

@@ -15,6 +15,7 @@ mod journal;
 mod keeper;
 mod limits;
 mod merge;
+mod opening;
 mod pool;
 mod record;
 mod redo;
@@ -24,6 +25,7 @@ mod sparse;
 mod state;
 mod store;
 mod superblock;
+mod tenure;
 mod update;
 mod volume;
 mod volume_bdev;
@@ -39,11 +41,15 @@ pub use journal::{Identities, JournalMemory, Journals, PoolJournals, SharedJourn
 pub use keeper::{DiscardMode, DiscardStatus, NewMember, NewVolume, Progress, Reactors, is_name};
 pub use limits::Limits;
 pub use merge::{Copy, Merge, merge};
+pub use opening::{Opening, Uuids};
 pub use pool::{Found, Host, MEMORY_BYTES, Pool, probe};
-pub use record::{DeviceRecord, DeviceState, NodeRecord, NodeState, VolumeRecord};
+pub use record::{
+    DeviceRecord, DeviceState, NodeRecord, NodeState, VolumeKind, VolumeRecord, WriterRecord,
+};
 pub use slots::Slots;
 pub use state::Traffic;
-pub use store::{Contents, RowKey, Store, StoreError, Update};
-pub use superblock::{EXTENT_BYTES, Superblock, SuperblockError, give_up};
+pub use store::{Contents, RecordKey, RowKey, Store, StoreError, Update, WriterKey};
+pub use superblock::{EXTENT_BYTES, FORMAT_1, FORMAT_2, Superblock, SuperblockError, give_up};
+pub use tenure::{Cause, Held, Loss, Owner, Tenure};
 pub use volume::{Dirty, NodeMap, Source, Target, Volume};
 pub use volume_bdev::VolumeBdev;

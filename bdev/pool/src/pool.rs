@@ -10,13 +10,13 @@ use crate::keeper::{
     new_superblock,
 };
 use crate::limits::Limits;
-use crate::session::{self, Strangers, store_error};
+use crate::opening::{self, Opening, Who, complete, metadata_device, read_superblocks};
+use crate::session::{self, store_error};
 use crate::state::View;
 use crate::store::{Contents, Store, StoreError, Update};
-use crate::superblock::{EXTENT_BYTES, Superblock, SuperblockError};
+use crate::superblock::{EXTENT_BYTES, FORMAT_1, FORMAT_2, Superblock, SuperblockError};
 use crate::volume_bdev::VolumeBdev;
 use bdev::{AbortOnPanic, Bdev, DmaSlice};
-use bdev_redb::Label;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,9 +61,10 @@ pub struct Pool {
 
 /// A pool's journals, and whether its volumes write any: not where those that are there belong to
 /// other devices.
-struct Claim {
+struct Claimed {
     journals: Option<Arc<dyn PoolJournals>>,
     written: bool,
+    who: Who,
 }
 
 /// What is on a device.
@@ -93,8 +94,8 @@ pub fn probe(medium: &dyn bdev_redb::Medium) -> Found {
 }
 
 impl Pool {
-    /// Makes a pool on `devices`. Those that hold something are overwritten with `force` only.
-    /// `uuid` gives a new number each time.
+    /// Makes a pool of format 1 on `devices`, of nobody. Those that hold something are overwritten with
+    /// `force` only. `uuid` gives a new number each time.
     ///
     /// # Errors
     /// What is wrong with which device. Nothing is written before each was looked at.
@@ -103,27 +104,43 @@ impl Pool {
         devices: Vec<NewMember>,
         force: bool,
         host: Host,
+        uuid: impl FnMut() -> Uuid,
+    ) -> Result<Pool, PoolError> {
+        let opening = Opening { force, ..Opening::default() };
+        Pool::make((name, FORMAT_1), devices, opening, host, uuid)
+    }
+
+    /// As [`Pool::create`], of a format, for an owner.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn make(
+        (name, format): (&str, u32),
+        devices: Vec<NewMember>,
+        opening: Opening,
+        host: Host,
         mut uuid: impl FnMut() -> Uuid,
     ) -> Result<Pool, PoolError> {
-        if !Superblock::is_name(name) {
-            let why = "A pool's name has 1 to 64 bytes and no control characters.";
-            return Err(PoolError::new(Kind::Invalid, why));
-        }
+        check_name(name)?;
         if devices.is_empty() || devices.len() > crate::devices::DEVICES as usize {
             let most = crate::devices::DEVICES;
             let why = format!("A pool is made of 1 to {most} devices.");
             return Err(PoolError::new(Kind::Invalid, why));
         }
-        devices.iter().try_for_each(|device| may_take(device, force))?;
+        if ![FORMAT_1, FORMAT_2].contains(&format) {
+            let why = format!("Pools are made of format {FORMAT_1} or {FORMAT_2}, not {format}.");
+            return Err(PoolError::new(Kind::Invalid, why));
+        }
+        devices.iter().try_for_each(|device| may_take(device, opening.force))?;
         let pool = uuid();
         let mut members = BTreeMap::new();
         for (number, new) in (0u16..).zip(devices) {
-            let superblock = new_superblock(&new, (pool, name), number, uuid())?;
+            let superblock = new_superblock(&new, (pool, name, format), number, uuid())?;
             members.insert(number, Member::new(new, superblock));
         }
         let mut first = vec![Update::Session(1)];
         for (number, member) in &mut members {
-            member.superblock.write_next(&*member.medium).map_err(|error| {
+            member.superblock.write_both(&*member.medium).map_err(|error| {
                 let why = format!("Device {} cannot be written: {error}.", member.name);
                 PoolError::new(Kind::Device, why)
             })?;
@@ -135,20 +152,25 @@ impl Pool {
         }
         let member = members.get_mut(&0).expect("there is one at least");
         member.superblock.metadata_generation = 1;
+        if format != FORMAT_1 {
+            member.superblock.tenure = opening.first_tenure(journals.is_some());
+        }
         let store = Store::create(member.medium.clone(), &member.superblock, &first);
         let store = store.map_err(|error| store_error(&error))?;
+        member.superblock = store.superblock();
         let mut contents = Contents::default();
         first.iter().for_each(|update| contents.apply(update));
-        Pool::start(store, members, contents, host, Claim { journals, written: true })
+        let who = opening.who();
+        Pool::start(store, members, contents, host, Claimed { journals, written: true, who })
     }
 
-    /// Opens the pool that `devices` are all of.
+    /// Opens the pool that `devices` are all of, for nobody.
     ///
     /// # Errors
     /// What is missing, does not belong, or is damaged; that it is open already; or that what its
     /// process knew when it was killed belongs to other devices.
     pub fn import(devices: Vec<NewMember>, host: Host) -> Result<Pool, PoolError> {
-        Pool::open(devices, host, Strangers::Refused)
+        Pool::open(devices, Opening::default(), host)
     }
 
     /// As [`Pool::import`], of devices that a killed process may have known less of than of others:
@@ -157,15 +179,38 @@ impl Pool {
     /// # Errors
     /// As there, but for the last.
     pub fn import_copy(devices: Vec<NewMember>, host: Host) -> Result<Pool, PoolError> {
-        Pool::open(devices, host, Strangers::Taken)
+        Pool::open(devices, Opening { force: true, ..Opening::default() }, host)
     }
 
-    fn open(devices: Vec<NewMember>, host: Host, strangers: Strangers) -> Result<Pool, PoolError> {
-        let (uuid, name, found) = read_superblocks(devices)?;
+    /// As [`Pool::import`], for an owner.
+    ///
+    /// # Errors
+    /// As there; and that another machine has it, unless the opening is forced.
+    pub fn open(devices: Vec<NewMember>, opening: Opening, host: Host) -> Result<Pool, PoolError> {
+        if let Some(name) = &opening.name {
+            check_name(name)?;
+        }
+        let (uuid, with, mut found) = read_superblocks(devices)?;
         // Before anything is written: whoever has the pool open may be writing.
+        let name = found[with].superblock.name.clone();
         let journals = session::claim(host.journals.as_deref(), (uuid, &name))?;
-        let with = found.iter().max_by_key(|member| member.superblock.metadata_generation);
-        let with = with.expect("there is one at least");
+        let claim = opening::claim(&mut found[with], &opening, journals.as_deref())?;
+        let claimant = found[with].again();
+        let opened = Pool::open_claimed((with, found), opening, host, journals, &claim);
+        if opened.is_err() {
+            opening::give_back(claimant, &claim);
+        }
+        opened
+    }
+
+    fn open_claimed(
+        (with, found): (usize, Vec<Member>),
+        opening: Opening,
+        host: Host,
+        journals: Option<Arc<dyn PoolJournals>>,
+        claim: &opening::Claim,
+    ) -> Result<Pool, PoolError> {
+        let with = &found[with];
         let store = Store::open(with.medium.clone(), with.superblock.clone());
         let mut store = store.map_err(|error| match error {
             StoreError::None => PoolError::new(
@@ -176,10 +221,22 @@ impl Pool {
             error => store_error(&error),
         })?;
         let mut contents = store.load().map_err(|error| store_error(&error))?;
-        let members = complete(found, &contents)?;
-        let written =
-            session::begin(&members, &mut store, &mut contents, journals.as_deref(), strangers)?;
-        Pool::start(store, members, contents, host, Claim { journals, written })
+        let mut members = complete(found, &contents)?;
+        let written = session::begin(
+            &members,
+            &mut store,
+            &mut contents,
+            journals.as_deref(),
+            (&opening, claim),
+        )?;
+        if let Some(name) = &opening.name {
+            opening::rename(&mut members, &store, name)?;
+        }
+        if let Some(with) = metadata_device(&members).and_then(|with| members.get_mut(&with)) {
+            with.superblock = store.superblock();
+        }
+        let who = opening.who();
+        Pool::start(store, members, contents, host, Claimed { journals, written, who })
     }
 
     fn start(
@@ -187,17 +244,17 @@ impl Pool {
         members: BTreeMap<u16, Member>,
         contents: Contents,
         host: Host,
-        claim: Claim,
+        claim: Claimed,
     ) -> Result<Pool, PoolError> {
         let Host { reactors, memory, journals: _, discard, stepped } = host;
-        let first = members.values().next().expect("there is one at least");
-        let (name, uuid) = (first.superblock.name.clone(), first.superblock.pool);
+        let superblock = store.superblock();
+        let (name, uuid) = (superblock.name, superblock.pool);
         let children = members.values().map(Member::child).collect();
         let devices = Arc::new(Devices::new(children, &memory));
         let pump = stepped;
         let is_stepped = pump.is_some();
         let session = contents.session;
-        let Claim { journals: claimed, written } = claim;
+        let Claimed { journals: claimed, written, who } = claim;
         let journals = claimed.clone().filter(|_| written);
         let journals = journals.map(|journals| Source { journals, session });
         let devices_of = devices.clone();
@@ -210,6 +267,7 @@ impl Pool {
             journals,
             discard,
             pump,
+            who,
         };
         let (keeper, requests) = Keeper::new(opened)?;
         let (devices_bdev, directory) = (keeper.devices_bdev.clone(), keeper.directory.clone());
@@ -313,12 +371,36 @@ impl Pool {
     }
 
     /// What was answered and is not on the devices counts no more: they have lost what they had
-    /// answered. Only of a pool that has failed.
+    /// answered, which whoever opens it next counts. Only of a pool that has failed.
     ///
     /// # Errors
     /// It cannot be thrown away.
     pub fn discard_journals(&self) -> std::io::Result<()> {
-        self.journals.as_ref().map_or(Ok(()), |journals| journals.discard())
+        let Some(journals) = &self.journals else { return Ok(()) };
+        journals.set_lost(true)?;
+        journals.discard()
+    }
+
+    /// Makes a pool of format 1 one of format 2, which older software does not open. Nothing for one that
+    /// is. `uuid` gives a new number each time, for its snapshots; `now_s` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// A device fails: what was done is done, and the rest is done when this is asked for again.
+    pub fn upgrade(
+        &self,
+        now_s: u64,
+        uuid: impl FnMut() -> Uuid + Send + 'static,
+    ) -> Result<(), PoolError> {
+        self.call(move |keeper| keeper.upgrade(now_s, Box::new(uuid)))
+    }
+
+    /// Makes durable what was answered before, and notes that it was at `now_s`, in seconds since 1970:
+    /// should the power go, nothing older is missing.
+    ///
+    /// # Errors
+    /// A device fails.
+    pub fn checkpoint(&self, now_s: u64) -> Result<(), PoolError> {
+        self.ask(move |keeper| keeper.checkpoint(now_s))
     }
 
     /// What it says of itself, for any thread to read at any time: also when the pool is closed, as
@@ -515,66 +597,14 @@ impl Drop for Pool {
     }
 }
 
+fn check_name(name: &str) -> Result<(), PoolError> {
+    if Superblock::is_name(name) {
+        return Ok(());
+    }
+    let why = "A pool's name has 1 to 64 bytes and no control characters.";
+    Err(PoolError::new(Kind::Invalid, why))
+}
+
 fn lock(keeper: &Mutex<Keeper>) -> MutexGuard<'_, Keeper> {
     keeper.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Devices that say that they are of one pool: its UUID and its name, and each of them once.
-fn read_superblocks(devices: Vec<NewMember>) -> Result<(Uuid, String, Vec<Member>), PoolError> {
-    let mut found: Vec<Member> = Vec::new();
-    for new in devices {
-        let superblock = Superblock::read(&*new.medium).map_err(|error| {
-            PoolError::new(Kind::Device, format!("Device {}: {error}.", new.name))
-        })?;
-        let first = found.first().map_or(&superblock, |member| &member.superblock);
-        if superblock.pool != first.pool {
-            let why = format!(
-                "Device {} is part of pool \"{}\" ({}), not of \"{}\" ({}): leave it out.",
-                new.name, superblock.name, superblock.pool, first.name, first.pool
-            );
-            return Err(PoolError::new(Kind::Invalid, why));
-        }
-        if let Some(other) = found.iter().find(|other| other.superblock.uuid == superblock.uuid) {
-            let why = format!(
-                "Devices {} and {} both are device {} of the pool: one is a copy of the other, \
-                 leave it out.",
-                other.name, new.name, superblock.uuid
-            );
-            return Err(PoolError::new(Kind::Invalid, why));
-        }
-        found.push(Member::new(new, superblock));
-    }
-    match found.first() {
-        Some(Member { superblock: Superblock { pool, name, .. }, .. }) => {
-            Ok((*pool, name.clone(), found))
-        }
-        None => Err(PoolError::new(Kind::Invalid, "No device was named.")),
-    }
-}
-
-/// The devices that the pool has, by number; all of them are there. One whose adding or draining was
-/// interrupted has a superblock and no row: it is none of them.
-fn complete(
-    mut found: Vec<Member>,
-    contents: &Contents,
-) -> Result<BTreeMap<u16, Member>, PoolError> {
-    let mut members = BTreeMap::new();
-    for (number, record) in &contents.devices {
-        let is_it = |member: &Member| {
-            (member.superblock.uuid, member.superblock.device) == (record.uuid, *number)
-        };
-        let (Some(at), Ok(place)) = (found.iter().position(is_it), u16::try_from(*number)) else {
-            let why =
-                format!("The pool's device {number} ({}) is missing: name it too.", record.uuid);
-            return Err(PoolError::new(Kind::NotFound, why));
-        };
-        let member = found.swap_remove(at);
-        let room = member.medium.bytes().saturating_sub(member.superblock.data_offset);
-        if record.slots > room / EXTENT_BYTES {
-            let why = format!("Device {} is smaller than it was: its end is missing.", member.name);
-            return Err(PoolError::new(Kind::Device, why));
-        }
-        members.insert(place, member);
-    }
-    Ok(members)
 }

@@ -4,21 +4,14 @@
 use crate::error::{Kind, PoolError};
 use crate::journal::{Identities, Journals, PoolJournals, replay, speaks};
 use crate::keeper::Member;
+use crate::opening::{Claim, Opening};
 use crate::record::DeviceRecord;
 use crate::store::{Contents, Store, StoreError, Update};
+use crate::tenure::Cause;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use uuid::Uuid;
-
-/// What becomes of devices that are not those that a killed process had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Strangers {
-    /// The pool is not opened on them.
-    Refused,
-    /// It is, without what the process knew, which stays where it is.
-    Taken,
-}
 
 /// What keeps a pool from being opened, where its store is what keeps it.
 pub(crate) fn store_error(error: &StoreError) -> PoolError {
@@ -62,7 +55,9 @@ pub(crate) fn take_over(
     members: &BTreeMap<u16, Member>,
 ) -> io::Result<()> {
     journals.discard()?;
-    journals.set_devices(&identities(members))
+    journals.set_devices(&identities(members))?;
+    // It is counted.
+    journals.set_lost(false)
 }
 
 /// What a process that was killed knew becomes durable, and its journals are no one's any more.
@@ -72,22 +67,24 @@ pub(crate) fn begin(
     store: &mut Store,
     contents: &mut Contents,
     journals: Option<&dyn PoolJournals>,
-    strangers: Strangers,
+    (opening, claim): (&Opening, &Claim),
 ) -> Result<bool, PoolError> {
     let left = journals.map_or(Ok(Vec::new()), |journals| journals.left()).map_err(unusable)?;
     let others = match journals.filter(|_| left.iter().any(|words| speaks(words))) {
         Some(journals) => stranger(members, journals).map_err(unusable)?,
         None => None,
     };
-    match (others, strangers) {
-        (Some(why), Strangers::Refused) => Err(PoolError::new(Kind::Refused, why)),
-        (Some(why), Strangers::Taken) => {
+    let mut lose = |store: &Store, cause| count(store, cause, opening, claim);
+    match others {
+        Some(why) if !opening.force => Err(PoolError::new(Kind::Refused, why)),
+        Some(why) => {
             tracing::warn!("{why} It is opened without.");
-            commit(members, store, contents, Vec::new())?;
+            lose(store, Cause::Copy)?;
+            commit(members, store, contents, Vec::new(), &mut |_, _| Ok(()))?;
             Ok(false)
         }
-        (None, _) => {
-            commit(members, store, contents, left)?;
+        None => {
+            commit(members, store, contents, left, &mut lose)?;
             let taken = journals.map_or(Ok(()), |journals| take_over(journals, members));
             taken.map_err(unusable)?;
             Ok(true)
@@ -121,14 +118,30 @@ fn stranger(
     }))
 }
 
-/// Begins the next session, with what journals of the last one say.
+/// Counts a loss that only the store or the journals tell, unless one was counted with the claim.
+fn count(store: &Store, cause: Cause, opening: &Opening, claim: &Claim) -> Result<(), PoolError> {
+    if claim.counted || !claim.was_held() {
+        return Ok(());
+    }
+    let counted = store.change_superblock(|superblock| {
+        superblock.tenure.lose(cause, opening.now_s);
+        superblock.tenure.durable_s = opening.now_s;
+    });
+    counted.map(drop).map_err(|error| store_error(&StoreError::Device(error)))
+}
+
+/// Begins the next session, with what journals of the last one say. `lose` is told what may be lost.
 fn commit(
     members: &BTreeMap<u16, Member>,
     store: &mut Store,
     contents: &mut Contents,
     mut left: Vec<Vec<u64>>,
+    lose: &mut dyn FnMut(&Store, Cause) -> Result<(), PoolError>,
 ) -> Result<(), PoolError> {
     let powers = new_powers(members, contents);
+    if !powers.is_empty() {
+        lose(store, Cause::DevicePower)?;
+    }
     if !powers.is_empty() && !left.is_empty() {
         // They speak of blocks that may have been lost with a cache: what lay in their slots before
         // would be seen.

@@ -1,10 +1,10 @@
 //! The metadata store: one redb database in the metadata region of a device.
 
 use crate::entry::{EXTENTS_PER_ROW, NotARow, Row, Slot};
-use crate::record::{DeviceRecord, NodeRecord, NodeState, VolumeRecord};
+use crate::record::{DeviceRecord, NodeRecord, NodeState, VolumeRecord, WriterRecord};
 use crate::redo::RowLog;
 use crate::superblock::{EXTENT_BYTES, Superblock};
-pub use crate::update::{RowKey, Update};
+pub use crate::update::{RecordKey, RowKey, Update, WriterKey};
 use bdev_redb::{Backend, Medium, Region};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
@@ -18,6 +18,8 @@ const VOLUMES: TableDefinition<u64, &[u8]> = TableDefinition::new("volumes");
 const NODES: TableDefinition<u64, &[u8]> = TableDefinition::new("nodes");
 const NUMBERS: TableDefinition<u32, u64> = TableDefinition::new("numbers");
 const MAP: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("map");
+const RECORDS: TableDefinition<(u64, &str), &[u8]> = TableDefinition::new("records");
+const WRITERS: TableDefinition<(u64, u128), &[u8]> = TableDefinition::new("writers");
 
 /// In `numbers`: how often the pool was opened.
 const SESSION: u32 = 0;
@@ -76,6 +78,10 @@ pub struct Contents {
     pub nodes: BTreeMap<u64, NodeRecord>,
     /// The map.
     pub rows: BTreeMap<RowKey, Row>,
+    /// What layers above keep.
+    pub records: BTreeMap<RecordKey, Vec<u8>>,
+    /// Hosts that have written.
+    pub writers: BTreeMap<WriterKey, WriterRecord>,
 }
 
 /// The metadata store of a pool. Its calls block: it belongs to a thread of its own.
@@ -136,15 +142,25 @@ impl Store {
         self.region.change_label(change)
     }
 
+    /// The superblock of its device, as it was written last.
+    pub(crate) fn superblock(&self) -> Superblock {
+        self.region.label()
+    }
+
     /// Closes it, with nothing left in its redo log. Returns the superblock of its device.
     ///
     /// # Errors
     /// As of [`Store::commit`].
     pub(crate) fn close(mut self) -> Result<Superblock, StoreError> {
         self.transact(&[])?;
+        Ok(self.end())
+    }
+
+    /// Closes it as it is. Returns the superblock of its device.
+    pub(crate) fn end(self) -> Superblock {
         let Store { db, region, .. } = self;
         drop(db);
-        Ok(region.label())
+        region.label()
     }
 
     /// Makes all of `updates` durable, or none. Some rows go to the redo log, everything else into
@@ -181,6 +197,17 @@ impl Store {
                     Update::Volume(number, record) => put(&mut volumes, *number, record)?,
                     Update::Node(number, record) => put(&mut nodes, *number, record)?,
                     Update::Row(key, row) => put_row(&mut map, key, row)?,
+                    // Tables that a pool of format 1 does not have.
+                    Update::Record((of, name), bytes) => {
+                        let mut records = transaction.open_table(RECORDS)?;
+                        match bytes {
+                            Some(bytes) => drop(records.insert((*of, &name[..]), &bytes[..])?),
+                            None => drop(records.remove((*of, &name[..]))?),
+                        }
+                    }
+                    Update::Writer(key, record) => {
+                        put(&mut transaction.open_table(WRITERS)?, *key, record)?;
+                    }
                 }
             }
         }
@@ -201,6 +228,11 @@ impl Store {
             volumes: records(&transaction.open_table(VOLUMES)?, "volumes")?,
             nodes: records(&transaction.open_table(NODES)?, "nodes")?,
             rows: BTreeMap::new(),
+            records: bytes_of(&transaction)?,
+            writers: match transaction.open_table(WRITERS) {
+                Err(redb::TableError::TableDoesNotExist(_)) => BTreeMap::new(),
+                table => records(&table?, "writers")?,
+            },
         };
         for row in transaction.open_table(MAP)?.iter()? {
             let (key, value) = row?;
@@ -228,6 +260,23 @@ fn number(transaction: &redb::ReadTransaction, which: u32) -> Result<u64, StoreE
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
         table => Ok(table?.get(which)?.map_or(0, |number| number.value())),
     }
+}
+
+/// What layers above keep: nothing in a pool of format 1.
+fn bytes_of(
+    transaction: &redb::ReadTransaction,
+) -> Result<BTreeMap<RecordKey, Vec<u8>>, StoreError> {
+    let table = match transaction.open_table(RECORDS) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+        table => table?,
+    };
+    let mut records = BTreeMap::new();
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let (of, name) = key.value();
+        records.insert((of, name.to_owned()), value.value().to_vec());
+    }
+    Ok(records)
 }
 
 fn put_row(
@@ -293,6 +342,8 @@ impl Contents {
             Update::Row(key, row) => {
                 put(&mut self.rows, *key, &(!row.is_empty()).then(|| Row::clone(row)))
             }
+            Update::Record(key, bytes) => put(&mut self.records, key.clone(), bytes),
+            Update::Writer(key, record) => put(&mut self.writers, *key, record),
         }
     }
 
@@ -328,6 +379,11 @@ impl Contents {
             if node.is_none_or(|node| node.state != NodeState::Live) {
                 return wrong("volumes", format!("volume {number} has no live node"));
             }
+        }
+        let of = self.records.keys().map(|(of, _)| of).filter(|of| **of != 0);
+        let mut of = of.chain(self.writers.keys().map(|(of, _)| of));
+        if let Some(of) = of.find(|of| !self.volumes.contains_key(of)) {
+            return wrong("records", format!("there is one of volume {of}, which there is not"));
         }
         self.check_map()
     }

@@ -1,5 +1,6 @@
 //! The superblock of a device, in two copies of which one is always good.
 
+use crate::tenure::{self, Tenure};
 use bdev_redb::{BLOCK_BYTES, Label, Medium};
 use crc_fast::{CrcAlgorithm, checksum};
 use std::io;
@@ -10,8 +11,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Bytes in an extent.
 pub const EXTENT_BYTES: u64 = 1 << 20;
 
+/// The format that the releases before know, and that pools have until they are upgraded.
+pub const FORMAT_1: u32 = 1;
+
+/// The format with an owner, losses, exports and kinds of volumes.
+pub const FORMAT_2: u32 = 2;
+
 const MAGIC: [u8; 8] = *b"FOREBAY\0";
-const FORMAT: u32 = 1;
 const NAME_BYTES: usize = 64;
 /// What is looked at before a device counts as empty, in bytes.
 const HEAD_BYTES: usize = 1 << 20;
@@ -39,9 +45,13 @@ struct Layout {
     extent_bytes: U32,
     block_bytes: U32,
     name: [u8; NAME_BYTES],
-    zeros: [u8; BLOCK_BYTES - 168 - 4],
+    tenure: tenure::Layout,
+    zeros: [u8; BLOCK_BYTES - TENURE_END - 4],
     crc: U32,
 }
+
+/// Where the tenure ends, in bytes.
+const TENURE_END: usize = 168 + size_of::<tenure::Layout>();
 
 const _: () = assert!(size_of::<Layout>() == BLOCK_BYTES);
 const _: () = assert!(std::mem::offset_of!(Layout, pool) == 16);
@@ -49,12 +59,15 @@ const _: () = assert!(std::mem::offset_of!(Layout, sequence) == 48);
 const _: () = assert!(std::mem::offset_of!(Layout, metadata_bytes) == 72);
 const _: () = assert!(std::mem::offset_of!(Layout, extent_bytes) == 96);
 const _: () = assert!(std::mem::offset_of!(Layout, name) == 104);
-const _: () = assert!(std::mem::offset_of!(Layout, zeros) == 168);
+const _: () = assert!(std::mem::offset_of!(Layout, tenure) == 168);
+const _: () = assert!(std::mem::offset_of!(Layout, zeros) == 336);
 const _: () = assert!(std::mem::offset_of!(Layout, crc) == 4092);
 
 /// What a device says of itself and its pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Superblock {
+    /// [`FORMAT_1`] or [`FORMAT_2`].
+    pub format: u32,
     /// Number of the device in the pool.
     pub device: u32,
     /// The pool.
@@ -75,6 +88,8 @@ pub struct Superblock {
     pub metadata_length: u64,
     /// Name of the pool: at most 64 bytes.
     pub name: String,
+    /// Of format 2, where the metadata is: who has the pool.
+    pub tenure: Tenure,
 }
 
 /// Why a device has no superblock for us.
@@ -98,8 +113,8 @@ impl std::fmt::Display for SuperblockError {
             SuperblockError::Foreign => f.write_str("it holds something that is not a pool's"),
             SuperblockError::Format(format) => write!(
                 f,
-                "it belongs to a pool of format {format}, and this version knows format {FORMAT} \
-                 only: use a newer one"
+                "it belongs to a pool of format {format}, and this version knows formats \
+                 {FORMAT_1} and {FORMAT_2} only: use a newer one"
             ),
         }
     }
@@ -122,22 +137,20 @@ impl Superblock {
         let mut copies = vec![0; blocks * BLOCK_BYTES];
         medium.read(0, &mut copies).map_err(SuperblockError::Device)?;
         let copies = copies.chunks_exact(BLOCK_BYTES);
-        let (mut best, mut unknown) = (None::<Superblock>, None);
-        for copy in copies {
-            match Superblock::decode(copy) {
-                Ok(block) if best.as_ref().is_none_or(|b| b.sequence < block.sequence) => {
-                    best = Some(block);
-                }
-                Err(SuperblockError::Format(format)) => unknown = Some(format),
-                Ok(_) | Err(_) => {}
-            }
+        match copies.filter_map(valid).max_by_key(|layout| layout.sequence.get()) {
+            Some(layout) => Superblock::decode(layout),
+            None if is_empty(medium)? => Err(SuperblockError::Empty),
+            None => Err(SuperblockError::Foreign),
         }
-        match (best, unknown) {
-            (Some(block), _) => Ok(block),
-            (None, Some(format)) => Err(SuperblockError::Format(format)),
-            (None, None) if is_empty(medium)? => Err(SuperblockError::Empty),
-            (None, None) => Err(SuperblockError::Foreign),
-        }
+    }
+
+    /// Writes both copies, so that nothing of an earlier pool, or of an earlier format, is left.
+    ///
+    /// # Errors
+    /// The device's.
+    pub(crate) fn write_both(&mut self, medium: &dyn Medium) -> io::Result<()> {
+        self.write_next(medium)?;
+        self.write_next(medium)
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -146,7 +159,7 @@ impl Superblock {
         name[..self.name.len()].copy_from_slice(self.name.as_bytes());
         let mut layout = Layout {
             magic: MAGIC,
-            format: FORMAT.into(),
+            format: self.format.into(),
             device: self.device.into(),
             pool: self.pool.into_bytes(),
             uuid: self.uuid.into_bytes(),
@@ -159,21 +172,23 @@ impl Superblock {
             extent_bytes: (EXTENT_BYTES as u32).into(),
             block_bytes: (BLOCK_BYTES as u32).into(),
             name,
-            zeros: [0; BLOCK_BYTES - 168 - 4],
+            tenure: match self.format {
+                FORMAT_1 => Tenure::default().encode(),
+                _ => self.tenure.encode(),
+            },
+            zeros: [0; BLOCK_BYTES - TENURE_END - 4],
             crc: 0.into(),
         };
         layout.crc = crc(layout.as_bytes()).into();
         layout.as_bytes().to_vec()
     }
 
-    fn decode(bytes: &[u8]) -> Result<Superblock, SuperblockError> {
-        let layout = Layout::ref_from_bytes(bytes).map_err(|_| SuperblockError::Foreign)?;
-        if layout.magic != MAGIC || layout.crc.get() != crc(bytes) {
-            return Err(SuperblockError::Foreign);
-        }
-        if layout.format.get() != FORMAT {
-            return Err(SuperblockError::Format(layout.format.get()));
-        }
+    fn decode(layout: &Layout) -> Result<Superblock, SuperblockError> {
+        let tenure = match layout.format.get() {
+            FORMAT_1 => Tenure::default(),
+            FORMAT_2 => Tenure::decode(&layout.tenure).ok_or(SuperblockError::Foreign)?,
+            other => return Err(SuperblockError::Format(other)),
+        };
         let name = layout.name.split(|byte| *byte == 0).next().unwrap_or_default();
         let name = std::str::from_utf8(name).map_err(|_| SuperblockError::Foreign)?;
         let sizes = (u64::from(layout.extent_bytes.get()), layout.block_bytes.get() as usize);
@@ -181,6 +196,7 @@ impl Superblock {
             return Err(SuperblockError::Foreign);
         }
         Ok(Superblock {
+            format: layout.format.get(),
             device: layout.device.get(),
             pool: Uuid::from_bytes(layout.pool),
             uuid: Uuid::from_bytes(layout.uuid),
@@ -191,8 +207,15 @@ impl Superblock {
             metadata_generation: layout.metadata_generation.get(),
             metadata_length: layout.metadata_length.get(),
             name: name.to_owned(),
+            tenure,
         })
     }
+}
+
+/// A copy that was written as a whole, in whatever format.
+fn valid(bytes: &[u8]) -> Option<&Layout> {
+    let layout = Layout::ref_from_bytes(bytes).ok()?;
+    (layout.magic == MAGIC && layout.crc.get() == crc(bytes)).then_some(layout)
 }
 
 impl Label for Superblock {

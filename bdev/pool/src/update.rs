@@ -1,10 +1,16 @@
 //! Changes of what the metadata store holds.
 
 use crate::entry::Row;
-use crate::record::{DeviceRecord, NodeRecord, VolumeRecord};
+use crate::record::{DeviceRecord, NodeRecord, VolumeRecord, WriterRecord};
 
 /// A node, and which row of its map.
 pub type RowKey = (u64, u32);
+
+/// A volume, or 0 for the pool, and the name of one of its records.
+pub type RecordKey = (u64, String);
+
+/// A volume, and the identifier of a host that has written to it.
+pub type WriterKey = (u64, u128);
 
 /// One change; `None` takes the record away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,4 +25,8 @@ pub enum Update {
     Node(u64, Option<NodeRecord>),
     /// Of a row of the map. An empty one is taken away.
     Row(RowKey, Box<Row>),
+    /// Of what layers above keep with a volume or the pool. Of format 2.
+    Record(RecordKey, Option<Vec<u8>>),
+    /// Of a host that has written. Of format 2.
+    Writer(WriterKey, Option<WriterRecord>),
 }

@@ -7,8 +7,8 @@
 mod support;
 
 use bdev_pool::{
-    Blocks, Contents, DeviceRecord, DeviceState, Entry, Label, NodeRecord, NodeState, Rest, Row,
-    Slot, Store, StoreError, Superblock, SuperblockError, Update, VolumeRecord,
+    Blocks, Contents, DeviceRecord, DeviceState, Entry, FORMAT_1, Label, NodeRecord, NodeState,
+    Rest, Row, Slot, Store, StoreError, Superblock, SuperblockError, Tenure, Update, VolumeRecord,
 };
 use std::sync::Arc;
 use support::chance::Chance;
@@ -25,6 +25,7 @@ fn env(name: &str, default: u64) -> u64 {
 
 fn superblock() -> Superblock {
     Superblock {
+        format: FORMAT_1,
         device: 0,
         pool: Uuid::from_u128(1),
         uuid: Uuid::from_u128(2),
@@ -35,6 +36,7 @@ fn superblock() -> Superblock {
         metadata_generation: 0,
         metadata_length: 0,
         name: "crash".to_owned(),
+        tenure: Tenure::default(),
     }
 }
 
@@ -103,6 +105,7 @@ impl Changes {
             thick: false,
             limits: Default::default(),
             made_s: 0,
+            kind: Default::default(),
         };
         vec![Update::Node(number, Some(node)), Update::Volume(number, Some(volume))]
     }

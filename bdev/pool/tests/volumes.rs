@@ -177,6 +177,7 @@ fn record(number: u64, node: u64) -> VolumeRecord {
         thick: false,
         limits: Default::default(),
         made_s: 0,
+        kind: Default::default(),
     }
 }
 
@@ -372,7 +373,7 @@ impl World {
         let (number, past) = (live.number, live.map.node());
         let mut dirty = live.map.move_on(next);
         let name = format!("snapshot-{past}");
-        let state = NodeState::Snapshot { volume: number, name, taken_s: 0 };
+        let state = NodeState::Snapshot { volume: number, name, taken_s: 0, uuid: None };
         let parent = self.parent(past);
         dirty.updates.extend([
             Update::Node(past, Some(node(parent, state))),

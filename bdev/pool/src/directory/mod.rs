@@ -16,6 +16,7 @@ pub(crate) use tables::{DeviceSlots, PoolSlots, Tables};
 
 use crate::keeper::Progress;
 use crate::state::View;
+use crate::tenure::Tenure;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use uuid::Uuid;
@@ -109,6 +110,16 @@ impl Directory {
     /// How the pool is.
     pub fn condition(&self) -> Condition {
         self.tables().condition.clone()
+    }
+
+    /// Its format.
+    pub fn format(&self) -> u32 {
+        self.tables().format
+    }
+
+    /// Who has it, and what may have been lost: nobody and nothing in a pool of format 1.
+    pub fn tenure(&self) -> Tenure {
+        self.tables().tenure.clone()
     }
 
     /// Everything, as of one moment.

@@ -2,7 +2,7 @@
 
 use crate::keeper::{DiscardMode, DiscardStatus, Progress};
 use crate::limits::Limits;
-use crate::record::DeviceState;
+use crate::record::{DeviceState, VolumeKind};
 use uuid::Uuid;
 
 /// Where the space of a pool is, in bytes: as of the last step of its keeper and the last one of each
@@ -73,6 +73,8 @@ pub struct VolumeStatus {
     pub limits: Limits,
     /// When it was made, in seconds since 1970.
     pub made_s: u64,
+    /// What it is beside that.
+    pub kind: VolumeKind,
     /// What it takes.
     pub usage: Usage,
     /// How many snapshots it has.
@@ -92,6 +94,8 @@ pub struct SnapshotStatus {
     pub bytes: u64,
     /// When it was taken, in seconds since 1970.
     pub taken_s: u64,
+    /// Its own, for ever; none of one that was taken in a pool of format 1.
+    pub uuid: Option<Uuid>,
     /// What it takes.
     pub usage: Usage,
 }

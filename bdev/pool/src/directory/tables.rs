@@ -9,6 +9,7 @@ use crate::record::{NodeRecord, NodeState, VolumeRecord};
 use crate::state::View;
 use crate::store::Update;
 use crate::superblock::EXTENT_BYTES;
+use crate::tenure::Tenure;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -62,6 +63,9 @@ pub(crate) struct Tables {
     pub slots: PoolSlots,
     pub jobs: Vec<Progress>,
     pub condition: Condition,
+    /// Of the pool, and who has it.
+    pub format: u32,
+    pub tenure: Tenure,
 }
 
 /// Slots behind nodes, as far as they were looked at.
@@ -80,6 +84,7 @@ impl Tables {
                 self.family.remove(*number);
             }
             Update::Session(_) | Update::Device(..) | Update::Row(..) => {}
+            Update::Record(..) | Update::Writer(..) => {}
         }
     }
 
@@ -189,6 +194,7 @@ impl Tables {
             thick: record.thick,
             limits: record.limits,
             made_s: record.made_s,
+            kind: record.kind,
             usage: self.usage(record.node, known),
             snapshots: volume.snapshots.len() as u32,
             origin: self.origin(number, record.node),
@@ -204,12 +210,15 @@ impl Tables {
 
     pub(super) fn snapshot_status(&self, node: u64, known: &mut Known) -> Option<SnapshotStatus> {
         let record = self.nodes.get(&node)?;
-        let NodeState::Snapshot { volume, name, taken_s } = &record.state else { return None };
+        let NodeState::Snapshot { volume, name, taken_s, uuid } = &record.state else {
+            return None;
+        };
         Some(SnapshotStatus {
             volume: self.volumes.get(volume)?.record.name.clone(),
             name: name.clone(),
             bytes: record.bytes,
             taken_s: *taken_s,
+            uuid: *uuid,
             usage: self.usage(node, known),
         })
     }

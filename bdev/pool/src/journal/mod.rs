@@ -85,6 +85,19 @@ pub trait PoolJournals: Send + Sync {
     /// It cannot be written.
     fn set_devices(&self, devices: &Identities) -> io::Result<()>;
 
+    /// Whether what was answered may be lost, for who opens the pool next in this boot of the machine: a
+    /// device was out.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn set_lost(&self, lost: bool) -> io::Result<()>;
+
+    /// What was said of that.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn lost(&self) -> io::Result<bool>;
+
     /// Gives them up. What is in them stays.
     fn release(&self);
 }

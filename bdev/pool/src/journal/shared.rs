@@ -110,6 +110,11 @@ impl Claimed {
         Ok(self.shared.folder.join(format!("{}.devices.{}", self.pool, boot()?)))
     }
 
+    /// The file that is there when a device was out.
+    fn lost_path(&self) -> io::Result<PathBuf> {
+        Ok(self.path(&format!("lost.{}", boot()?)))
+    }
+
     fn path(&self, suffix: &str) -> PathBuf {
         self.shared.folder.join(format!("{}.{suffix}", self.pool))
     }
@@ -159,6 +164,23 @@ impl PoolJournals for Claimed {
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&next)?;
         file.write_all_at(&serde_json::to_vec(devices)?, 0)?;
         fs::rename(next, self.devices_path()?)
+    }
+
+    fn set_lost(&self, lost: bool) -> io::Result<()> {
+        let path = self.lost_path()?;
+        if lost {
+            let mut options = OpenOptions::new();
+            let options = options.write(true).create(true).truncate(false).mode(0o600);
+            return options.open(path).map(drop);
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn lost(&self) -> io::Result<bool> {
+        self.lost_path()?.try_exists()
     }
 
     fn release(&self) {
@@ -297,7 +319,14 @@ mod tests {
         let third = claim(&journals, 1);
         assert_eq!(third.devices().unwrap(), Some(devices));
         memory.discard();
+        third.set_lost(true).unwrap();
         drop(third);
+        let fourth = claim(&journals, 1);
+        assert!(fourth.lost().unwrap(), "whoever opens it next is told");
+        fourth.set_lost(false).unwrap();
+        assert!(!fourth.lost().unwrap());
+        fourth.set_lost(false).unwrap();
+        drop(fourth);
         assert_eq!(folder.path().join("journals").read_dir().unwrap().count(), 0);
     }
 

@@ -279,6 +279,7 @@ impl Keeper {
         let new = self.members.get_mut(&to).expect("just there");
         new.superblock.metadata_generation = source.metadata_generation + 1;
         new.superblock.metadata_length = source.metadata_length;
+        new.superblock.tenure = source.tenure.clone();
         new.superblock.write_next(&*new.medium).map_err(io)?;
         let (medium, superblock) = (new.medium.clone(), new.superblock.clone());
         self.store = Some(Store::open(medium, superblock).map_err(|error| error.to_string())?);

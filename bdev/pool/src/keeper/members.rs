@@ -4,10 +4,14 @@ use super::{Keeper, Member};
 use crate::devices::{Child, DEVICES, atomic_bytes};
 use crate::error::{Kind, PoolError};
 use crate::journal::Source;
-use crate::record::{DeviceRecord, DeviceState};
+use crate::opening::metadata_device;
+use crate::record::{DeviceRecord, DeviceState, NodeRecord, NodeState};
 use crate::session;
 use crate::store::Update;
-use crate::superblock::{EXTENT_BYTES, Superblock, SuperblockError, holds_data};
+use crate::superblock::{
+    EXTENT_BYTES, FORMAT_1, FORMAT_2, Superblock, SuperblockError, holds_data,
+};
+use crate::tenure::{Held, Tenure};
 use bdev::Bdev;
 use bdev_redb::{Label, Medium};
 use std::sync::Arc;
@@ -35,7 +39,7 @@ pub(crate) fn metadata_bytes(device_bytes: u64) -> u64 {
 /// The superblock of a device that becomes one of a pool's.
 pub(crate) fn new_superblock(
     member: &NewMember,
-    pool: (Uuid, &str),
+    pool: (Uuid, &str, u32),
     number: u16,
     uuid: Uuid,
 ) -> Result<Superblock, PoolError> {
@@ -55,6 +59,7 @@ pub(crate) fn new_superblock(
         ));
     }
     Ok(Superblock {
+        format: pool.2,
         device: number.into(),
         pool: pool.0,
         uuid,
@@ -65,6 +70,7 @@ pub(crate) fn new_superblock(
         metadata_generation: 0,
         metadata_length: 0,
         name: pool.1.to_owned(),
+        tenure: Tenure::default(),
     })
 }
 
@@ -111,6 +117,12 @@ impl Member {
     pub(crate) fn new(new: NewMember, superblock: Superblock) -> Member {
         let NewMember { name, bdev, medium } = new;
         Member { name, bdev, medium, superblock }
+    }
+
+    /// The same device, to be taken once more.
+    pub(crate) fn again(&self) -> NewMember {
+        let (name, bdev, medium) = (self.name.clone(), self.bdev.clone(), self.medium.clone());
+        NewMember { name, bdev, medium }
     }
 
     /// As the volumes see it.
@@ -175,11 +187,10 @@ impl Keeper {
         may_take(&new, force)?;
         let number =
             (0..).find(|number| !self.members.contains_key(number)).expect("below DEVICES");
-        let first = self.members.values().next().expect("a pool has a device");
-        let pool = (first.superblock.pool, first.superblock.name.clone());
-        let mut superblock = new_superblock(&new, (pool.0, &pool.1), number, uuid)?;
+        let Superblock { pool, name, format, .. } = self.superblock().clone();
+        let mut superblock = new_superblock(&new, (pool, &name, format), number, uuid)?;
         self.journals_speak_of(&new, uuid)?;
-        superblock.write_next(&*new.medium).map_err(|error| {
+        superblock.write_both(&*new.medium).map_err(|error| {
             let why = format!("Device {} cannot be written: {error}.", new.name);
             PoolError::new(Kind::Device, why)
         })?;
@@ -251,8 +262,94 @@ impl Keeper {
 
     /// The device that has the metadata.
     pub(super) fn metadata_device(&self) -> Option<u16> {
-        let generation = |member: &Member| member.superblock.metadata_generation;
-        let with = self.members.iter().filter(|(_, member)| generation(member) > 0);
-        with.max_by_key(|(_, member)| generation(member)).map(|(number, _)| *number)
+        metadata_device(&self.members)
+    }
+
+    /// The superblock that counts.
+    pub(super) fn superblock(&self) -> &Superblock {
+        let number = self.metadata_device().expect("an open pool has its metadata");
+        &self.members[&number].superblock
+    }
+
+    /// Changes what the superblock that counts says of who has the pool.
+    fn change_tenure(&mut self, change: impl FnOnce(&mut Tenure)) -> Result<(), PoolError> {
+        let number = self.metadata_device().expect("an open pool has its metadata");
+        self.change_superblock(number, |superblock| change(&mut superblock.tenure))?;
+        self.publish_tenure();
+        Ok(())
+    }
+
+    /// Makes the pool one of format 2 (`FORMAT.md`, "Versions").
+    pub(crate) fn upgrade(
+        &mut self,
+        now_s: u64,
+        mut uuid: Box<dyn FnMut() -> Uuid + Send>,
+    ) -> Result<(), PoolError> {
+        if let Some(why) = &self.failed {
+            return Err(PoolError::new(Kind::Device, why.clone()));
+        }
+        if self.superblock().format == FORMAT_1 {
+            let with = self.metadata_device().expect("an open pool has its metadata");
+            let others = self.members.keys().copied().filter(|number| *number != with);
+            for number in others.collect::<Vec<_>>() {
+                // Both copies.
+                self.change_superblock(number, |superblock| superblock.format = FORMAT_2)?;
+                self.change_superblock(number, |superblock| superblock.format = FORMAT_2)?;
+            }
+            let (owner, journals) = (self.owner.clone(), self.journals.is_some());
+            let held = Held::By { owner, since_s: now_s, journals };
+            let tenure = Tenure { held, durable_s: self.opened_s, ..Tenure::default() };
+            let upgrade = |superblock: &mut Superblock| {
+                (superblock.format, superblock.tenure) = (FORMAT_2, tenure);
+            };
+            self.change_superblock(with, upgrade)?;
+            self.change_superblock(with, |_| ())?;
+            self.publish_tenure();
+        }
+        let mut updates = Vec::new();
+        for (number, node) in &self.records.nodes {
+            if let NodeState::Snapshot { volume, name, taken_s, uuid: None } = &node.state {
+                let (volume, name, taken_s) = (*volume, name.clone(), *taken_s);
+                let state = NodeState::Snapshot { volume, name, taken_s, uuid: Some(uuid()) };
+                updates.push(Update::Node(*number, Some(NodeRecord { state, ..node.clone() })));
+            }
+        }
+        match updates.is_empty() {
+            true => Ok(()),
+            false => self.commit(updates),
+        }
+    }
+
+    /// Makes durable what was answered by now, and notes when that was.
+    pub(crate) fn checkpoint(&mut self, now_s: u64) -> Result<(), PoolError> {
+        let views = self.views.all();
+        for id in views {
+            self.with(id, |state| {
+                if state.map.is_dirty() {
+                    state.commit();
+                }
+            })?;
+        }
+        self.commit(Vec::new())?;
+        match self.superblock().format {
+            FORMAT_1 => Ok(()),
+            _ => self.change_tenure(|tenure| tenure.durable_s = now_s),
+        }
+    }
+
+    /// Lets go of the pool in order: everything is durable, and its store is closed.
+    pub(super) fn let_go(&mut self) {
+        let Some(number) = self.metadata_device() else { return };
+        let owner = self.owner.clone();
+        let member = self.members.get_mut(&number).expect("it has the metadata");
+        if member.superblock.format == FORMAT_1 {
+            return;
+        }
+        member.superblock.tenure.held = Held::LetGo { owner };
+        if let Err(error) = member.superblock.write_next(&*member.medium) {
+            // Nothing is lost; whoever opens it next cannot know that.
+            tracing::warn!(device = member.name, %error, "it is not noted that the pool was closed");
+        }
+        self.publish_tenure();
     }
 }

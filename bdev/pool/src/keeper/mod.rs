@@ -17,11 +17,13 @@ use crate::directory::Directory;
 use crate::entry::Slot;
 use crate::error::{Kind, PoolError};
 use crate::journal::Source;
+use crate::opening::{Uuids, Who};
 use crate::record::NodeRecord;
 use crate::slots::Slots;
 use crate::state::{FreeLater, Mail, Scope, View, ViewId, VolumeState};
 use crate::store::{Contents, Store, Update};
 use crate::superblock::Superblock;
+use crate::tenure::Owner;
 use crate::volume::NodeMap;
 use bdev::Bdev;
 use bdev_redb::Medium;
@@ -139,6 +141,11 @@ pub(crate) struct Keeper {
     /// In a test: what goes on while an answer is waited for.
     pump: Option<Box<dyn FnMut() + Send>>,
     journals: Option<Source>,
+    /// Who has the pool, and since when it is open, in seconds since 1970.
+    owner: Owner,
+    opened_s: u64,
+    /// Where snapshots get their UUIDs from.
+    uuids: Option<Uuids>,
     ended: bool,
 }
 
@@ -152,6 +159,7 @@ pub(crate) struct Opened {
     pub journals: Option<Source>,
     pub discard: DiscardMode,
     pub pump: Option<Box<dyn FnMut() + Send>>,
+    pub who: Who,
 }
 
 impl Keeper {
@@ -161,7 +169,8 @@ impl Keeper {
     /// What is stored cannot be.
     pub(crate) fn new(opened: Opened) -> Result<(Keeper, Sender<Request>), PoolError> {
         let Opened { store, members, devices, reactors, mut contents, .. } = opened;
-        let Opened { journals, discard, pump, .. } = opened;
+        let Opened { journals, discard, pump, who, .. } = opened;
+        let Who { owner, opened_s, uuids } = who;
         let (own, requests) = mpsc::channel();
         let rows = std::mem::take(&mut contents.rows);
         let numbers = contents.volumes.keys().chain(contents.nodes.keys());
@@ -196,6 +205,9 @@ impl Keeper {
             discarding: discard::Discarding::new(discard, pump.is_some()),
             pump,
             journals,
+            owner,
+            opened_s,
+            uuids,
             ended: false,
         };
         keeper.claim(&rows)?;
@@ -207,6 +219,7 @@ impl Keeper {
         volumes.into_iter().for_each(|volume| keeper.view_volume(volume));
         keeper.next_drain();
         keeper.describe_devices();
+        keeper.publish_tenure();
         keeper.publish();
         Ok((keeper, own))
     }
@@ -489,7 +502,11 @@ impl Keeper {
         for id in self.views.all() {
             self.with(id, |state| state.map.discard_journal())?;
         }
-        self.store = None;
+        let superblock = self.store.take().map(Store::end);
+        if let (Some(superblock), Some(number)) = (superblock, self.metadata_device()) {
+            self.members.get_mut(&number).expect("it has the metadata").superblock = superblock;
+        }
+        self.let_go();
         self.failed = Some("The pool is closed.".to_owned());
         self.ended = true;
         Ok(())

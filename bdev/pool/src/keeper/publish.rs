@@ -2,7 +2,7 @@
 
 use super::{Keeper, Member};
 use crate::directory::{Condition, DeviceSlots, DeviceStatus, PoolSlots};
-use crate::superblock::EXTENT_BYTES;
+use crate::superblock::{EXTENT_BYTES, Superblock};
 
 impl Keeper {
     /// Publishes what may have changed with any step: numbers, jobs, and how the pool is. What is
@@ -25,6 +25,13 @@ impl Keeper {
             stopped.clone_from(&self.stopped);
             (*full, *discard, *commits) = (self.full, self.discarding.mode, self.commits);
         });
+    }
+
+    /// Publishes who has the pool.
+    pub(super) fn publish_tenure(&self) {
+        let Superblock { format, tenure, .. } = self.superblock();
+        let (format, tenure) = (*format, tenure.clone());
+        self.directory.change(|tables| (tables.format, tables.tenure) = (format, tenure));
     }
 
     fn device_slots(&self, number: u16) -> DeviceSlots {

@@ -3,12 +3,13 @@
 use super::Keeper;
 use super::volumes::{NewVolume, check_name};
 use crate::error::{Kind, PoolError};
-use crate::record::{NodeRecord, NodeState, VolumeRecord};
+use crate::record::{NodeRecord, NodeState, VolumeKind, VolumeRecord};
 use crate::state::{NewView, Scope, View, VolumeState};
 use crate::store::Update;
-use crate::superblock::EXTENT_BYTES;
+use crate::superblock::{EXTENT_BYTES, FORMAT_2};
 use crate::volume::{NodeMap, Volume};
 use std::sync::Arc;
+use uuid::Uuid;
 
 impl Keeper {
     /// The snapshots of a volume, by node, oldest first.
@@ -101,7 +102,8 @@ impl Keeper {
             let record = self.records.volumes[&volume].clone();
             let past = self.node(record.node).clone();
             let bytes = past.bytes;
-            let state = NodeState::Snapshot { volume, name: name.to_owned(), taken_s };
+            let uuid = self.snapshot_uuid();
+            let state = NodeState::Snapshot { volume, name: name.to_owned(), taken_s, uuid };
             updates.extend([
                 Update::Node(record.node, Some(NodeRecord { state, ..past })),
                 Update::Node(
@@ -114,6 +116,12 @@ impl Keeper {
             self.holdings.lose(volume, left);
         }
         Ok(updates)
+    }
+
+    /// A number for a new snapshot, in a pool whose snapshots have some.
+    fn snapshot_uuid(&mut self) -> Option<Uuid> {
+        let format = self.superblock().format;
+        self.uuids.as_mut().filter(|_| format >= FORMAT_2).map(|uuids| uuids())
     }
 
     /// Deletes a snapshot that nobody has open. Its space comes back by and by.
@@ -151,6 +159,7 @@ impl Keeper {
             thick: new.thick,
             limits: new.limits,
             made_s: new.made_s,
+            kind: VolumeKind::default(),
         };
         let live = NodeRecord { parent: Some(past), bytes, state: NodeState::Live };
         self.commit(vec![Update::Node(node, Some(live)), Update::Volume(clone, Some(record))])?;
@@ -210,7 +219,8 @@ impl Keeper {
         let mut updates = Vec::new();
         for node in behind {
             let record = self.node(node).clone();
-            let NodeState::Snapshot { volume: owner, name, taken_s } = record.state.clone() else {
+            let NodeState::Snapshot { volume: owner, name, taken_s, uuid } = record.state.clone()
+            else {
                 continue;
             };
             if owner != origin {
@@ -223,7 +233,7 @@ impl Keeper {
                 );
                 return Err(PoolError::new(Kind::Exists, why));
             }
-            let state = NodeState::Snapshot { volume: number, name, taken_s };
+            let state = NodeState::Snapshot { volume: number, name, taken_s, uuid };
             updates.push(Update::Node(node, Some(NodeRecord { state, ..record })));
         }
         self.commit(updates)

@@ -5,7 +5,7 @@ use crate::entry::BLOCKS_PER_EXTENT;
 use crate::error::{Kind, PoolError};
 use crate::journal::Journal;
 use crate::limits::Limits;
-use crate::record::{NodeRecord, NodeState, VolumeRecord};
+use crate::record::{NodeRecord, NodeState, VolumeKind, VolumeRecord};
 use crate::state::{NewView, Scope, View, VolumeState};
 use crate::store::Update;
 use crate::superblock::EXTENT_BYTES;
@@ -140,6 +140,7 @@ impl Keeper {
             thick: new.thick,
             limits: new.limits,
             made_s: new.made_s,
+            kind: VolumeKind::default(),
         };
         self.commit(vec![
             Update::Node(node, Some(NodeRecord { parent: None, bytes, state: NodeState::Live })),

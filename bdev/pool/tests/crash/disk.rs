@@ -13,6 +13,9 @@ use std::sync::{Arc, LazyLock, Mutex};
 pub const SECTOR: usize = 512;
 const PAGE: usize = 4096;
 
+/// The length of a packed page that is a word over and over.
+const REPEATED: usize = PAGE + 1;
+
 type Page = Box<[u8; PAGE]>;
 
 /// What a device holds: pages that are not zeros.
@@ -20,6 +23,37 @@ type Page = Box<[u8; PAGE]>;
 pub struct Image(BTreeMap<u64, Arc<Page>>);
 
 impl Image {
+    /// Images from bytes: of each how many pages, then for each its number, how long it is without the
+    /// zeros at its end, and what it holds; of one that is a word over and over, that word.
+    pub fn unpack(mut bytes: &[u8]) -> Vec<Image> {
+        fn take<'a>(bytes: &mut &'a [u8], length: usize) -> &'a [u8] {
+            let (taken, left) = bytes.split_at(length);
+            *bytes = left;
+            taken
+        }
+        fn number(bytes: &mut &[u8]) -> usize {
+            u32::from_le_bytes(take(bytes, 4).try_into().unwrap()) as usize
+        }
+        let mut images = Vec::new();
+        while !bytes.is_empty() {
+            let mut image = Image::default();
+            for _ in 0..number(&mut bytes) {
+                let (at, length) = (number(&mut bytes), number(&mut bytes));
+                let mut page = Box::new([0; PAGE]);
+                match length {
+                    REPEATED => {
+                        let word = take(&mut bytes, 8);
+                        page.chunks_mut(8).for_each(|to| to.copy_from_slice(word));
+                    }
+                    _ => page[..length].copy_from_slice(take(&mut bytes, length)),
+                }
+                image.0.insert(at as u64, Arc::new(page));
+            }
+            images.push(image);
+        }
+        images
+    }
+
     fn read(&self, at: u64, into: &mut [u8]) {
         for (number, part) in into.chunks_mut(SECTOR).enumerate() {
             let at = at + (number * SECTOR) as u64;
@@ -358,6 +392,11 @@ impl<'a> PowerCuts<'a> {
         PowerCuts { log, durable, pending, next: 0, unit: unit.into() }
     }
 
+    /// The same, where the devices held something before.
+    pub fn with(self, images: &[Image]) -> PowerCuts<'a> {
+        PowerCuts { durable: images.to_vec(), ..self }
+    }
+
     /// What the devices may be when the power goes after the first `done` actions: of what was not
     /// flushed, any unit may be there or not. `done` never goes back.
     pub fn images(&mut self, done: usize, chance: &mut Chance) -> Vec<Image> {
@@ -420,6 +459,11 @@ pub struct Kills<'a> {
 impl<'a> Kills<'a> {
     pub fn new(log: &'a [(u64, usize, Action)], devices: usize) -> Kills<'a> {
         Kills { log, images: vec![Image::default(); devices], journals: BTreeMap::new(), next: 0 }
+    }
+
+    /// The same, where the devices held something before.
+    pub fn with(self, images: &[Image]) -> Kills<'a> {
+        Kills { images: images.to_vec(), ..self }
     }
 
     /// What is left when the process ends after the first `done` actions, and in the midst of the

@@ -7,17 +7,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use uuid::Uuid;
 
+/// The journals that were left, all of them.
+pub const LEFT: u64 = u64::MAX;
+
 #[derive(Clone, Default)]
 pub struct TapeJournals {
     rack: Arc<Mutex<Rack>>,
     left: Arc<Mutex<Vec<Vec<u64>>>>,
     /// There is no memory now.
     pub is_full: Arc<AtomicBool>,
+    lost: Arc<AtomicBool>,
 }
 
 impl TapeJournals {
     pub fn new(rack: Arc<Mutex<Rack>>, left: Vec<Vec<u64>>) -> TapeJournals {
-        TapeJournals { rack, left: Arc::new(Mutex::new(left)), is_full: Arc::default() }
+        let left = Arc::new(Mutex::new(left));
+        TapeJournals { rack, left, ..TapeJournals::default() }
     }
 }
 
@@ -40,6 +45,7 @@ impl PoolJournals for TapeJournals {
     }
 
     fn discard(&self) -> io::Result<()> {
+        self.rack.lock().unwrap().act(0, Action::Journal(LEFT, Entry::Discarded));
         self.left.lock().unwrap().clear();
         Ok(())
     }
@@ -50,6 +56,15 @@ impl PoolJournals for TapeJournals {
 
     fn set_devices(&self, _devices: &Identities) -> io::Result<()> {
         Ok(())
+    }
+
+    fn set_lost(&self, lost: bool) -> io::Result<()> {
+        self.lost.store(lost, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn lost(&self) -> io::Result<bool> {
+        Ok(self.lost.load(Ordering::Relaxed))
     }
 
     fn release(&self) {}

@@ -20,7 +20,7 @@ const fn device(slots: u64) -> (u64, u32) {
     ((17 + slots) * MIB, 512)
 }
 
-fn new_volume(machine: &mut Machine, name: &str, bytes: u64) -> NewVolume {
+pub fn new_volume(machine: &mut Machine, name: &str, bytes: u64) -> NewVolume {
     NewVolume {
         name: name.to_owned(),
         uuid: machine.uuid(),
@@ -32,29 +32,29 @@ fn new_volume(machine: &mut Machine, name: &str, bytes: u64) -> NewVolume {
     }
 }
 
-fn make(machine: &mut Machine, name: &str, bytes: u64) -> Addr {
+pub fn make(machine: &mut Machine, name: &str, bytes: u64) -> Addr {
     let new = new_volume(machine, name, bytes);
     machine.pool.create_volume(new).unwrap();
     open(machine, name)
 }
 
-fn open(machine: &Machine, name: &str) -> Addr {
+pub fn open(machine: &Machine, name: &str) -> Addr {
     let bdev: Arc<dyn Bdev> = machine.pool.volume(name).unwrap();
     machine.reactor.lock().unwrap().open(&bdev)
 }
 
-fn close(machine: &Machine, addr: Addr) {
+pub fn close(machine: &Machine, addr: Addr) {
     machine.reactor.lock().unwrap().close(addr);
 }
 
 /// Writes blocks of one value.
-fn write(machine: &Machine, to: Addr, lba: u64, blocks: u32, value: u64) -> Status {
+pub fn write(machine: &Machine, to: Addr, lba: u64, blocks: u32, value: u64) -> Status {
     let data = pattern(std::iter::repeat_n(value, blocks as usize * 8));
     machine.one(to, Op::Write, (lba, blocks, 4096), &data).status
 }
 
 /// The value of each block.
-fn read(machine: &Machine, from: Addr, lba: u64, blocks: u32) -> Vec<u64> {
+pub fn read(machine: &Machine, from: Addr, lba: u64, blocks: u32) -> Vec<u64> {
     let ended = machine.one(from, Op::Read, (lba, blocks, 4096), &[]);
     assert_eq!(ended.status, Status::SUCCESS);
     values(&ended.data).into_iter().step_by(8).collect()

@@ -6,7 +6,7 @@ use crate::journals::TapeJournals;
 use crate::support::chance::Chance;
 use bdev::dma::PoolPlan;
 use bdev::{Addr, Bdev, DmaBuf, DmaPool, Done, Io, IoFlags, Memory, Op, Stack, Tag};
-use bdev_pool::{DiscardMode, Host, MEMORY_BYTES, NewMember, Pool, Reactors};
+use bdev_pool::{DiscardMode, Host, MEMORY_BYTES, NewMember, Opening, Pool, PoolError, Reactors};
 use nvme_spec::Status;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
@@ -252,6 +252,21 @@ impl Machine {
         let (reactor, host) = new_reactor(&rack, journals);
         let pool = Pool::import(disks.iter().map(member).collect(), host).unwrap();
         Machine { rack, disks, reactor, pool, no_journals, uuids: 1 << 32 }
+    }
+
+    /// With the pool that is on devices, opened for somebody, with what a process before left in memory.
+    pub fn open(
+        rack: &Arc<Mutex<Rack>>,
+        disks: &[Arc<Disk>],
+        left: Vec<Vec<u64>>,
+        opening: Opening,
+    ) -> Result<Machine, PoolError> {
+        let (rack, disks) = (rack.clone(), disks.to_vec());
+        let journals = TapeJournals::new(rack.clone(), left);
+        let no_journals = journals.is_full.clone();
+        let (reactor, host) = new_reactor(&rack, journals);
+        let pool = Pool::open(disks.iter().map(member).collect(), opening, host)?;
+        Ok(Machine { rack, disks, reactor, pool, no_journals, uuids: 1 << 32 })
     }
 
     pub fn uuid(&mut self) -> Uuid {

@@ -11,10 +11,13 @@ mod support;
 
 mod cuts;
 mod disk;
+mod format1;
 mod journals;
 mod life;
 mod machine;
 mod model;
+mod tenure;
+mod upgrade;
 mod world;
 
 use cuts::run;
