@@ -98,23 +98,26 @@ impl DmaPool {
 
     /// A buffer of at least `bytes` bytes: from its own class, or the next larger one that has any.
     /// `None` when there is none: the caller waits until one is given back.
+    #[inline]
     pub fn take(&mut self, bytes: usize) -> Option<DmaBuf> {
-        for (number, class) in self.classes.iter_mut().enumerate() {
-            if class.bytes as usize >= bytes
-                && let Some(index) = class.free.pop()
-            {
-                let offset = class.offset + index as usize * class.bytes as usize;
-                let slice = self.memory.slice(self.region, offset, class.bytes as usize);
-                return Some(DmaBuf { slice, class: number as u8, index });
-            }
-        }
-        None
+        self.class_to_take(bytes).and_then(|class| self.take_from(class))
     }
 
     /// The number of the class that a buffer of at least `bytes` bytes would be taken from now.
+    #[inline]
     pub fn class_to_take(&self, bytes: usize) -> Option<usize> {
         let has = |class: &Class| class.bytes as usize >= bytes && !class.free.is_empty();
         self.classes.iter().position(has)
+    }
+
+    /// A buffer of class number `class`, or `None` when there is none.
+    #[inline]
+    pub fn take_from(&mut self, class: usize) -> Option<DmaBuf> {
+        let from = &mut self.classes[class];
+        let index = from.free.pop()?;
+        let offset = from.offset + index as usize * from.bytes as usize;
+        let slice = self.memory.slice(self.region, offset, from.bytes as usize);
+        Some(DmaBuf { slice, class: class as u8, index })
     }
 
     /// Buffers by class, smallest first, on loan or not.
@@ -122,7 +125,15 @@ impl DmaPool {
         std::array::from_fn(|i| self.classes[i].count)
     }
 
+    /// Buffers of class number `class`: all of them, and those that are not on loan.
+    #[inline]
+    pub fn stock(&self, class: usize) -> (u32, u32) {
+        let class = &self.classes[class];
+        (class.count, class.free.len() as u32)
+    }
+
     /// Takes a buffer back.
+    #[inline]
     pub fn give(&mut self, buf: DmaBuf) {
         debug_assert_eq!(buf.slice.region(), self.region, "given to another reactor's pool");
         self.classes[usize::from(buf.class)].free.push(buf.index);

@@ -56,7 +56,7 @@ fn check_namespace(space: &Space) -> Result<Addr, Fault> {
 ///
 /// # Errors
 /// Why it may not run.
-#[inline]
+#[inline(always)]
 pub(crate) fn admit(queue: &mut IoQueue, nsid: u32, spaces: &mut Spaces) -> Result<u32, Fault> {
     check_queue(queue)?;
     let unknown = Fault::at(Status::INVALID_NAMESPACE, Location::NSID);
@@ -71,7 +71,7 @@ pub(crate) fn admit(queue: &mut IoQueue, nsid: u32, spaces: &mut Spaces) -> Resu
 ///
 /// # Errors
 /// Why it may not go on.
-#[inline]
+#[inline(always)]
 pub(crate) fn admit_step(
     queue: &IoQueue,
     at: u32,

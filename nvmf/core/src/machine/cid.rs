@@ -72,11 +72,13 @@ impl CidTable {
     }
 
     /// How far from where it wants to be the command in place `at` is.
+    #[inline]
     fn distance(&self, at: usize) -> usize {
         at.wrapping_sub(usize::from(self.places[at].cid)) & self.mask
     }
 
     /// The place of command `cid`, or the place that it would take.
+    #[inline]
     fn search(&self, cid: u16) -> Result<usize, usize> {
         let mut at = usize::from(cid) & self.mask;
         let mut distance = 0;
@@ -97,6 +99,7 @@ impl CidTable {
     ///
     /// # Panics
     /// If it is not in.
+    #[inline(always)]
     pub(crate) fn remove(&mut self, cid: u16) {
         let mut hole = self.search(cid).expect("a command ends once");
         self.used -= 1;

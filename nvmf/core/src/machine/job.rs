@@ -63,6 +63,7 @@ pub(crate) struct Progress {
 
 impl Job {
     /// The namespace that it works on now.
+    #[inline]
     pub(crate) fn space(&self) -> Option<u32> {
         match self {
             Job::Io(io) => Some(io.progress.source.unwrap_or(io.space)),
@@ -73,6 +74,7 @@ impl Job {
     }
 
     /// The data command that it is, if it is one.
+    #[inline]
     pub(crate) fn command(&self) -> Option<Command> {
         match self {
             Job::Io(io) => Some(io.command),
@@ -137,6 +139,7 @@ impl Needs {
     }
 
     /// Whether it takes any.
+    #[inline]
     pub(crate) fn takes_buffers(&self) -> bool {
         self.data_bytes | self.scratch_bytes > 0
     }

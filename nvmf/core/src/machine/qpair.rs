@@ -1,6 +1,6 @@
 //! One queue pair as the target sees it.
 
-use crate::export::controller::Controller;
+use crate::export::controller::{Controller, QueueMeter};
 use crate::export::subsystem::Subsystem;
 use crate::limits;
 use crate::machine::cid::{CidError, CidTable};
@@ -242,6 +242,8 @@ pub(crate) struct Qpair {
     origin: Origin,
     phase: Phase,
     role: Role,
+    /// What it counts, once connected.
+    meter: Option<Arc<QueueMeter>>,
     /// Its transport takes data that is lent, and data for devices.
     direct: bool,
     /// The host watches SQHD.
@@ -264,6 +266,7 @@ impl Qpair {
             origin,
             phase: Phase::AwaitingConnect { by_ns },
             role: Role::Unconnected,
+            meter: None,
             direct,
             flow_control: true,
             slots: 0,
@@ -318,6 +321,12 @@ impl Qpair {
         }
     }
 
+    /// What it counts, once connected.
+    #[inline]
+    pub(crate) fn meter(&self) -> Option<&QueueMeter> {
+        self.meter.as_deref()
+    }
+
     /// Whether its transport takes data that is lent, and data for devices.
     #[inline]
     pub(crate) fn is_direct(&self) -> bool {
@@ -340,6 +349,7 @@ impl Qpair {
         (cid, req): (u16, u32),
     ) {
         self.role = role;
+        self.meter = self.ctrl().map(|ctrl| ctrl.queue_meter(self.qid()));
         self.phase = Phase::Open;
         self.origin.place.heard();
         self.entries = entries;
@@ -363,8 +373,8 @@ impl Qpair {
     #[inline]
     fn set_slots(&mut self, slots: u32) {
         self.slots = slots;
-        if let Some(ctrl) = self.ctrl() {
-            ctrl.set_depth(self.qid(), slots);
+        if let Some(meter) = &self.meter {
+            meter.under_way.set(u64::from(slots));
         }
     }
 

@@ -86,7 +86,7 @@ impl Qpairs {
     ///
     /// # Panics
     /// If it is gone: it is kept until its last command has ended.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn of(&mut self, key: u32) -> &mut Qpair {
         self.places.get_mut(key).expect("kept until its last command has ended")
     }
@@ -95,7 +95,7 @@ impl Qpairs {
     ///
     /// # Panics
     /// If it is none, as [`Qpairs::of`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn io(&mut self, key: u32) -> &mut IoQueue {
         self.of(key).io().expect("an I/O queue stays one")
     }

@@ -148,25 +148,43 @@ struct Held {
 
 impl Held {
     /// Takes all that is needed, or nothing.
+    #[inline(always)]
     fn take(&mut self, needs: &Needs, purse: &mut Purse<'_>) -> Result<(), Lack> {
         if needs.data_bytes > 0 {
             self.buf = Some(purse.take(needs.data_bytes)?);
         }
-        if needs.scratch_bytes > 0 {
-            match purse.take(needs.scratch_bytes) {
-                Ok(loan) => self.scratch = Some(loan),
-                Err(lack) => {
-                    self.give(purse);
-                    return Err(lack);
-                }
+        match needs.scratch_bytes {
+            0 => Ok(()),
+            bytes => self.take_scratch(bytes, purse),
+        }
+    }
+
+    #[inline(never)]
+    fn take_scratch(&mut self, bytes: u32, purse: &mut Purse<'_>) -> Result<(), Lack> {
+        match purse.take(bytes) {
+            Ok(loan) => self.scratch = Some(loan),
+            Err(lack) => {
+                self.put_back(purse);
+                return Err(lack);
             }
         }
         Ok(())
     }
 
+    #[inline(never)]
     fn give(&mut self, purse: &mut Purse<'_>) {
-        for loan in [self.buf.take(), self.scratch.take()].into_iter().flatten() {
+        if let Some(loan) = self.buf.take() {
             purse.give(loan);
+        }
+        if let Some(loan) = self.scratch.take() {
+            purse.give(loan);
+        }
+    }
+
+    /// Gives back what it has not used.
+    fn put_back(&mut self, purse: &mut Purse<'_>) {
+        for loan in [self.buf.take(), self.scratch.take()].into_iter().flatten() {
+            purse.put_back(loan);
         }
     }
 }
@@ -225,8 +243,6 @@ pub(crate) enum Doom {
 
 /// What is left of a command when its answer is given.
 pub(crate) struct Ended {
-    /// What it was, if that was known.
-    pub(crate) job: Option<Job>,
     /// The data of the answer.
     pub(crate) data: Option<DmaSlice>,
     /// The Abort command that waited for its end.
@@ -244,6 +260,7 @@ impl Request {
     }
 
     /// Makes the place that of a new command. One whose capsule is damaged ends with that status.
+    #[inline]
     pub(crate) fn begin(
         &mut self,
         qpair: u32,
@@ -279,6 +296,7 @@ impl Request {
     }
 
     /// The command, until it is answered.
+    #[inline]
     pub(crate) fn sqe(&self) -> &Sqe {
         &self.taken.sqe
     }
@@ -307,11 +325,13 @@ impl Request {
     }
 
     /// Its identifier, if it is entered in the queue pair's table.
+    #[inline]
     pub(crate) fn entered(&self) -> Option<u16> {
         self.taken.entered.then(|| self.taken.sqe.cid())
     }
 
     /// The status that it ends with as soon as it can, if it is to end early.
+    #[inline]
     pub(crate) fn doomed(&self) -> Option<Status> {
         self.taken.doomed
     }
@@ -341,6 +361,7 @@ impl Request {
         matches!(self.life, Life::Responding { .. })
     }
 
+    #[inline]
     fn working(&self) -> Option<&Work> {
         match &self.life {
             Life::Working(work) => Some(work),
@@ -390,12 +411,19 @@ impl Request {
         }
     }
 
+    /// What it is, if that is known.
+    #[inline]
+    pub(crate) fn job_if_known(&self) -> Option<&Job> {
+        self.working().map(|work| &work.job)
+    }
+
     /// What it is, to change, for jobs that change what they work on.
     pub(crate) fn job_mut(&mut self) -> &mut Job {
         &mut self.work().job
     }
 
     /// Where its work is, if it works.
+    #[inline]
     pub(crate) fn stage(&self) -> Option<&Stage> {
         self.working().map(|work| &work.stage)
     }
@@ -414,11 +442,13 @@ impl Request {
     }
 
     /// What it needs.
+    #[inline]
     pub(crate) fn needs(&self) -> Needs {
         self.working().map_or(Needs::NOTHING, |work| work.needs)
     }
 
     /// Its part in a fused pair.
+    #[inline]
     pub(crate) fn pair(&self) -> &Pair {
         match self.working().map(|work| &work.job) {
             Some(Job::Io(io)) => &io.pair,
@@ -427,22 +457,25 @@ impl Request {
     }
 
     /// Whether it waits for buffers before it can go on.
+    #[inline]
     pub(crate) fn takes_buffers(&self) -> bool {
         self.needs().takes_buffers() || !matches!(self.pair(), Pair::Alone)
     }
 
     /// Takes the buffers that it needs, or none.
+    #[inline(always)]
     pub(crate) fn take_buffers(&mut self, purse: &mut Purse<'_>) -> Result<(), Lack> {
         let work = self.work();
         work.held.take(&work.needs, purse)
     }
 
-    /// Gives its buffers back.
-    pub(crate) fn give_buffers(&mut self, purse: &mut Purse<'_>) {
-        self.work().held.give(purse);
+    /// Gives its buffers back, which it has not used.
+    pub(crate) fn put_back_buffers(&mut self, purse: &mut Purse<'_>) {
+        self.work().held.put_back(purse);
     }
 
     /// Its buffers are there: what of the host's data has to be asked for, and where it goes.
+    #[inline(always)]
     pub(crate) fn fetch(&mut self) -> HostData {
         let in_capsule = self.taken.in_capsule;
         let work = self.work();
@@ -486,6 +519,7 @@ impl Request {
     }
 
     /// The host's data, or the room for what it reads: `bytes` of it.
+    #[inline]
     pub(crate) fn data(&self, bytes: u32) -> DmaSlice {
         let buf = self.working().and_then(|work| work.held.buf.as_ref()).map(Loan::slice);
         let whole = buf.or(self.taken.in_capsule).unwrap_or(DmaSlice::EMPTY);
@@ -499,11 +533,13 @@ impl Request {
     }
 
     /// It waits at the gate, or for the step of the other half of its pair.
+    #[inline]
     pub(crate) fn set_stage(&mut self, stage: Stage) {
         self.work().stage = stage;
     }
 
     /// A step has ended in the stack: which one, and the permission to write that it had.
+    #[inline]
     pub(crate) fn step_ends(&mut self) -> (Step, Option<Pass>) {
         match std::mem::replace(&mut self.work().stage, Stage::Fetched) {
             Stage::Executing { step, pass } => (step, pass),
@@ -549,22 +585,22 @@ impl Request {
     }
 
     /// Its answer is given, with `data_bytes` of its buffer; its other buffers go back.
+    #[inline(always)]
     pub(crate) fn respond(&mut self, data_bytes: u32, purse: &mut Purse<'_>) -> Ended {
         let data = (data_bytes > 0).then(|| self.data(data_bytes));
-        let life = std::mem::replace(&mut self.life, Life::Responding { buf: None, lent: None });
-        let aborter = self.taken.aborter.take();
-        let job = match life {
-            Life::Working(Work { job, mut held, .. }) => {
-                if data.is_some() {
-                    self.life = Life::Responding { buf: held.buf.take(), lent: None };
+        let buf = match &mut self.life {
+            Life::Working(Work { held, .. }) => {
+                let kept = if data.is_some() { held.buf.take() } else { None };
+                if held.buf.is_some() || held.scratch.is_some() {
+                    held.give(purse);
                 }
-                held.give(purse);
-                Some(job)
+                kept
             }
             Life::Free | Life::Responding { .. } => unreachable!("a command is answered once"),
             Life::New | Life::FirstOfPair | Life::EventHeld | Life::Aborting => None,
         };
-        Ended { job, data, aborter }
+        self.life = Life::Responding { buf, lent: None };
+        Ended { data, aborter: self.taken.aborter.take() }
     }
 
     /// It ends without an answer.

@@ -45,15 +45,45 @@ impl Share {
 
     /// Whether one more of `class` is within what it may hold, beside `others` that hold some or
     /// wait.
-    fn fits(&self, class: usize, pool: &Pool, others: u32) -> bool {
-        let (all, after) = (pool.counts[class], self.held[class] + 1);
-        let left = pool.free[class] > all / 4;
-        after <= self.window[class] && (left || after <= all / (others + 2))
+    #[inline]
+    fn fits(&self, class: usize, stock: Stock, others: u32) -> bool {
+        let after = self.held[class] + 1;
+        let left = stock.free > stock.all / 4;
+        after <= self.window[class] && (left || after <= stock.all / (others + 2))
     }
 
-    fn gave(&mut self, class: usize, in_time: bool, all: u32) {
-        self.held[class] -= 1;
+    /// It has one more buffer of `class`. `among`: the busy ones that it is counted with.
+    #[inline]
+    fn took(&mut self, class: usize, among: &mut u32) {
+        self.held[class] += 1;
+        self.enters(among);
+    }
+
+    /// It holds one thing more, or waits for it.
+    #[inline]
+    fn enters(&mut self, among: &mut u32) {
+        *among += u32::from(self.busy == 0);
+        self.busy += 1;
+    }
+
+    /// It does so no more.
+    #[inline]
+    fn leaves(&mut self, among: &mut u32) {
         self.busy -= 1;
+        *among -= u32::from(self.busy == 0);
+    }
+
+    /// It has given one back that it has not used.
+    fn untook(&mut self, class: usize, among: &mut u32) {
+        self.held[class] -= 1;
+        self.leaves(among);
+    }
+
+    /// It has given one back, in time or late, to a class of `all`.
+    #[inline(always)]
+    fn gave(&mut self, class: usize, in_time: bool, all: u32, among: &mut u32) {
+        self.held[class] -= 1;
+        self.leaves(among);
         if !in_time {
             (self.window[class], self.back[class]) = (first(all), 0);
             return;
@@ -69,17 +99,18 @@ fn first(all: u32) -> u32 {
     (all / 16).max(FIRST)
 }
 
-/// The buffers of the reactor: how many there are, and how many are free.
+/// The buffers of one size class: how many there are, and how many are free.
 #[derive(Clone, Copy, Debug)]
-struct Pool {
-    counts: Counts,
-    free: Counts,
+struct Stock {
+    all: u32,
+    free: u32,
 }
 
-impl Pool {
-    fn of(pool: &DmaPool) -> Pool {
-        let (counts, taken) = (pool.counts(), pool.taken());
-        Pool { counts, free: std::array::from_fn(|class| counts[class] - taken[class]) }
+impl Stock {
+    #[inline]
+    fn of(pool: &DmaPool, class: usize) -> Stock {
+        let (all, free) = pool.stock(class);
+        Stock { all, free }
     }
 }
 
@@ -106,34 +137,43 @@ pub(crate) enum Lack {
     Share,
 }
 
-/// The pool, for the commands of one connection.
+/// The pool, for one command of a connection.
 pub(crate) struct Purse<'a> {
     pool: &'a mut DmaPool,
     shares: &'a mut Shares,
     key: u32,
-    /// What the connection and its address held when the first buffer was asked for.
-    before: Option<(Counts, Counts)>,
+    /// What the command has taken.
+    taken: Counts,
     now_ns: u64,
 }
 
 impl Purse<'_> {
     /// A buffer of at least `bytes` bytes, if there is one and the connection may take it.
+    #[inline(always)]
     pub(crate) fn take(&mut self, bytes: u32) -> Result<Loan, Lack> {
         let class = self.pool.class_to_take(bytes as usize).ok_or(Lack::Buffers)?;
-        let before = *self.before.get_or_insert_with(|| self.shares.held(self.key));
-        if !self.shares.may_take(self.key, class, &before, &Pool::of(self.pool)) {
+        if !self.shares.take(self.key, class, self.taken[class], Stock::of(self.pool, class)) {
             return Err(Lack::Share);
         }
-        let buf = self.pool.take(bytes as usize).ok_or(Lack::Buffers)?;
-        self.shares.took(self.key, class);
+        self.taken[class] += 1;
+        let buf = self.pool.take_from(class).expect("the class has one");
         Ok(Loan { buf, since_ns: self.now_ns })
     }
 
+    /// Takes a buffer back that its command has not used, as it got not all that it needs.
+    pub(crate) fn put_back(&mut self, loan: Loan) {
+        let class = loan.buf.class();
+        self.taken[class] -= 1;
+        self.shares.untake(self.key, class);
+        self.pool.give(loan.buf);
+    }
+
     /// Takes a buffer back.
+    #[inline(always)]
     pub(crate) fn give(&mut self, loan: Loan) {
         let class = loan.buf.class();
         let in_time = self.now_ns.saturating_sub(loan.since_ns) <= IN_TIME_NS;
-        self.shares.gave(self.key, class, in_time, self.pool.counts()[class]);
+        self.shares.gave(self.key, class, in_time, Stock::of(self.pool, class).all);
         self.pool.give(loan.buf);
     }
 }
@@ -213,91 +253,95 @@ impl Shares {
         }
     }
 
-    /// The pool, for commands of connection `key`.
+    /// The pool, for a command of connection `key`.
+    #[inline]
     pub(crate) fn purse<'a>(
         &'a mut self,
         key: u32,
         pool: &'a mut DmaPool,
         now_ns: u64,
     ) -> Purse<'a> {
-        Purse { pool, shares: self, key, before: None, now_ns }
+        Purse { pool, shares: self, key, taken: [0; CLASSES], now_ns }
     }
 
     /// Whether a connection holds any buffer.
     pub(crate) fn holds_any(&self, key: u32) -> bool {
-        self.held(key).0 != [0; CLASSES]
+        let connection = self.connections.get(key as usize).and_then(Option::as_ref);
+        connection.is_some_and(|connection| connection.share.held != [0; CLASSES])
     }
 
-    fn of(&self, key: u32) -> Option<(&Connection, &Address)> {
-        let connection = self.connections.get(key as usize)?.as_ref()?;
-        Some((connection, self.addresses[connection.address as usize].as_ref()?))
+    #[inline]
+    fn of(&mut self, key: u32) -> Option<Of<'_>> {
+        let connection = self.connections.get_mut(key as usize)?.as_mut()?;
+        let address = self.addresses[connection.address as usize].as_mut()?;
+        let alone = self.numbers.len() == 1;
+        Some(Of { connection, address, busy: &mut self.busy, alone })
     }
 
-    /// What a connection holds, for [`Shares::may_take`], and what its address does.
-    fn held(&self, key: u32) -> (Counts, Counts) {
-        self.of(key).map_or_else(Default::default, |(connection, address)| {
-            (connection.share.held, address.share.held)
-        })
-    }
-
-    /// Whether a connection may take one more buffer of `class`. `before`: what it and its address
-    /// held when the command began to take.
-    fn may_take(&self, key: u32, class: usize, before: &(Counts, Counts), pool: &Pool) -> bool {
-        let Some((connection, address)) = self.of(key) else { return true };
+    /// A connection takes one more buffer of `class`, of which its command has `taken` so many before.
+    /// False if it may not.
+    #[inline(always)]
+    fn take(&mut self, key: u32, class: usize, taken: u32, stock: Stock) -> bool {
+        let Some(of) = self.of(key) else { return true };
         let beside = |busy: u32, share: &Share| busy - u32::from(share.busy > 0);
-        let here = beside(address.busy, &connection.share);
-        let elsewhere = beside(self.busy, &address.share);
-        let mine = before.0[class] == 0 || connection.share.fits(class, pool, here);
+        let (connection, address) = (&of.connection.share, &of.address.share);
+        let mine = connection.held[class] == taken
+            || connection.fits(class, stock, beside(of.address.busy, connection));
         // Of one address alone the connections share all.
-        let ours = before.1[class] == 0
-            || self.numbers.len() == 1
-            || address.share.fits(class, pool, elsewhere);
+        let ours = of.alone
+            || address.held[class] == taken
+            || address.fits(class, stock, beside(*of.busy, address));
+        if mine && ours {
+            of.change(|share, among| share.took(class, among));
+        }
         mine && ours
     }
 
-    /// A connection has taken a buffer of `class`.
-    fn took(&mut self, key: u32, class: usize) {
-        self.change(key, |share| {
-            share.held[class] += 1;
-            share.busy += 1;
-        });
+    /// It gives one back that it has not used.
+    fn untake(&mut self, key: u32, class: usize) {
+        self.change(key, |share, among| share.untook(class, among));
     }
 
     /// It has given it back, in time or late, to a class of `all`.
+    #[inline(always)]
     fn gave(&mut self, key: u32, class: usize, in_time: bool, all: u32) {
-        self.change(key, |share| share.gave(class, in_time, all));
+        self.change(key, |share, among| share.gave(class, in_time, all, among));
     }
 
     /// A command of a connection gets in line.
     pub(crate) fn waits(&mut self, key: u32) {
-        self.change(key, |share| share.busy += 1);
+        self.change(key, Share::enters);
     }
 
     /// It waits no more.
     pub(crate) fn served(&mut self, key: u32) {
-        self.change(key, |share| share.busy -= 1);
+        self.change(key, Share::leaves);
     }
 
-    /// Changes the shares of a connection and of its address, and counts the busy ones anew.
-    fn change(&mut self, key: u32, change: impl Fn(&mut Share)) {
-        let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut)
-        else {
-            return;
-        };
-        let Some(address) = &mut self.addresses[connection.address as usize] else { return };
-        adjust(&mut connection.share, &mut address.busy, &change);
-        adjust(&mut address.share, &mut self.busy, &change);
+    #[inline]
+    fn change(&mut self, key: u32, change: impl Fn(&mut Share, &mut u32)) {
+        if let Some(of) = self.of(key) {
+            of.change(change);
+        }
     }
 }
 
-/// Changes a share, and the count of busy ones that it is among.
-fn adjust(share: &mut Share, among: &mut u32, change: &impl Fn(&mut Share)) {
-    let before = share.busy > 0;
-    change(share);
-    match (before, share.busy > 0) {
-        (false, true) => *among += 1,
-        (true, false) => *among -= 1,
-        _ => {}
+/// A connection, with its address and the count of those that are busy.
+struct Of<'a> {
+    connection: &'a mut Connection,
+    address: &'a mut Address,
+    busy: &'a mut u32,
+    /// There is no other address.
+    alone: bool,
+}
+
+impl Of<'_> {
+    /// Changes the shares of a connection and of its address, each with the count of the busy ones that
+    /// it is among.
+    #[inline]
+    fn change(self, change: impl Fn(&mut Share, &mut u32)) {
+        change(&mut self.connection.share, &mut self.address.busy);
+        change(&mut self.address.share, self.busy);
     }
 }
 
@@ -313,10 +357,10 @@ mod tests {
         Peer::of([192, 0, 2, last].into())
     }
 
-    /// A pool whose buffers are taken as the shares allow.
+    /// Large buffers that are taken as the shares allow.
     struct World {
         shares: Shares,
-        pool: Pool,
+        free: u32,
     }
 
     impl World {
@@ -325,23 +369,27 @@ mod tests {
             for (key, last) in peers.iter().enumerate() {
                 shares.join(key as u32, peer(*last), &COUNTS);
             }
-            World { shares, pool: Pool { counts: COUNTS, free: COUNTS } }
+            World { shares, free: COUNTS[LARGE] }
         }
 
+        #[inline(always)]
         fn take(&mut self, key: u32) -> bool {
-            let before = self.shares.held(key);
-            let may =
-                self.pool.free[LARGE] > 0 && self.shares.may_take(key, LARGE, &before, &self.pool);
-            if may {
-                self.shares.took(key, LARGE);
-                self.pool.free[LARGE] -= 1;
-            }
+            let stock = Stock { all: COUNTS[LARGE], free: self.free };
+            let may = self.free > 0 && self.shares.take(key, LARGE, 0, stock);
+            self.free -= u32::from(may);
             may
         }
 
+        /// What a connection holds, and what its address does.
+        fn held(&mut self, key: u32) -> (u32, u32) {
+            let of = self.shares.of(key).expect("it is there");
+            (of.connection.share.held[LARGE], of.address.share.held[LARGE])
+        }
+
+        #[inline(always)]
         fn give(&mut self, key: u32, in_time: bool) {
             self.shares.gave(key, LARGE, in_time, COUNTS[LARGE]);
-            self.pool.free[LARGE] += 1;
+            self.free += 1;
         }
 
         fn take_all(&mut self, key: u32) -> u32 {
@@ -386,6 +434,17 @@ mod tests {
         assert!(world.take_all(0) < 24);
     }
 
+    #[test]
+    fn what_was_put_back_unused_earns_no_trust() {
+        let mut world = World::new(&[1, 2]);
+        for _ in 0..50 {
+            assert!(world.take(0));
+            world.shares.untake(0, LARGE);
+            world.free += 1;
+        }
+        assert_eq!(world.take_all(0), 3, "as at first");
+    }
+
     proptest! {
         /// Whatever is taken and given back: who holds nothing gets one as long as there is any, and
         /// the counts of the busy ones are right.
@@ -395,10 +454,10 @@ mod tests {
         ) {
             let mut world = World::new(&[1, 1, 2, 3, 3, 3]);
             for (key, take, in_time) in ops {
-                let held = world.shares.held(key).0[LARGE];
+                let (held, ours) = world.held(key);
                 if take {
-                    let alone = world.shares.held(key).1[LARGE] == 0 && held == 0;
-                    let any = world.pool.free[LARGE] > 0;
+                    let alone = ours == 0 && held == 0;
+                    let any = world.free > 0;
                     let taken = world.take(key);
                     prop_assert!(taken || !alone || !any);
                 } else if held > 0 {

@@ -40,13 +40,13 @@ impl Spaces {
     ///
     /// # Panics
     /// If there is none: whoever holds a number keeps the place.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, at: u32) -> &Space {
         self.places[at as usize].as_ref().expect("a place in use holds a namespace")
     }
 
     /// As [`Spaces::get`], to change.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get_mut(&mut self, at: u32) -> &mut Space {
         self.places[at as usize].as_mut().expect("a place in use holds a namespace")
     }

@@ -12,6 +12,7 @@ pub use error_log::{CommandError, Location};
 pub use event::{Notice, supported_events};
 pub(crate) use features::Features;
 pub use property::{PropertyEffect, VERSION, capabilities};
+pub(crate) use queue::QueueMeter;
 pub use queue::{EndedController, QueueRefusal, QueueUse};
 
 use crate::export::subsystem::{Subsystem, SubsystemKind};

@@ -32,16 +32,19 @@ pub struct QueueUse {
 
 /// What the queue pair of one queue writes and anybody reads.
 #[derive(Debug, Default)]
-pub(super) struct QueueMeter {
-    counters: IoCounters,
-    latencies: Latencies,
-    under_way: Counter,
+pub(crate) struct QueueMeter {
+    /// As [`Controller::queue_counters`].
+    pub(crate) counters: IoCounters,
+    /// As [`Controller::queue_latencies`].
+    pub(crate) latencies: Latencies,
+    /// As [`Controller::queue_depth`].
+    pub(crate) under_way: Counter,
 }
 
 /// By queue identifier, those of queues that have been connected: most of most controllers never
 /// are.
 #[derive(Debug)]
-pub(super) struct QueueMeters(Box<[OnceLock<Box<QueueMeter>>]>);
+pub(super) struct QueueMeters(Box<[OnceLock<Arc<QueueMeter>>]>);
 
 impl QueueMeters {
     pub(super) fn new(queues: usize) -> QueueMeters {
@@ -51,16 +54,15 @@ impl QueueMeters {
     }
 
     fn connected(&self, qid: u16) {
-        self.0[usize::from(qid)].get_or_init(Box::default);
+        self.0[usize::from(qid)].get_or_init(Arc::default);
     }
 
-    #[inline]
-    fn of(&self, qid: u16) -> &QueueMeter {
+    fn of(&self, qid: u16) -> &Arc<QueueMeter> {
         self.0[usize::from(qid)].get().expect("made when the queue was connected")
     }
 
     fn all(&self) -> impl Iterator<Item = &QueueMeter> {
-        self.0.iter().filter_map(|meter| meter.get().map(Box::as_ref))
+        self.0.iter().filter_map(|meter| meter.get().map(Arc::as_ref))
     }
 
     fn total(&self) -> IoCounts {
@@ -166,7 +168,6 @@ impl Controller {
     ///
     /// # Panics
     /// If it has never been connected, here and below.
-    #[inline]
     pub fn queue_counters(&self, qid: u16) -> &IoCounters {
         &self.meters.of(qid).counters
     }
@@ -174,7 +175,6 @@ impl Controller {
     /// How long reads and writes of queue `qid` took; only its queue pair writes. Those that were
     /// answered in the turn that took them in, on devices that are memory, are in the counters
     /// alone.
-    #[inline]
     pub fn queue_latencies(&self, qid: u16) -> &Latencies {
         &self.meters.of(qid).latencies
     }
@@ -201,10 +201,9 @@ impl Controller {
         EndedController { host_nqn, meters }
     }
 
-    /// Queue `qid` has so many commands under way. Called by its queue pair.
-    #[inline]
-    pub(crate) fn set_depth(&self, qid: u16, under_way: u32) {
-        self.meters.of(qid).under_way.set(u64::from(under_way));
+    /// What queue `qid` counts, for its queue pair.
+    pub(crate) fn queue_meter(&self, qid: u16) -> Arc<QueueMeter> {
+        self.meters.of(qid).clone()
     }
 
     pub(crate) fn queues(&self) -> MutexGuard<'_, Queues> {

@@ -18,34 +18,37 @@ pub(crate) struct Here<'a> {
     pub(crate) now_ns: u64,
 }
 
-/// Counts a command that ends, of the job it had, and enters a failure into the error log, which
-/// changes the status. Lets its namespace go.
+/// Counts a command that ends, and enters a failure into the error log, which changes the status. Lets
+/// its namespace go.
+#[inline(always)]
 pub(crate) fn account(
     request: &Request,
-    job: Option<&Job>,
     qpair: Option<&Qpair>,
     spaces: &mut Spaces,
     here: &Here<'_>,
     answer: &mut Answer,
 ) {
+    let job = request.job_if_known();
     if !answer.status.is_success() {
         here.counters.errors.add(1);
         log_failure(request, job, qpair, answer);
     }
-    let Some(Role::Io(queue)) = qpair.map(Qpair::role) else { return };
-    let at_queue = queue.ctrl().queue_counters(queue.qid());
+    let Some(qpair) = qpair else { return };
+    let (Role::Io(_), Some(meter)) = (qpair.role(), qpair.meter()) else { return };
     let Some(place) = job.and_then(Job::space) else {
-        return count([at_queue].into_iter(), job, 0, answer.status);
+        return count_other([&meter.counters].into_iter(), job, answer.status);
     };
     let space = spaces.get(place);
-    let at_space = space.namespace.counters(here.reactor);
-    let block_bytes = space.geometry.block_bytes;
-    count([at_queue, at_space].into_iter(), job, block_bytes, answer.status);
-    if answer.status.is_success() {
-        let took_ns = here.now_ns.saturating_sub(request.began_ns());
-        let of_queue = queue.ctrl().queue_latencies(queue.qid());
-        let of_space = space.namespace.latencies(here.reactor);
-        time([of_queue, of_space].into_iter(), job, took_ns);
+    let (at_space, block_bytes) =
+        (space.namespace.counters(here.reactor), space.geometry.block_bytes);
+    match job {
+        Some(Job::Io(io)) if answer.status.is_success() => {
+            let took_ns = here.now_ns.saturating_sub(request.began_ns());
+            let at_queue = (&meter.counters, &meter.latencies);
+            let at_space = (at_space, space.namespace.latencies(here.reactor));
+            count_done([at_queue, at_space], io.command, block_bytes, took_ns);
+        }
+        _ => count_other([&meter.counters, at_space].into_iter(), job, answer.status),
     }
     spaces.leave(place);
 }
@@ -67,55 +70,69 @@ fn log_failure(request: &Request, job: Option<&Job>, qpair: Option<&Qpair>, answ
     });
 }
 
-/// Counts one command, for whoever keeps count.
-#[inline]
-fn count<'a>(
+/// Counts a data command that has succeeded and took so long, for both that keep count.
+#[inline(always)]
+fn count_done(
+    meters: [(&IoCounters, &Latencies); 2],
+    command: Command,
+    block_bytes: u32,
+    took_ns: u64,
+) {
+    let bucket = bucket(took_ns);
+    match command.verb {
+        Verb::Read => {
+            for (counters, times) in meters {
+                counters.reads.add(1);
+                counters.read_bytes.add(u64::from(command.bytes));
+                times.reads.add_in(bucket, took_ns);
+            }
+        }
+        Verb::Write => {
+            for (counters, times) in meters {
+                counters.writes.add(1);
+                counters.write_bytes.add(u64::from(command.bytes));
+                times.writes.add_in(bucket, took_ns);
+            }
+        }
+        _ => meters.into_iter().for_each(|(counters, _)| count_io(counters, command, block_bytes)),
+    }
+}
+
+/// Counts a command that is no data command, or has failed, for whoever keeps count.
+#[inline(never)]
+fn count_other<'a>(
     counters: impl Iterator<Item = &'a IoCounters>,
     job: Option<&Job>,
-    block_bytes: u32,
     status: Status,
 ) {
     if !status.is_success() {
         return counters.for_each(|counters| count_failure(counters, job, status));
     }
-    match job {
-        Some(Job::Io(io)) => {
-            counters.for_each(|counters| count_io(counters, io.command, block_bytes))
-        }
-        Some(Job::Flush { .. } | Job::FlushAll { .. }) => {
-            counters.for_each(|counters| counters.flushes.add(1))
-        }
-        _ => {}
+    if let Some(Job::Flush { .. } | Job::FlushAll { .. }) = job {
+        counters.for_each(|counters| counters.flushes.add(1));
     }
 }
 
-/// Notes how long a command took, for whoever keeps count.
-#[inline]
-fn time<'a>(latencies: impl Iterator<Item = &'a Latencies>, job: Option<&Job>, took_ns: u64) {
-    let bucket = bucket(took_ns);
-    match job.and_then(Job::command) {
-        Some(Command { verb: Verb::Read, .. }) => {
-            latencies.for_each(|times| times.reads.add_in(bucket, took_ns));
-        }
-        Some(Command { verb: Verb::Write, .. }) => {
-            latencies.for_each(|times| times.writes.add_in(bucket, took_ns));
-        }
-        _ => {}
-    }
-}
-
-#[inline]
+#[inline(always)]
 pub(super) fn count_io(counters: &IoCounters, command: Command, block_bytes: u32) {
-    let Command { verb, bytes, blocks, .. } = command;
-    match verb {
+    match command.verb {
         Verb::Read => {
             counters.reads.add(1);
-            counters.read_bytes.add(u64::from(bytes));
+            counters.read_bytes.add(u64::from(command.bytes));
         }
         Verb::Write => {
             counters.writes.add(1);
-            counters.write_bytes.add(u64::from(bytes));
+            counters.write_bytes.add(u64::from(command.bytes));
         }
+        _ => count_rare(counters, command, block_bytes),
+    }
+}
+
+#[inline(never)]
+fn count_rare(counters: &IoCounters, command: Command, block_bytes: u32) {
+    let Command { verb, bytes, blocks, .. } = command;
+    match verb {
+        Verb::Read | Verb::Write => {}
         Verb::WriteZeroes => counters.write_zeroes.add(1),
         Verb::Compare => {
             counters.compares.add(1);

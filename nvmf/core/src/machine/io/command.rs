@@ -55,6 +55,11 @@ impl Verb {
         matches!(self, Verb::Verify | Verb::Copy { .. } | Verb::Ranges { deallocate: true })
     }
 
+    /// Whether it reads blocks, and nothing else.
+    pub(crate) fn reads(self) -> bool {
+        matches!(self, Verb::Read | Verb::Compare | Verb::Verify)
+    }
+
     /// Whether the host sends data.
     pub(crate) fn takes_data(self) -> bool {
         matches!(self, Verb::Write | Verb::Compare | Verb::Copy { .. } | Verb::Ranges { .. })

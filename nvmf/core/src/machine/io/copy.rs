@@ -23,6 +23,7 @@ type Stop = (Fault, u32);
 impl Execution<'_, '_> {
     /// Reads the next blocks of the piece under way, or writes the piece when it is whole. All
     /// ranges are checked before the first.
+    #[inline(never)]
     pub(super) fn copy_next(&mut self, at: u32, command: Command) -> Next {
         let progress = self.requests[at].io_ref().progress;
         if progress.done | progress.filled == 0
@@ -89,6 +90,7 @@ impl Execution<'_, '_> {
     }
 
     /// A step has failed, or the command is not to go on: the host is told how far it came.
+    #[inline(never)]
     pub(super) fn copy_failed(&mut self, at: u32, answer: Answer) -> Next {
         self.leave_source(at);
         let dw0 = ranges_copied(&self.requests[at]);

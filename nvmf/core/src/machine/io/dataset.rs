@@ -15,6 +15,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 impl Execution<'_, '_> {
     /// Reads the next piece of what is to be verified.
+    #[inline(never)]
     pub(super) fn verify_next(&mut self, at: u32, command: Command) -> Next {
         let request = &mut self.requests[at];
         let done = request.io_ref().progress.done;
@@ -32,6 +33,7 @@ impl Execution<'_, '_> {
     }
 
     /// Deallocates the next piece of a range. All ranges are checked before the first.
+    #[inline(never)]
     pub(super) fn ranges_next(&mut self, at: u32, deallocate: bool) -> Next {
         let request = &mut self.requests[at];
         let Progress { done, filled, .. } = request.io_ref().progress;
@@ -74,6 +76,7 @@ impl Execution<'_, '_> {
     }
 
     /// Flushes the next namespace of the subsystem that hosts see.
+    #[inline(never)]
     pub(super) fn flush_next(&mut self, at: u32) -> Next {
         let request = &mut self.requests[at];
         let queue = self.qpairs.io(request.qpair());

@@ -140,8 +140,8 @@ impl Direct<'_> {
         let qpair = self.qpairs.of(self.requests[req.0].qpair());
         let space = self.spaces.get(place);
         let block_bytes = space.geometry.block_bytes;
-        if let Some(queue) = qpair.io() {
-            count_io(queue.ctrl().queue_counters(queue.qid()), command, block_bytes);
+        if let Some(meter) = qpair.meter() {
+            count_io(&meter.counters, command, block_bytes);
         }
         count_io(space.namespace.counters(self.reactor), command, block_bytes);
         let mut cqe = Cqe::new(cid, Status::SUCCESS);

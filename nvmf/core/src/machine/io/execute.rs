@@ -1,7 +1,8 @@
 //! The steps of an I/O command through the stack.
 
 use super::Execution;
-use super::command::{Command, Verb};
+use super::command::{Command, Fault, Verb};
+use crate::export::gate::Pass;
 use crate::machine::admission::admit_step;
 use crate::machine::answer::{Answer, Next};
 use crate::machine::job::{Job, Pair};
@@ -31,29 +32,41 @@ impl Submission {
 
 impl Execution<'_, '_> {
     /// A command has what it needs, and ends early if it is to: the next step.
+    #[inline(always)]
     pub(crate) fn go_on(&mut self, at: u32) -> Next {
         match self.requests[at].pair() {
             Pair::First { .. } => self.try_pair(at),
-            _ => self.execute(at),
+            _ => self.take_step(at),
         }
     }
 
-    /// What the command needs is there: the first step, or the next one.
+    /// The step after one that has ended.
+    #[inline(never)]
     pub(super) fn execute(&mut self, at: u32) -> Next {
+        self.take_step(at)
+    }
+
+    /// What the command needs is there: the first step, or the next one. (In one piece with what it
+    /// calls: this is the way of most commands.)
+    #[inline(always)]
+    fn take_step(&mut self, at: u32) -> Next {
         let request = &self.requests[at];
         if let Some(status) = request.doomed() {
-            let answer = Answer::status(status);
-            return match request.job() {
-                Job::Io(io) if matches!(io.command.verb, Verb::Copy { .. }) => {
-                    self.copy_failed(at, answer)
-                }
-                _ => Next::Ends(answer),
-            };
+            return self.end_early(at, status);
         }
         match request.job() {
             Job::Io(io) => {
-                let command = io.command;
-                self.execute_io(at, command)
+                let (command, space, begins) = (io.command, io.space, io.progress.done == 0);
+                // A forced read is of what is on the medium: what is in a volatile cache goes there
+                // first.
+                if command.flags.has(IoFlags::FUA)
+                    && begins
+                    && command.verb.reads()
+                    && self.spaces.get(space).geometry.volatile_cache
+                {
+                    return self.step(at, Step::CommitFirst, Submission::FLUSH);
+                }
+                self.execute_verb(at, command)
             }
             Job::Flush { .. } => self.step(at, Step::Whole, Submission::FLUSH),
             Job::FlushAll { .. } => self.flush_next(at),
@@ -61,18 +74,19 @@ impl Execution<'_, '_> {
         }
     }
 
-    fn execute_io(&mut self, at: u32, command: Command) -> Next {
-        let request = &self.requests[at];
-        let space = self.spaces.get(request.io_ref().space);
-        let reads = matches!(command.verb, Verb::Read | Verb::Compare | Verb::Verify);
-        // A forced read is of what is on the medium: what is in a volatile cache goes there first.
-        let begins = request.io_ref().progress.done == 0;
-        if reads && begins && command.flags.has(IoFlags::FUA) && space.geometry.volatile_cache {
-            return self.step(at, Step::CommitFirst, Submission::FLUSH);
+    /// A command that was to end early has got as far as its next step.
+    #[cold]
+    fn end_early(&mut self, at: u32, status: Status) -> Next {
+        let answer = Answer::status(status);
+        match self.requests[at].job() {
+            Job::Io(io) if matches!(io.command.verb, Verb::Copy { .. }) => {
+                self.copy_failed(at, answer)
+            }
+            _ => Next::Ends(answer),
         }
-        self.execute_verb(at, command)
     }
 
+    #[inline(always)]
     fn execute_verb(&mut self, at: u32, command: Command) -> Next {
         let request = &self.requests[at];
         let Command { lba, blocks, bytes, flags, .. } = command;
@@ -80,7 +94,7 @@ impl Execution<'_, '_> {
         match command.verb {
             Verb::Read => {
                 let io = io(Op::Read, request.data(bytes));
-                self.step(at, Step::Whole, io)
+                self.begin_step(at, Step::Whole, io)
             }
             Verb::Write => {
                 let io = io(Op::Write, request.data(bytes));
@@ -99,16 +113,19 @@ impl Execution<'_, '_> {
         }
     }
 
+    /// What has to be on the medium before a read is there.
+    #[cold]
+    fn committed(&mut self, at: u32, command: Command) -> Next {
+        self.execute_verb(at, command)
+    }
+
     /// Submits a step that writes, once no fused pair holds its blocks. If one does, the command
     /// comes by again.
     pub(super) fn step_write(&mut self, at: u32, step: Step, io: Submission) -> Next {
         let request = &mut self.requests[at];
         let gate = self.spaces.get(request.io_ref().space).namespace.gate();
         match gate.enter(self.reactor, io.lba, u64::from(io.blocks)) {
-            Some(pass) => {
-                request.set_stage(Stage::Executing { step, pass: Some(pass) });
-                self.submit(at, step, io)
-            }
+            Some(pass) => self.submit(at, step, Some(pass), io),
             None => {
                 request.set_stage(Stage::Gated);
                 self.gated.push_back(at);
@@ -118,13 +135,20 @@ impl Execution<'_, '_> {
     }
 
     /// Submits a step to the command's namespace, or ends the command if that is not possible.
+    #[inline(never)]
     pub(super) fn step(&mut self, at: u32, step: Step, io: Submission) -> Next {
-        self.requests[at].set_stage(Stage::Executing { step, pass: None });
-        self.submit(at, step, io)
+        self.begin_step(at, step, io)
     }
 
-    fn submit(&mut self, at: u32, step: Step, io: Submission) -> Next {
-        let request = &self.requests[at];
+    #[inline(always)]
+    fn begin_step(&mut self, at: u32, step: Step, io: Submission) -> Next {
+        self.submit(at, step, None, io)
+    }
+
+    #[inline(always)]
+    fn submit(&mut self, at: u32, step: Step, pass: Option<Pass>, io: Submission) -> Next {
+        let request = &mut self.requests[at];
+        request.set_stage(Stage::Executing { step, pass });
         let space = request.job().space().expect("a step is of a namespace");
         let queue = self.qpairs.io(request.qpair());
         match admit_step(queue, space, (io.lba, u64::from(io.blocks)), self.spaces) {
@@ -137,15 +161,20 @@ impl Execution<'_, '_> {
                 self.cx.submit(to, Io { op, flags, lba, blocks, data, reply_to, reply_tag });
                 Next::Waits
             }
-            Err(fault) => {
-                self.refused = true;
-                self.step_ends(at);
-                self.step_failed(at, step, fault.into())
-            }
+            Err(fault) => self.refused(at, step, fault),
         }
     }
 
+    /// A step may not go on.
+    #[cold]
+    fn refused(&mut self, at: u32, step: Step, fault: Fault) -> Next {
+        self.refused = true;
+        self.step_ends(at);
+        self.step_failed(at, step, fault.into())
+    }
+
     /// A step is over: writes that wait for it may go on.
+    #[inline]
     fn step_ends(&mut self, at: u32) -> Step {
         let request = &mut self.requests[at];
         let (step, pass) = request.step_ends();
@@ -157,6 +186,7 @@ impl Execution<'_, '_> {
     }
 
     /// A step has ended in the stack.
+    #[inline]
     pub(crate) fn step_done(&mut self, at: u32, status: Status) -> Next {
         let step = self.step_ends(at);
         if !status.is_success() {
@@ -176,7 +206,7 @@ impl Execution<'_, '_> {
                 let request = &self.requests[at];
                 match (request.doomed(), request.io_ref().command) {
                     (Some(status), _) => Next::ends(status),
-                    (None, command) => self.execute_verb(at, command),
+                    (None, command) => self.committed(at, command),
                 }
             }
             Step::Range => {

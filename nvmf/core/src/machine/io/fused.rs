@@ -24,6 +24,7 @@ pub(crate) fn leader(requests: &Requests, at: u32) -> u32 {
 }
 
 /// The second half of the pair that `at` leads, if it leads one.
+#[inline]
 pub(crate) fn second(requests: &Requests, at: u32) -> Option<u32> {
     match requests[at].pair() {
         Pair::First { second, .. } => Some(*second),
@@ -85,6 +86,7 @@ impl Execution<'_, '_> {
         Ok(())
     }
 
+    #[inline]
     fn second(&self, first: u32) -> u32 {
         second(self.requests, first).expect("the first of a pair has a second")
     }
@@ -109,6 +111,7 @@ impl Execution<'_, '_> {
 
     /// Both halves have their data: takes hold of the pair's blocks and reads them, or gets in line
     /// at the gate.
+    #[inline(never)]
     pub(super) fn try_pair(&mut self, first: u32) -> Next {
         let doomed = self.is_pair_doomed(first);
         let second = self.second(first);

@@ -7,19 +7,20 @@ use crate::limits;
 use crate::machine::admission::{Way, admit_first, way};
 use crate::machine::answer::{Answer, Next};
 use crate::machine::cid::CidError;
+use crate::machine::connect;
 use crate::machine::io::command::Fault;
 use crate::machine::io::direct::{Direct, Taken};
 use crate::machine::io::fused::{leader, second};
 use crate::machine::io::{Execution, Here, account, plan};
-use crate::machine::job::{HostData, Job};
+use crate::machine::job::{HostData, Job, Pair};
 use crate::machine::place::NONE;
-use crate::machine::request::{Aborter, Request, Stage};
-use crate::machine::share::Lack;
+use crate::machine::qpair::Qpair;
+use crate::machine::request::{Aborter, Ended, Request, Requests, Stage};
+use crate::machine::share::{Lack, Purse};
 use crate::machine::transport::{
     CloseReason, InCapsule, PullTo, QpairId, ReqId, Response, Transport,
 };
 use crate::machine::wait::FairQueue;
-use crate::machine::{connect, request};
 use bdev::{DmaPool, DmaSlice, EdgeCx};
 use nvme_spec::{Cqe, Fuse, Sqe, Status};
 use zerocopy::little_endian::{U16, U32};
@@ -201,33 +202,36 @@ impl<T: Transport> Target<T> {
     }
 
     /// The command at `at` knows what it needs: takes it, or gets in line.
+    #[inline]
     pub(super) fn need_buffers(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
-        if !self.requests[at].takes_buffers() {
-            return self.fetch(at, cx);
+        let has_them = !self.requests[at].takes_buffers()
+            || self.waiting.is_empty() && self.take_buffers(at, cx.pool).is_ok()
+            || self.finds_buffers(at, cx);
+        if has_them {
+            self.fetch(at, cx);
         }
-        if self.waiting.is_empty() && self.take_buffers(at, cx.pool).is_ok() {
-            return self.fetch(at, cx);
-        }
-        self.wait_for_buffers(at, cx);
     }
 
+    /// Takes them where nobody waits for some of that size. If it gets none it is in line, or ends where
+    /// it would wait for ever.
     #[cold]
-    fn wait_for_buffers(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
+    fn finds_buffers(&mut self, at: u32, cx: &mut EdgeCx<'_>) -> bool {
         let (bytes, buffers) = self.wanted(at);
         let class = FairQueue::class(bytes);
         if self.waiting.may_pass(class) && self.take_buffers(at, cx.pool).is_ok() {
-            return self.fetch(at, cx);
+            return true;
         }
         if !cx.pool.could_take(bytes as usize, buffers) {
             // It would wait for ever: the pool was made too small for what is promised to hosts.
             self.requests[at].doom(Status::INTERNAL_ERROR.dnr());
             self.run(at, cx, |execution| execution.end_doomed(at));
-            return;
+            return false;
         }
         let key = self.requests[at].qpair();
         self.waiting.push(class, key, at);
         self.shares.waits(key);
         self.counters.buffer_waits.add(1);
+        false
     }
 
     /// The largest buffer that a command, with its other half, needs, and how many.
@@ -242,16 +246,19 @@ impl<T: Transport> Target<T> {
     }
 
     /// Takes the buffers of a command and of its other half, or none.
+    #[inline(always)]
     fn take_buffers(&mut self, at: u32, pool: &mut DmaPool) -> Result<(), Lack> {
         let Target { requests, shares, .. } = self;
-        let mut purse = shares.purse(requests[at].qpair(), pool, self.now_ns);
-        requests[at].take_buffers(&mut purse)?;
-        let Some(second) = second(requests, at) else { return Ok(()) };
-        let taken = requests[second].take_buffers(&mut purse);
-        if taken.is_err() {
-            requests[at].give_buffers(&mut purse);
+        let request = &mut requests[at];
+        let mut purse = shares.purse(request.qpair(), pool, self.now_ns);
+        request.take_buffers(&mut purse)?;
+        match request.pair() {
+            Pair::First { second, .. } => {
+                let second = *second;
+                take_both(requests, at, second, &mut purse)
+            }
+            _ => Ok(()),
         }
-        taken
     }
 
     /// Lets those go on that wait for buffers, as far as there are any: connection after connection,
@@ -286,26 +293,38 @@ impl<T: Transport> Target<T> {
     }
 
     /// The buffers are there: gets the host's data into them.
+    #[inline(always)]
     fn fetch(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
-        let second = second(&self.requests, at);
-        let waits = self.fetch_one(at);
-        let other_waits = second.is_some_and(|second| self.fetch_one(second));
-        if !waits && !other_waits {
+        let waits = match self.requests[at].pair() {
+            Pair::First { second, .. } => {
+                let second = *second;
+                self.fetch_one(at) | self.fetch_one(second)
+            }
+            _ => self.fetch_one(at),
+        };
+        if !waits {
             self.execute(at, cx);
         }
     }
 
     /// Starts the pull of one command, or copies what came in the capsule. True if it has to wait.
+    #[inline(always)]
     fn fetch_one(&mut self, at: u32) -> bool {
         let request = &mut self.requests[at];
         let to = match request.fetch() {
+            HostData::None | HostData::InCapsule | HostData::Copied => return false,
             HostData::Pulled => PullTo::Buffer(request.data(request.needs().data_bytes)),
             HostData::Landing(blocks) => PullTo::Device(blocks),
-            HostData::None | HostData::InCapsule | HostData::Copied => return false,
         };
-        self.qpairs.of(request.qpair()).host_owes(self.now_ns);
-        self.transport.pull(ReqId(at), to);
+        self.pull(at, to);
         true
+    }
+
+    #[inline(never)]
+    fn pull(&mut self, at: u32, to: PullTo) {
+        let key = self.requests[at].qpair();
+        self.qpairs.of(key).host_owes(self.now_ns);
+        self.transport.pull(ReqId(at), to);
     }
 
     /// A pull has ended.
@@ -327,6 +346,7 @@ impl<T: Transport> Target<T> {
     }
 
     /// What the command needs is there: its first step.
+    #[inline]
     fn execute(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
         let request = &self.requests[at];
         match (request.job(), request.doomed()) {
@@ -342,6 +362,12 @@ impl<T: Transport> Target<T> {
             (Job::Connect, None) => self.execute_connect(at, cx),
             (Job::Disconnect, None) => self.execute_disconnect(at, cx),
         }
+    }
+
+    /// A command goes on that has waited between its steps.
+    #[inline(never)]
+    fn go_on(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
+        self.run(at, cx, |execution| execution.go_on(at));
     }
 
     /// A command of several steps gets in line for its next one.
@@ -361,13 +387,14 @@ impl<T: Transport> Target<T> {
                 0 => limits::DEALLOCATE_STEP_BYTES,
                 scratch => scratch.max(limits::STEP_BYTES_LEAST),
             };
-            self.run(at, cx, |execution| execution.go_on(at));
+            self.go_on(at, cx);
             taken += 1;
         }
         taken
     }
 
     /// A step has ended in the stack.
+    #[inline]
     pub(super) fn step_done(&mut self, at: u32, status: Status, cx: &mut EdgeCx<'_>) {
         self.run(at, cx, |execution| execution.step_done(at, status));
     }
@@ -377,7 +404,7 @@ impl<T: Transport> Target<T> {
         let mut moved = 0;
         for _ in 0..self.gated.len() {
             let Some(at) = self.gated.pop_front() else { break };
-            self.run(at, cx, |execution| execution.go_on(at));
+            self.go_on(at, cx);
             let waits = matches!(self.requests[at].stage(), Some(Stage::Gated));
             moved += u32::from(!waits);
         }
@@ -385,6 +412,7 @@ impl<T: Transport> Target<T> {
     }
 
     /// Takes a step of the command at `at`, and does what becomes of it. True if it waits.
+    #[inline]
     pub(super) fn run(
         &mut self,
         at: u32,
@@ -425,25 +453,33 @@ impl<T: Transport> Target<T> {
     }
 
     /// Ends a command: its one answer.
+    #[inline]
     pub(super) fn finish(&mut self, at: u32, mut answer: Answer, cx: &mut EdgeCx<'_>) {
         let request = &mut self.requests[at];
         let key = request.qpair();
+        let mut qpair = self.qpairs.get_mut(key);
         if request.is_aborting()
-            && let Some(queue) = self.qpairs.admin(key)
+            && let Some(queue) = qpair.as_mut().and_then(|qpair| qpair.admin())
         {
             queue.abort_ends();
         }
-        let mut purse = self.shares.purse(key, cx.pool, self.now_ns);
-        let request::Ended { job, data, aborter } = request.respond(answer.data_bytes, &mut purse);
         let here = Here { reactor: self.reactor, counters: &self.counters, now_ns: self.now_ns };
-        let qpair = self.qpairs.get(key);
-        account(request, job.as_ref(), qpair, &mut self.spaces, &here, &mut answer);
-        let response = response(request, self.qpairs.get_mut(key), answer, data, self.now_ns);
+        account(request, qpair.as_deref(), &mut self.spaces, &here, &mut answer);
+        let mut purse = self.shares.purse(key, cx.pool, self.now_ns);
+        let Ended { data, aborter } = request.respond(answer.data_bytes, &mut purse);
+        let response = response(request, qpair, answer, data, self.now_ns);
         self.transport.respond(ReqId(at), response);
+        if let Some(aborter) = aborter {
+            self.tell_aborter(key, aborter, cx);
+        }
+    }
+
+    /// A command of queue pair `key` has ended that an Abort waited for.
+    #[cold]
+    fn tell_aborter(&mut self, key: u32, aborter: Aborter, cx: &mut EdgeCx<'_>) {
         match aborter {
-            None => {}
-            Some(Aborter::Here(waiting)) => self.aborted(waiting, cx),
-            Some(Aborter::Elsewhere(token)) => {
+            Aborter::Here(waiting) => self.aborted(waiting, cx),
+            Aborter::Elsewhere(token) => {
                 if let Some(ctrl) = self.qpairs.get(key).and_then(|qpair| qpair.ctrl()) {
                     ctrl.answer_abort(token, true);
                 }
@@ -470,10 +506,26 @@ impl<T: Transport> Target<T> {
     }
 }
 
+/// The first half of a pair has its buffers: takes those of the second, or none.
+#[cold]
+fn take_both(
+    requests: &mut Requests,
+    first: u32,
+    second: u32,
+    purse: &mut Purse<'_>,
+) -> Result<(), Lack> {
+    let taken = requests[second].take_buffers(purse);
+    if taken.is_err() {
+        requests[first].put_back_buffers(purse);
+    }
+    taken
+}
+
 /// The answer to a command, for the transport.
+#[inline(always)]
 fn response(
     request: &Request,
-    qpair: Option<&mut crate::machine::qpair::Qpair>,
+    qpair: Option<&mut Qpair>,
     answer: Answer,
     data: Option<DmaSlice>,
     now_ns: u64,
