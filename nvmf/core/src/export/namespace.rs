@@ -57,19 +57,6 @@ impl NamespaceIds {
             None
         }
     }
-
-    /// The name that is also `other`'s.
-    pub(crate) fn shared_with(&self, other: &NamespaceIds) -> Option<&'static str> {
-        if self.uuid == other.uuid {
-            Some("UUID")
-        } else if self.nguid == other.nguid {
-            Some("NGUID")
-        } else if self.eui64.is_some() && self.eui64 == other.eui64 {
-            Some("EUI-64")
-        } else {
-            None
-        }
-    }
 }
 
 /// The life of a namespace; it only goes forward.

@@ -10,6 +10,7 @@ use crate::export::subsystem::{Hosts, Subsystem, SubsystemConfig, SubsystemKind}
 use crate::limits;
 use nvme_spec::log::AnaState;
 use nvmf_wire::Nqn;
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -80,8 +81,50 @@ pub struct Registry {
     directory: Arc<Directory>,
     discovery: Arc<Subsystem>,
     /// Held by whoever changes something: changes come one after another.
-    changes: Mutex<()>,
+    changes: Mutex<Names>,
     refused: RefusedHosts,
+}
+
+/// Whose each name of a namespace is: hosts take two namespaces of one name for two paths to the same
+/// blocks.
+#[derive(Debug, Default)]
+struct Names(HashMap<Name, (String, u32)>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Name {
+    Uuid([u8; 16]),
+    Nguid([u8; 16]),
+    Eui64([u8; 8]),
+}
+
+impl Names {
+    /// Each with what it is called.
+    fn of(ids: &NamespaceIds) -> impl Iterator<Item = (&'static str, Name)> {
+        let eui64 = ids.eui64.map(|eui64| ("EUI-64", Name::Eui64(eui64)));
+        [("UUID", Name::Uuid(ids.uuid)), ("NGUID", Name::Nguid(ids.nguid))].into_iter().chain(eui64)
+    }
+
+    /// Refuses names that say nothing, or are another namespace's.
+    fn check(&self, ids: &NamespaceIds) -> Result<(), RegistryError> {
+        if let Some(name) = ids.unset() {
+            return Err(RegistryError::BadField(name, "is not all zeroes".into()));
+        }
+        match Names::of(ids).find_map(|(field, name)| Some((field, self.0.get(&name)?))) {
+            Some((field, (nqn, nsid))) => {
+                let why = format!("is that of namespace {nsid} of {nqn} already");
+                Err(RegistryError::BadField(field, why))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn add(&mut self, ids: &NamespaceIds, nqn: &str, nsid: u32) {
+        self.0.extend(Names::of(ids).map(|(_, name)| (name, (nqn.to_owned(), nsid))));
+    }
+
+    fn remove(&mut self, ids: &NamespaceIds) {
+        Names::of(ids).for_each(|(_, name)| drop(self.0.remove(&name)));
+    }
 }
 
 impl Registry {
@@ -103,7 +146,7 @@ impl Registry {
             counters: (0..config.reactors).map(|_| Default::default()).collect(),
             directory,
             discovery: Arc::new(discovery),
-            changes: Mutex::new(()),
+            changes: Mutex::default(),
             refused: RefusedHosts::default(),
         })
     }
@@ -172,12 +215,13 @@ impl Registry {
     /// # Errors
     /// When there is none.
     pub fn remove_subsystem(&self, nqn: &str) -> Result<Arc<Subsystem>, RegistryError> {
-        let _changing = self.changing();
+        let mut names = self.changing();
         let removed = self.directory.remove(nqn);
         let subsystem = removed.ok_or_else(|| RegistryError::NoSubsystem(nqn.into()))?;
         subsystem.close(EndReason::SubsystemRemoved);
         for namespace in subsystem.namespaces() {
             subsystem.remove_namespace(namespace.nsid());
+            names.remove(namespace.ids());
         }
         self.discovery_changed();
         Ok(subsystem)
@@ -205,13 +249,15 @@ impl Registry {
         if geometry.blocks == 0 {
             return Err(RegistryError::BadBdev("a namespace has at least one block".into()));
         }
-        let _changing = self.changing();
+        let mut names = self.changing();
         let subsystem = self.nvm_subsystem(nqn)?;
         if subsystem.namespace(nsid).is_some() {
             return Err(RegistryError::NamespaceExists(nsid));
         }
-        self.check_ids(&config.ids(nqn))?;
-        subsystem.add_namespace(config).ok_or(RegistryError::NamespaceExists(nsid))
+        names.check(&config.ids(nqn))?;
+        let added = subsystem.add_namespace(config).ok_or(RegistryError::NamespaceExists(nsid))?;
+        names.add(added.ids(), nqn, nsid);
+        Ok(added)
     }
 
     /// Removes a namespace: no command starts on it any more.
@@ -219,9 +265,11 @@ impl Registry {
     /// # Errors
     /// When there is none.
     pub fn remove_namespace(&self, nqn: &str, nsid: u32) -> Result<Arc<Namespace>, RegistryError> {
-        let _changing = self.changing();
+        let mut names = self.changing();
         let subsystem = self.nvm_subsystem(nqn)?;
-        subsystem.remove_namespace(nsid).ok_or(RegistryError::NoNamespace(nsid))
+        let removed = subsystem.remove_namespace(nsid).ok_or(RegistryError::NoNamespace(nsid))?;
+        names.remove(removed.ids());
+        Ok(removed)
     }
 
     /// Takes over what the bdev of a namespace says now, and tells the hosts if that is new.
@@ -322,26 +370,8 @@ impl Registry {
         self.discovery.close(EndReason::Shutdown);
     }
 
-    fn changing(&self) -> MutexGuard<'_, ()> {
+    fn changing(&self) -> MutexGuard<'_, Names> {
         self.changes.lock().expect("no panic under this lock")
-    }
-
-    /// Whether the names are no other namespace's: hosts take two namespaces of one name for two
-    /// paths to the same blocks.
-    fn check_ids(&self, ids: &NamespaceIds) -> Result<(), RegistryError> {
-        if let Some(name) = ids.unset() {
-            return Err(RegistryError::BadField(name, "is not all zeroes".into()));
-        }
-        for subsystem in self.subsystems() {
-            for other in subsystem.namespaces() {
-                if let Some(name) = ids.shared_with(other.ids()) {
-                    let (nqn, nsid) = (subsystem.nqn(), other.nsid());
-                    let why = format!("is that of namespace {nsid} of {nqn} already");
-                    return Err(RegistryError::BadField(name, why));
-                }
-            }
-        }
-        Ok(())
     }
 
     fn nvm_subsystem(&self, nqn: &str) -> Result<Arc<Subsystem>, RegistryError> {
