@@ -160,13 +160,20 @@ pub struct ErrorRule {
     /// Operations that fail: read, write, write-zeroes, deallocate, flush.
     pub ops: Vec<String>,
     /// First block that fails.
+    #[serde(default)]
     pub lba: u64,
-    /// Number of blocks that fail.
+    /// Number of blocks that fail; all unless given.
+    #[serde(default = "every_block")]
     pub blocks: u64,
-    /// Status code type and status code.
+    /// Status code type and status code, as in `[2, 0x81]`.
     pub status: [u8; 2],
     /// How often; always unless given.
+    #[serde(default)]
     pub count: Option<u64>,
+}
+
+fn every_block() -> u64 {
+    u64::MAX
 }
 
 impl DeviceSpec {

@@ -204,9 +204,12 @@ impl<F: Files> Store for FileStore<F> {
     fn load(&mut self) -> Result<(Revision, Vec<Item>), StoreError> {
         let log = match self.log.take() {
             Some(log) => log,
-            None => self.open()?,
+            None => {
+                let log = self.open()?;
+                self.notes.iter().for_each(|note| tracing::warn!("{note}"));
+                log
+            }
         };
-        self.notes.iter().for_each(|note| tracing::warn!("{note}"));
         let items = log.items.items().map(|declared| declared.item).collect();
         let revision = log.revision;
         self.log = Some(log);
