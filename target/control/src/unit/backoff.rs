@@ -65,6 +65,7 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const SECOND: Duration = Duration::from_secs(1);
     const WAITS: Waits =
@@ -102,5 +103,34 @@ mod tests {
         assert!(!backoff.is_due(now));
         backoff.forget();
         assert!(backoff.is_due(now));
+    }
+
+    proptest! {
+        /// After so many tries in a row the wait is the first one, doubled with each try but the first,
+        /// and never more than the longest; only what has lasted, or somebody who wants it, ends that.
+        #[test]
+        fn the_wait_is_that_of_the_tries_in_a_row(
+            steps in prop::collection::vec((0..4_u8, 0..400_u64), 1..120),
+        ) {
+            let (mut backoff, mut now) = (Backoff::new(WAITS), Instant::now());
+            let (mut tries, mut last) = (0_u32, now);
+            let wait = |tries: u32| {
+                (1..tries).fold(WAITS.first, |wait, _| (wait * 2).min(WAITS.most)).min(WAITS.most)
+            };
+            for (what, seconds) in steps {
+                now += Duration::from_secs(seconds);
+                match what {
+                    0 | 1 => { backoff.tried(now); (tries, last) = (tries + 1, now); }
+                    2 => {
+                        backoff.works(now);
+                        if tries > 0 && now - last >= wait(tries).max(WAITS.lasting) { tries = 0; }
+                    }
+                    _ => { backoff.forget(); tries = 0; }
+                }
+                let due = (tries > 0).then(|| last + wait(tries));
+                prop_assert_eq!(backoff.due(), due);
+                prop_assert_eq!(backoff.is_due(now), due.is_none_or(|due| now >= due));
+            }
+        }
     }
 }

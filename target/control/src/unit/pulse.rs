@@ -53,6 +53,7 @@ impl Pulse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -72,5 +73,28 @@ mod tests {
         assert_eq!(pulse.stall(start + 60 * SECOND), stall);
         assert_eq!(pulse.step(sample(2, 9), start + 61 * SECOND), None, "it answers again");
         assert_eq!(pulse.step(sample(0, 9), start + 90 * SECOND), None, "idle is not hung");
+    }
+
+    proptest! {
+        /// A device hangs when, at every look for three seconds, something was under way and nothing
+        /// had ended: said from the look at which that began, as soon as it is so, and no longer.
+        #[test]
+        fn it_hangs_when_nothing_ends_for_three_seconds_of_looks(
+            looks in prop::collection::vec((0..2500_u64, 0..3_u64, 0..2_u64), 1..80),
+        ) {
+            let (mut pulse, mut now) = (Pulse::default(), Instant::now());
+            let mut seen: Vec<(Instant, Sample)> = Vec::new();
+            for (ms, under_way, ends) in looks {
+                now += Duration::from_millis(ms);
+                let ended = seen.last().map_or(0, |(_, last)| last.ended) + ends;
+                seen.push((now, Sample { under_way, ended }));
+                let waits = |look: &&(Instant, Sample)| look.1.under_way > 0 && look.1.ended == ended;
+                let since = seen.iter().rev().take_while(waits).last().map(|look| look.0);
+                let hangs = since.filter(|since| now - *since >= HANGS);
+                let expected = hangs.map(|since| Stall { since, under_way });
+                prop_assert_eq!(pulse.step(Sample { under_way, ended }, now), expected);
+                prop_assert_eq!(pulse.stall(now), expected);
+            }
+        }
     }
 }
