@@ -1,17 +1,17 @@
 //! The block devices of the process, by name.
 
-use crate::config::{BdevConfig, BdevKind, ErrorRule};
 use crate::published::Published;
 use crate::unit::pulse::Sample;
 use bdev::{Bdev, Op};
 use bdev_mem::{Delay, DelaysNs, ErrorInjector, Meter, Null, OpSet, Ram, Rule, Times};
 use bdev_uring::{Fault, UringBdev};
-use drives::{Access, Consent, Drive, DriveBdev, DrivePlace, Drives, Wanted};
+use drives::{Access, Consent, Drive, DriveBdev, DrivePlace, Drives};
 use nvme_spec::Status;
 use nvmf_host::{Host, RemoteBdev};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use wanted::{Device, DeviceSpec, ErrorRule, RemoteNamespace};
 
 /// One block device.
 pub(crate) struct Entry {
@@ -19,7 +19,7 @@ pub(crate) struct Entry {
     /// The same, counted: for whoever does not count by itself what it does.
     pub meter: Arc<Meter>,
     special: Special,
-    pub config: BdevConfig,
+    pub device: Device,
 }
 
 /// One block device and who uses it.
@@ -39,15 +39,6 @@ enum Special {
     Nothing,
     File(Arc<UringBdev>),
     Drive(Arc<DriveBdev>),
-}
-
-/// On what terms the drive of an NVMe bdev is taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Terms {
-    /// Those of its configuration.
-    Configured,
-    /// It was ours before: the drive has this serial number.
-    Known(String),
 }
 
 /// Every block device, by name. Opening and closing one may wait for it, without a lock.
@@ -78,11 +69,6 @@ impl Entry {
         self.file()?.fault()
     }
 
-    /// The bdev that it is a layer over.
-    fn base(&self) -> Option<&str> {
-        base_of(&self.config.kind)
-    }
-
     /// What was counted at it, by whoever does not count by itself.
     pub(crate) fn sample(&self) -> Sample {
         let mut sample = Sample::default();
@@ -95,49 +81,32 @@ impl Entry {
     }
 }
 
-/// The bdev that another is a layer over.
-pub(crate) fn base_of(kind: &BdevKind) -> Option<&str> {
-    match kind {
-        BdevKind::Delay { base, .. } | BdevKind::Error { base, .. } => Some(base),
-        _ => None,
-    }
-}
-
 impl Bdevs {
     /// None yet; they will be opened on as many reactors.
     pub fn new(reactors: usize) -> Bdevs {
         Bdevs { drives: Drives::default(), table: Published::default(), reactors }
     }
 
-    /// Opens what `config` describes.
+    /// Opens a device.
     ///
     /// # Errors
     /// A sentence: the name is taken, the layer's base is missing or in use, or what the device
     /// itself says.
-    pub fn add(&self, config: &BdevConfig) -> Result<(), String> {
-        self.add_on(config, &Terms::Configured)
-    }
-
-    /// As [`Bdevs::add`], with a drive taken on `terms`.
-    ///
-    /// # Errors
-    /// A sentence, likewise.
-    pub(crate) fn add_on(&self, config: &BdevConfig, terms: &Terms) -> Result<(), String> {
-        let name = &config.name;
+    pub fn add(&self, device: &Device) -> Result<(), String> {
+        let name = &device.name;
         let exists = || format!("There is a bdev called \"{name}\" already.");
         if self.table.get().contains_key(name) {
             return Err(exists());
         }
         let mut special = Special::Nothing;
-        let bdev = self
-            .make(config, terms, &mut special)
-            .map_err(|why| format!("bdev \"{name}\": {why}"))?;
-        let base = base_of(&config.kind);
+        let bdev =
+            self.make(device, &mut special).map_err(|why| format!("bdev \"{name}\": {why}"))?;
+        let base = device.spec.base();
         if let Some(base) = base {
             self.claim(base, &format!("bdev \"{name}\""))?;
         }
         let meter = Arc::new(Meter::new(bdev.clone(), self.reactors));
-        let entry = Arc::new(Entry { bdev, meter, special, config: config.clone() });
+        let entry = Arc::new(Entry { bdev, meter, special, device: device.clone() });
         let added = self.table.change(|table| {
             let is_new = !table.contains_key(name);
             if is_new {
@@ -152,43 +121,38 @@ impl Bdevs {
         Ok(())
     }
 
-    fn make(
-        &self,
-        config: &BdevConfig,
-        terms: &Terms,
-        special: &mut Special,
-    ) -> Result<Arc<dyn Bdev>, String> {
+    fn make(&self, device: &Device, special: &mut Special) -> Result<Arc<dyn Bdev>, String> {
         let sentence = |error: bdev::OpenError| error.0;
-        Ok(match &config.kind {
-            BdevKind::Ram { size, block } => {
-                let ram = Ram::new(size.0, *block).map_err(sentence)?;
-                tracing::info!(bdev = config.name, pages = %ram.backing(), "ram");
+        Ok(match &device.spec {
+            DeviceSpec::Memory { bytes, block_bytes } => {
+                let ram = Ram::new(*bytes, *block_bytes).map_err(sentence)?;
+                tracing::info!(bdev = device.name, pages = %ram.backing(), "ram");
                 Arc::new(ram)
             }
-            BdevKind::Null { size, block } => {
-                Arc::new(Null::new(size.0, *block).map_err(sentence)?)
+            DeviceSpec::Null { bytes, block_bytes } => {
+                Arc::new(Null::new(*bytes, *block_bytes).map_err(sentence)?)
             }
-            BdevKind::File { path, size, block } => {
-                let opened = Arc::new(open_file(path, size.map(|s| s.0), *block)?);
+            DeviceSpec::File { path, make_bytes, block_bytes } => {
+                let block_bytes = block_bytes.unwrap_or_else(|| block_of(path));
+                let opened = Arc::new(open_file(path, *make_bytes, block_bytes)?);
                 if let Some(why) = opened.buffered() {
-                    tracing::warn!(bdev = config.name, why, "I/O goes through the page cache");
+                    tracing::warn!(bdev = device.name, why, "I/O goes through the page cache");
                 }
                 *special = Special::File(opened.clone());
                 opened
             }
-            BdevKind::Nvme { drive, force, unsafe_no_iommu } => {
-                let opened = self.drives.open(&wanted(*drive, *force, *unsafe_no_iommu, terms))?;
-                let opened = Arc::new(opened);
+            DeviceSpec::Drive(drive) => {
+                let opened = Arc::new(self.drives.open(&taken_as(drive)?)?);
                 *special = Special::Drive(opened.clone());
                 opened
             }
-            BdevKind::Remote { .. } => remote(&config.kind)?,
-            BdevKind::Delay { base, read_us, write_us } => {
+            DeviceSpec::Remote(namespace) => remote(namespace)?,
+            DeviceSpec::Delay { base, read_us, write_us } => {
                 let other = write_us.saturating_mul(1000);
                 let read = read_us.saturating_mul(1000);
                 Arc::new(Delay::new(self.get(base)?, DelaysNs { read, ..DelaysNs::all(other) }))
             }
-            BdevKind::Error { base, rules } => {
+            DeviceSpec::Error { base, rules } => {
                 let layer = ErrorInjector::new(self.get(base)?);
                 for rule in rules {
                     layer.add(parse_rule(rule)?).map_err(sentence)?;
@@ -266,7 +230,7 @@ impl Bdevs {
     pub fn remove(&self, name: &str) -> Result<(), String> {
         self.claim(name, "its removal")?;
         let removed = self.table.change(|table| table.remove(name));
-        if let Some(base) = removed.as_ref().and_then(|slot| slot.entry.base()) {
+        if let Some(base) = removed.as_ref().and_then(|slot| slot.entry.device.spec.base()) {
             self.release(base);
         }
         Ok(())
@@ -321,36 +285,48 @@ impl Bdevs {
         self.entry(name).is_none_or(|entry| matches!(entry.special, Special::Nothing))
     }
 
-    /// Files and devices of the kernel: name and path.
-    pub fn paths(&self) -> Vec<(String, PathBuf)> {
-        let table = self.table.get();
-        let path = |(name, slot): (&String, &Slot)| match &slot.entry.config.kind {
-            BdevKind::File { path, .. } => Some((name.clone(), path.clone())),
-            _ => None,
-        };
-        table.iter().filter_map(path).collect()
-    }
-
     /// Namespaces of NVMe drives: name and place.
     pub(crate) fn places(&self) -> Vec<(String, DrivePlace)> {
         let table = self.table.get();
-        let place = |(name, slot): (&String, &Slot)| match &slot.entry.config.kind {
-            BdevKind::Nvme { drive, .. } => Some((name.clone(), *drive)),
-            _ => None,
-        };
+        let place =
+            |(name, slot): (&String, &Slot)| Some((name.clone(), place_of(&slot.entry.device)?));
         table.iter().filter_map(place).collect()
     }
 }
 
-/// What a drive is taken as.
-fn wanted(place: DrivePlace, force: bool, unsafe_no_iommu: bool, terms: &Terms) -> Wanted {
-    let access = if unsafe_no_iommu { Access::UnsafeNoIommu } else { Access::Vfio };
-    let (consent, serial) = match terms {
-        Terms::Configured if force => (Consent::Anything, None),
-        Terms::Configured => (Consent::Empty, None),
-        Terms::Known(serial) => (Consent::Known, Some(serial.clone())),
+/// The drive that a device is on, if it is on one.
+pub(crate) fn place_of(device: &Device) -> Option<DrivePlace> {
+    match &device.spec {
+        DeviceSpec::Drive(drive) => drive.place.parse().ok(),
+        _ => None,
+    }
+}
+
+/// What a drive is taken as: one that was ours before has a serial number.
+fn taken_as(drive: &wanted::Drive) -> Result<drives::Wanted, String> {
+    let place = drive.place.parse()?;
+    let access = if drive.unsafe_no_iommu { Access::UnsafeNoIommu } else { Access::Vfio };
+    let consent = match (&drive.serial, drive.force) {
+        (Some(_), _) => Consent::Known,
+        (None, true) => Consent::Anything,
+        (None, false) => Consent::Empty,
     };
-    Wanted { place, access, consent, serial }
+    Ok(drives::Wanted { place, access, consent, serial: drive.serial.clone() })
+}
+
+/// Blocks of 4096 bytes, unless a device of the kernel has a size that is no multiple of them.
+fn block_of(path: &Path) -> u32 {
+    let odd = |bytes: u64| !bytes.is_multiple_of(4096);
+    let sectors = |name: &str| {
+        let text = std::fs::read_to_string(format!("/sys/class/block/{name}/size")).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = path.file_name().and_then(|name| name.to_str()).filter(|_| path.starts_with("/dev"));
+    match name.and_then(sectors) {
+        Some(sectors) if odd(sectors * 512) => 512,
+        _ => 4096,
+    }
 }
 
 /// Opens a file or device; makes the file first when it is missing and a size is given.
@@ -379,12 +355,9 @@ fn open_file(path: &Path, bytes: Option<u64>, block_bytes: u32) -> Result<UringB
     }
 }
 
-fn remote(kind: &BdevKind) -> Result<Arc<dyn Bdev>, String> {
-    let BdevKind::Remote { address, transport, subsystem, nsid, host, header_digest, data_digest } =
-        kind
-    else {
-        unreachable!("called for a remote bdev");
-    };
+fn remote(namespace: &RemoteNamespace) -> Result<Arc<dyn Bdev>, String> {
+    let RemoteNamespace { address, transport, subsystem, nsid, host, header_digest, data_digest } =
+        namespace;
     let nqn = |text: &str| nvmf_wire::Nqn::new(text).map_err(|error| error.to_string());
     let mut as_host = Host::local();
     if let Some(name) = host {

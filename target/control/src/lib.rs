@@ -7,11 +7,11 @@ pub mod config;
 mod descriptors;
 mod drain;
 mod executor;
+mod lock;
 mod node;
 mod plane;
 mod pool;
 mod published;
-pub mod state;
 pub mod unit;
 
 pub use node::Node;

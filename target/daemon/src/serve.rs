@@ -250,7 +250,7 @@ fn greeting(node: &Node) -> String {
     if let Some((place, _)) = discovery {
         lines.push(format!("  nvme discover {}", port(place)));
     }
-    if node.config().subsystems.is_empty() && node.state().namespaces.is_empty() {
+    if node.config().subsystems.is_empty() && node.wanted().namespaces().next().is_none() {
         lines
             .push("  (nothing is exported yet: forebay pool create, forebay volume create)".into());
     }

@@ -67,7 +67,7 @@ impl Config {
     fn check_overlaps(&self) -> Result<(), ConfigError> {
         for all in self.listeners.iter().filter(|listener| listener.address.ip().is_unspecified()) {
             for single in &self.listeners {
-                let (all, one) = (all.place(), single.place());
+                let (all, one) = (all.at(), single.at());
                 let together = all.transport == one.transport
                     && all.address.is_ipv4() == one.address.is_ipv4()
                     && all.address.port() == one.address.port()

@@ -2,10 +2,12 @@
 
 mod api;
 mod check;
+mod declared;
 pub(crate) mod memory;
 
 pub use api::{API_PORT, Api, ApiAddress, Audit, Forward, OldestTls};
 pub use check::{ConfigError, check_nqn};
+pub use wanted::ErrorRule;
 
 use drives::DrivePlace;
 use nvme_spec::Fabric;
@@ -14,6 +16,7 @@ use nvmf_tcp::limits::QPAIRS;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use wanted::ListenAt;
 use webui_model::{Size, data_dir};
 
 /// Everything `forebay serve` is told.
@@ -227,25 +230,6 @@ pub enum BdevKind {
     },
 }
 
-/// One kind of injected error.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct ErrorRule {
-    /// Operations that fail: read, write, write-zeroes, deallocate, flush.
-    pub ops: Vec<String>,
-    /// First block that fails.
-    #[serde(default)]
-    pub lba: u64,
-    /// Number of blocks that fail.
-    #[serde(default = "every_block")]
-    pub blocks: u64,
-    /// Status code type and status code, as in `[2, 0x81]`.
-    pub status: [u8; 2],
-    /// How often; always unless given.
-    #[serde(default)]
-    pub count: Option<u64>,
-}
-
 /// One subsystem.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -301,6 +285,11 @@ impl ListenerConfig {
         let address = canonical(address);
         ListenerConfig { address, discovery_only, transport: Fabric::Tcp }
     }
+
+    /// Where it is.
+    pub(crate) fn at(&self) -> ListenAt {
+        ListenAt { transport: self.transport, address: self.address }
+    }
 }
 
 /// An address and a port, or a sentence.
@@ -314,7 +303,7 @@ fn address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<SocketAddr, D::E
 }
 
 /// An IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) is one of IPv4.
-pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
         IpAddr::V6(_) => address,
@@ -327,10 +316,6 @@ fn default_block() -> u32 {
 
 fn default_nsid() -> u32 {
     1
-}
-
-fn every_block() -> u64 {
-    u64::MAX
 }
 
 /// The NQN of the subsystem of flags that name none.

@@ -2,13 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Whether a listener on `all`, if that is every address of a family, takes in what comes to
-/// `other`. One on `[::]` takes IPv4, too, unless it `leaves_ipv4` to another.
-pub(crate) fn takes_in(all: SocketAddr, leaves_ipv4: bool, other: SocketAddr) -> bool {
-    let family = all.is_ipv4() == other.is_ipv4() || all.is_ipv6() && !leaves_ipv4;
-    all != other && all.ip().is_unspecified() && all.port() == other.port() && family
-}
-
 /// Refuses what no host can connect to.
 ///
 /// # Errors
@@ -141,17 +134,5 @@ mod tests {
         assert_eq!(reachable(at("192.0.2.9:4420"), false), [at("192.0.2.9:4420")]);
         assert_eq!(reachable_among(ip("::"), true, &machine()), [ip("2001:db8::7")]);
         assert_eq!(reachable_among(ip("::"), true, &machine()[2..4]), [ip("::1")]);
-    }
-
-    #[test]
-    fn a_listener_on_all_addresses_takes_in_single_ones() {
-        assert!(takes_in(at("0.0.0.0:1"), false, at("127.0.0.1:1")));
-        for other in ["127.0.0.1:1", "0.0.0.0:1", "[::1]:1"] {
-            assert!(takes_in(at("[::]:1"), false, at(other)), "{other}");
-            assert_eq!(takes_in(at("[::]:1"), true, at(other)), other == "[::1]:1");
-        }
-        assert!(!takes_in(at("0.0.0.0:1"), false, at("[::1]:1")));
-        assert!(!takes_in(at("0.0.0.0:1"), false, at("127.0.0.1:2")));
-        assert!(!takes_in(at("127.0.0.1:1"), false, at("0.0.0.0:1")));
     }
 }

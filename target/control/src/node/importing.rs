@@ -3,14 +3,13 @@
 use super::Pools;
 use crate::executor::Task;
 use crate::pool::OpenPool;
-use crate::state::KnownPool;
 use crate::unit::schedule::{Claim, Key};
 use bdev_pool::{Found, probe};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
+use wanted::Pool;
 use webui_model::{DeviceRef, Name, Refusal};
 
 /// As whose a device is opened that is looked at.
@@ -124,7 +123,7 @@ impl Pools<'_> {
     }
 
     /// Imports a pool that is wanted.
-    pub(super) fn import_known(self, known: &KnownPool) -> Result<(), Refusal> {
+    pub(super) fn import_known(self, known: &Pool) -> Result<(), Refusal> {
         let missing = self.node.supervisor().missing();
         let missing: Vec<String> = known
             .devices
@@ -148,9 +147,8 @@ impl Pools<'_> {
             Refusal::not_found(format!("None of its devices is there (pool {uuid})."))
         })?;
         self.is_not_open(seen, uuid)?;
-        let state = self.node.state();
-        let other = state.pools.iter().find(|known| known.name == name);
-        if other.is_some_and(|known| known.uuid != uuid) {
+        let wanted = self.node.wanted();
+        if wanted.pool(&name).is_some_and(|known| known.uuid != uuid) {
             return Err(Refusal::exists(format!(
                 "There is another pool {name}: export that one first."
             )));
@@ -161,7 +159,7 @@ impl Pools<'_> {
             _ => {
                 let force = wish == Wish::Asked { force: true } || self.had(seen, &devices, uuid);
                 let parts = self.take_parts(&devices, &name)?;
-                let discard = self.node.state().discard_of(uuid);
+                let discard = wanted.discard_of(uuid);
                 let opened = OpenPool::import(&parts, force, discard, &self.node.handles());
                 self.keep(opened, &parts, discard)
             }
@@ -201,7 +199,7 @@ impl Pools<'_> {
         let own = self.get(pool)?.devices();
         for device in devices {
             let name = match device.is_path() {
-                true => self.node.devices().device_at(Path::new(device.as_str())),
+                true => self.node.devices().device_at(device),
                 false => Some(device.to_string()),
             };
             if name.is_none_or(|name| !own.contains(&name)) {
@@ -241,10 +239,8 @@ impl Pools<'_> {
     /// Whether the pool was here on these very devices: then somebody has decided for them before,
     /// whatever a process that was killed knew of others.
     fn had(self, seen: &[Seen], devices: &[String], pool: Uuid) -> bool {
-        let state = self.node.state();
-        let Some(known) = state.pools.iter().find(|known| known.uuid == pool) else {
-            return false;
-        };
+        let wanted = self.node.wanted();
+        let Some(known) = wanted.pool_by_uuid(pool) else { return false };
         let is_known = |seen: &Seen| {
             let place = seen.place_in(pool);
             let identity = place.and_then(|place| known.identities.get(&place));
@@ -262,9 +258,8 @@ impl Pools<'_> {
         claimants: &[&'a Seen],
         wish: Wish,
     ) -> Result<Option<&'a Seen>, Refusal> {
-        let state = self.node.state();
-        let known = state.pools.iter().find(|known| known.uuid == pool);
-        let gone = state.gone.iter().find(|gone| gone.uuid == pool);
+        let wanted = self.node.wanted();
+        let (known, gone) = (wanted.pool_by_uuid(pool), wanted.gone(pool));
         let identities = known.map(|known| &known.identities).or(gone.map(|gone| &gone.identities));
         let identity = identities.and_then(|identities| identities.get(&place));
         let names = known.map_or(&[][..], |known| &known.devices);

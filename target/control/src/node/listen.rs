@@ -1,8 +1,7 @@
 //! Where hosts connect: listeners, added and removed while the appliance runs.
 
 use super::{Node, addresses};
-use crate::config::{ApiAddress, Config, ListenerConfig, canonical};
-use crate::state::{KnownListener, State};
+use crate::config::{Config, ListenerConfig};
 use crate::unit::schedule::{Claim, Key};
 use nvme_spec::Fabric;
 use nvmf::registry::{Listener, Serves};
@@ -11,6 +10,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use verbs::Listened;
+use wanted::{ListenAt, Wanted, leaves_ipv4};
 
 /// Connections that wait for the acceptor, at most: the hosts of a rack that come back at once.
 const BACKLOG: i32 = 1024;
@@ -31,43 +31,9 @@ enum AnyAcceptor {
     Rdma { _acceptor: verbs::Acceptor },
 }
 
-/// Where a listener is: a fabric and an address there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ListenAt {
-    /// The fabric.
-    pub transport: Fabric,
-    /// The address.
-    pub address: SocketAddr,
-}
-
-impl std::fmt::Display for ListenAt {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.transport {
-            Fabric::Tcp => write!(f, "{}", self.address),
-            Fabric::Rdma => write!(f, "rdma {}", self.address),
-        }
-    }
-}
-
-impl ListenerConfig {
-    /// Where it is.
-    pub(crate) fn place(&self) -> ListenAt {
-        ListenAt { transport: self.transport, address: self.address }
-    }
-}
-
-impl KnownListener {
-    /// Where it is.
-    pub(crate) fn place(&self) -> ListenAt {
-        ListenAt { transport: self.transport, address: canonical(self.address) }
-    }
-}
-
-impl ListenAt {
-    /// What opening or closing it needs.
-    pub(crate) fn claim(self) -> Claim {
-        Claim::sole(Key::Listener(self.to_string()))
-    }
+/// What opening or closing a listener needs.
+pub(crate) fn listener_claim(at: ListenAt) -> Claim {
+    Claim::sole(Key::Listener(at.to_string()))
 }
 
 impl OpenListener {
@@ -77,7 +43,7 @@ impl OpenListener {
     }
 
     /// Where it is.
-    pub(crate) fn place(&self) -> ListenAt {
+    pub(crate) fn at(&self) -> ListenAt {
         ListenAt { transport: self.listener.fabric, address: self.listener.addr }
     }
 }
@@ -134,19 +100,16 @@ impl Listeners<'_> {
     /// A sentence.
     pub(crate) fn listen_on(
         self,
-        place: ListenAt,
+        at: ListenAt,
         alone: bool,
         configured: bool,
     ) -> Result<(), String> {
-        match place.transport {
+        match at.transport {
             Fabric::Tcp => {
-                self.check_beside(place)?;
-                let only_ipv6 =
-                    leaves_ipv4(place.address, self.addresses_over(Fabric::Tcp).into_iter());
-                let socket = bind(place.address, only_ipv6).map_err(|not| not.why)?;
+                let socket = bind(at.address, self.leaves_ipv4(at)).map_err(|not| not.why)?;
                 self.open_tcp(socket, alone, configured)
             }
-            Fabric::Rdma => self.open_rdma(place.address, alone, configured),
+            Fabric::Rdma => self.open_rdma(at, alone, configured),
         }
     }
 
@@ -154,49 +117,13 @@ impl Listeners<'_> {
         self.node.listeners.change(|all| all.push(Arc::new(listener)));
     }
 
-    /// The addresses that are listened on over a fabric, or are to be.
-    fn addresses_over(self, fabric: Fabric) -> Vec<SocketAddr> {
-        let (open, state, config) =
-            (self.node.listeners.get(), self.node.state(), self.node.config());
-        let open = open.iter().map(|listener| listener.place());
-        let known = state.listeners.iter().map(KnownListener::place);
-        let declared = config.listeners.iter().map(ListenerConfig::place);
-        let places = open.chain(known).chain(declared);
-        places.filter(|place| place.transport == fabric).map(|place| place.address).collect()
-    }
-
-    /// Refuses a place that one of our own stands in the way of.
-    fn check_beside(self, place: ListenAt) -> Result<(), String> {
-        let ListenAt { address, transport } = place;
-        let leaves = leaves_ipv4(address, self.addresses_over(transport).into_iter());
-        let open = self.node.listeners.get();
-        for open in open.iter().filter(|open| open.place().transport == transport) {
-            let ours = open.listener.addr;
-            if addresses::takes_in(ours, open.listener.only_ipv6, address) {
-                return Err(format!(
-                    "{ours}, where this appliance listens already, takes in what comes to \
-                     {address}: there is nothing to add. For a listener of its own choose another \
-                     port."
-                ));
-            }
-            if addresses::takes_in(address, leaves, ours) {
-                return Err(format!(
-                    "This appliance listens on {ours} already, which is one of the addresses of \
-                     {address}: delete that listener first, or choose another port."
-                ));
-            }
-        }
-        match self.node.config().api.address {
-            ApiAddress::At(api)
-                if transport.is_tcp()
-                    && (api == address
-                        || addresses::takes_in(api, false, address)
-                        || addresses::takes_in(address, leaves, api)) =>
-            {
-                Err(format!("{api} is where the API of this appliance is: choose another port."))
-            }
-            _ => Ok(()),
-        }
+    /// Whether a listener leaves IPv4 to another one, that is open or wanted.
+    fn leaves_ipv4(self, at: ListenAt) -> bool {
+        let (open, wanted) = (self.node.listeners.get(), self.node.wanted());
+        let open = open.iter().map(|listener| listener.at());
+        let all = open.chain(wanted.listeners().map(|listener| listener.at()));
+        let over = all.filter(|other| other.transport == at.transport);
+        leaves_ipv4(at.address, over.map(|other| other.address))
     }
 
     /// Listens for NVMe/RDMA.
@@ -205,21 +132,21 @@ impl Listeners<'_> {
     /// A sentence.
     pub(super) fn open_rdma(
         self,
-        address: SocketAddr,
+        at: ListenAt,
         alone: bool,
         configured: bool,
     ) -> Result<(), String> {
+        let address = at.address;
         let rdma = self.node.rdma.as_ref().map_err(|why| format!("RDMA is off: {why}"))?;
         if address.port() == 0 {
             return Err("A listener for RDMA needs a port: choose one, such as 4420.".into());
         }
         addresses::check_listened(address.ip())?;
-        self.check_beside(ListenAt { transport: Fabric::Rdma, address })?;
         let serves = behind(alone);
         let (inboxes, admit) = (rdma.inboxes.clone(), self.node.rdma_admission(serves));
-        let only_ipv6 = leaves_ipv4(address, self.addresses_over(Fabric::Rdma).into_iter());
-        let (at, queues) = (Listened { at: address, only_ipv6 }, nvmf_rdma::QUEUES);
-        let started = verbs::Acceptor::start(&rdma.hardware, at, inboxes, admit, queues);
+        let only_ipv6 = self.leaves_ipv4(at);
+        let (on, queues) = (Listened { at: address, only_ipv6 }, nvmf_rdma::QUEUES);
+        let started = verbs::Acceptor::start(&rdma.hardware, on, inboxes, admit, queues);
         let acceptor = started.map_err(|error| match error.kind() {
             std::io::ErrorKind::AddrInUse => {
                 format!("{address} is in use by another program over RDMA: choose another port.")
@@ -237,10 +164,10 @@ impl Listeners<'_> {
     }
 
     /// Listens on an address no more. Connections that are open stay.
-    pub(crate) fn close(self, place: ListenAt) {
+    pub(crate) fn close(self, at: ListenAt) {
         let closed = self.node.listeners.change(|all| {
-            let at = all.iter().position(|listener| listener.place() == place)?;
-            Some(all.remove(at))
+            let place = all.iter().position(|listener| listener.at() == at)?;
+            Some(all.remove(place))
         });
         if let Some(closed) = closed {
             self.node.registry.remove_listener(&closed.listener);
@@ -248,8 +175,8 @@ impl Listeners<'_> {
     }
 
     /// Whether something listens there.
-    pub(super) fn is_open(self, place: ListenAt) -> bool {
-        self.node.listeners.get().iter().any(|listener| listener.place() == place)
+    pub(super) fn is_open(self, at: ListenAt) -> bool {
+        self.node.listeners.get().iter().any(|listener| listener.at() == at)
     }
 }
 
@@ -304,14 +231,14 @@ pub(super) type Bound = Vec<(ListenerConfig, TcpListener)>;
 ///
 /// # Errors
 /// A sentence.
-pub(super) fn bind_all(config: &Config, state: &State) -> Result<Bound, String> {
-    let known = state.listeners.iter().map(KnownListener::place);
-    let all = config.listeners.iter().map(ListenerConfig::place).chain(known);
-    let over_tcp = all.filter(|place| place.transport.is_tcp());
-    let all: Vec<SocketAddr> = over_tcp.map(|place| place.address).collect();
+pub(super) fn bind_all(config: &Config, wanted: &Wanted) -> Result<Bound, String> {
+    let all = config.listeners.iter().map(ListenerConfig::at);
+    let all = all.chain(wanted.listeners().map(|listener| listener.at()));
+    let over_tcp = all.filter(|at| at.transport.is_tcp());
+    let all: Vec<SocketAddr> = over_tcp.map(|at| at.address).collect();
     let mut bound = Vec::new();
     for listener in config.listeners.iter().filter(|listener| listener.transport.is_tcp()) {
-        let address = listener.place().address;
+        let address = listener.address;
         match bind(address, leaves_ipv4(address, all.iter().copied())) {
             Ok(socket) => bound.push((listener.clone(), socket)),
             Err(NotBound { is_absent: true, why }) => tracing::warn!("{why} It is tried again."),
@@ -319,13 +246,4 @@ pub(super) fn bind_all(config: &Config, state: &State) -> Result<Bound, String> 
         }
     }
     Ok(bound)
-}
-
-/// Whether a listener on `address` leaves IPv4 to one of `others`, by their addresses.
-pub(super) fn leaves_ipv4(
-    address: SocketAddr,
-    mut others: impl Iterator<Item = SocketAddr>,
-) -> bool {
-    let beside = |other: SocketAddr| other.is_ipv4() && other.port() == address.port();
-    address.is_ipv6() && others.any(beside)
 }

@@ -15,26 +15,28 @@ mod rdma;
 mod reactors;
 mod reconfigure;
 mod reopen;
+mod sees;
 mod sources;
 mod supervise;
 
 pub(crate) use addresses::check_listened;
 pub(crate) use attach::Devices;
 pub(crate) use drains::Draining;
-pub(crate) use listen::{ListenAt, Listeners, OpenListener};
-pub(crate) use namespaces::{Exports, hosts};
+pub(crate) use listen::{Listeners, OpenListener, listener_claim};
+pub(crate) use namespaces::Exports;
 pub(crate) use provision::Pools;
 pub use reactors::ReactorEntry;
 pub(crate) use reactors::{SOON, ask_all};
+pub(crate) use sees::of_limits;
 pub(crate) use sources::source_claims;
 pub(crate) use supervise::{Missing, News, Supervisor};
 
 use crate::bdevs::Bdevs;
 use crate::config::{ApiAddress, Config, memory};
 use crate::executor::Executor;
+use crate::lock::DirectoryLock;
 use crate::pool::OpenPool;
 use crate::published::Published;
-use crate::state::{DirectoryLock, KnownNamespace, State, StateFile};
 use crate::{channels, descriptors, drain};
 use bdev::Memory;
 use bdev::dma::{Backing, PoolPlan};
@@ -47,10 +49,11 @@ use nvmf_tcp::Inbox;
 use reactor::thread;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use supervise::Units;
+use wanted::{Edited, FileStore, Ledger, Request, Wanted};
 use webui_model::{Refusal, Size};
 
 /// How long hosts' connections may take to end on the way down.
@@ -84,10 +87,8 @@ pub struct Node {
     pub(crate) backing: Backing,
     pub(crate) started: Instant,
     pub(crate) listeners: Published<Vec<Arc<OpenListener>>>,
-    /// What the configuration exports, whether it is there or not.
-    pub(crate) declared: Vec<KnownNamespace>,
-    file: Mutex<StateFile>,
-    state: Published<State>,
+    /// What is wanted: of the configuration, and what was asked for.
+    pub(crate) ledger: Ledger,
     /// For as long as it runs, and everything of it.
     _lock: DirectoryLock,
     pub(crate) executor: Executor,
@@ -113,12 +114,14 @@ impl Node {
     pub fn start(config: Config) -> Result<Arc<Node>, String> {
         config.check().map_err(|error| error.0)?;
         // Before anything is looked at or written.
-        let lock = DirectoryLock::take(&config.data_dir).map_err(|error| error.0)?;
-        let file = StateFile::open(&config.data_dir).map_err(|error| error.0)?;
+        let lock = DirectoryLock::take(&config.data_dir)?;
+        let store = Box::new(FileStore::new(&config.data_dir));
+        let ledger = Ledger::open(store, |kept| config.declared(kept));
+        let ledger = ledger.map_err(|error| error.to_string())?;
         if let ApiAddress::At(address) = config.api.address {
             check_listened(address.ip())?;
         }
-        let sockets = listen::bind_all(&config, file.get())?;
+        let sockets = listen::bind_all(&config, &ledger.now())?;
         let cores = reactors::cores(&config)?;
         let told = config.reactors.memory;
         let each = memory::of_each(told, cores.len(), memory::available())?;
@@ -146,8 +149,6 @@ impl Node {
             Drains::start(set.handles())
         });
         let drains = opened.inspect_err(|_| set.end())?;
-        let declared = namespaces::declared(&config, file.get());
-        let declared = declared.inspect_err(|_| set.end())?;
         let reactors::ReactorSet { entries, threads, inboxes } = set;
         let node = Arc::new_cyclic(|me| Node {
             me: me.clone(),
@@ -164,9 +165,7 @@ impl Node {
             backing,
             started: Instant::now(),
             listeners: Published::default(),
-            declared,
-            state: Published::new(file.get().clone()),
-            file: Mutex::new(file),
+            ledger,
             _lock: lock,
             executor: Executor::default(),
             drains,
@@ -180,8 +179,8 @@ impl Node {
     }
 
     fn open(&self, sockets: listen::Bound) -> Result<(), String> {
-        let config = self.config();
-        for subsystem in &config.subsystems {
+        let wanted = self.wanted();
+        for subsystem in wanted.subsystems().filter(|subsystem| subsystem.is_configured()) {
             self.exports().open_configured(subsystem)?;
         }
         self.supervisor().settle();
@@ -228,17 +227,33 @@ impl Node {
         (self.reactors.len(), self.memory_of_each)
     }
 
-    /// What is wanted beside the configuration.
-    pub fn state(&self) -> Arc<State> {
-        self.state.get()
+    /// What is wanted.
+    pub fn wanted(&self) -> Wanted {
+        self.ledger.now()
     }
 
-    /// Changes what is wanted, durably.
-    pub(crate) fn change_state(&self, change: impl FnOnce(&mut State)) -> Result<(), Refusal> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.change(change).map_err(|error| Refusal::device(error.0))?;
-        self.state.set(file.get().clone());
-        Ok(())
+    /// What would be wanted after something was asked for: nothing is changed.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(crate) fn would(&self, request: &Request) -> Result<Edited, Refusal> {
+        wanted::edit(&self.wanted(), request, self)
+    }
+
+    /// Asks for something. What is wanted then is durable, and has not been carried out.
+    ///
+    /// # Errors
+    /// Why it is refused; nothing has changed then.
+    pub(crate) fn edit(&self, request: &Request) -> Result<Edited, Refusal> {
+        self.ledger.edit(request, self)
+    }
+
+    /// Takes back what could not be carried out. If that cannot be kept, what is wanted stays so, and
+    /// is tried again.
+    pub(crate) fn undo(&self, edited: &Edited) {
+        if let Err(refusal) = self.ledger.undo(&edited.changes) {
+            tracing::error!("what could not be done is wanted still: {refusal}");
+        }
     }
 
     /// The addresses by which hosts reach the listeners for NVMe/TCP, each with the address that is
@@ -321,7 +336,7 @@ impl Node {
 
 fn new_registry(reactors: usize) -> Result<Registry, String> {
     let nqn = nvmf::registry::DISCOVERY_NQN;
-    let discovery = namespaces::subsystem_config(nqn, namespaces::serial_of(nqn), Hosts::Any);
+    let discovery = namespaces::subsystem_config(nqn, None, Hosts::Any);
     let config = RegistryConfig { reactors, discovery, now_ns: thread::clock_ns() };
     Registry::new(config).map_err(|error| error.to_string())
 }

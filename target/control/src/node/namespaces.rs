@@ -2,23 +2,21 @@
 
 use super::Node;
 use crate::channels;
-use crate::config::{Config, SubsystemConfig};
-use crate::state::{KnownNamespace, Source, State};
 use bdev::Bdev;
 use nvmf::namespace::Namespace;
 use nvmf::subsystem::Hosts;
 use reactor::thread;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 use uuid::Uuid;
+use wanted::Subsystem;
 
 /// Who may connect.
-pub(crate) fn hosts(any: bool, listed: impl IntoIterator<Item = String>) -> Hosts {
-    match any {
+pub(super) fn hosts(subsystem: &Subsystem) -> Hosts {
+    match subsystem.allow_any_host {
         true => Hosts::Any,
-        false => Hosts::Listed(listed.into_iter().collect()),
+        false => Hosts::Listed(subsystem.hosts.iter().cloned().collect()),
     }
 }
 
@@ -26,35 +24,6 @@ pub(super) use super::attach::open_configured as open_bdevs;
 
 /// How long a request waits for the last command of a namespace that it removed.
 const DRAIN: Duration = Duration::from_secs(10);
-
-/// What the configuration exports. Numbers that it leaves out are the first that are free, those of
-/// `state` being taken.
-///
-/// # Errors
-/// A sentence.
-pub(super) fn declared(config: &Config, state: &State) -> Result<Vec<KnownNamespace>, String> {
-    let mut all = Vec::new();
-    for subsystem in &config.subsystems {
-        let nqn = &subsystem.nqn;
-        let known = state.namespaces.iter().filter(|known| known.subsystem == *nqn);
-        let mut taken: BTreeSet<u32> = known.map(|known| known.nsid).collect();
-        for namespace in &subsystem.namespaces {
-            let mut free = 1..=nvmf::limits::NAMESPACES;
-            let nsid = namespace.nsid.or_else(|| free.find(|nsid| !taken.contains(nsid)));
-            let nsid =
-                nsid.ok_or_else(|| format!("{nqn} has as many namespaces as there can be."))?;
-            taken.insert(nsid);
-            let uuid = match namespace.uuid.as_deref().map(Uuid::parse_str) {
-                Some(Ok(uuid)) => uuid,
-                Some(Err(error)) => return Err(format!("The UUID is not valid: {error}.")),
-                None => Uuid::from_bytes(nvmf::namespace::derived_uuid(nqn, nsid)),
-            };
-            let source = Source::Device { name: namespace.bdev.clone() };
-            all.push(KnownNamespace { subsystem: nqn.clone(), nsid, uuid, source });
-        }
-    }
-    Ok(all)
-}
 
 /// Subsystems and namespaces, as hosts see them.
 #[derive(Clone, Copy)]
@@ -67,14 +36,15 @@ impl Exports<'_> {
     ///
     /// # Errors
     /// A sentence.
-    pub(super) fn open_configured(self, config: &SubsystemConfig) -> Result<(), String> {
-        let who = hosts(config.allow_any_host, config.hosts.iter().cloned());
-        self.make_subsystem(&config.nqn, config.serial.clone(), who)?;
-        for known in self.node.declared.iter().filter(|known| known.subsystem == config.nqn) {
-            if self.lacks(known, &|_| None, &|_| None).is_none() {
-                self.open_known(known)
-                    .map_err(|why| format!("{} cannot be opened: {why}", known.source))?;
-                tracing::info!(nqn = known.subsystem, nsid = known.nsid, "namespace added");
+    pub(super) fn open_configured(self, subsystem: &Subsystem) -> Result<(), String> {
+        self.make_subsystem(subsystem)?;
+        let wanted = self.node.wanted();
+        let declared = wanted.namespaces_of(&subsystem.nqn).filter(|one| one.is_configured());
+        for namespace in declared {
+            if self.lacks(namespace, &|_| None, &|_| None).is_none() {
+                self.open_wanted(namespace)
+                    .map_err(|why| format!("{} cannot be opened: {why}", namespace.source))?;
+                tracing::info!(nqn = subsystem.nqn, nsid = namespace.nsid, "namespace added");
             }
         }
         Ok(())
@@ -84,14 +54,9 @@ impl Exports<'_> {
     ///
     /// # Errors
     /// A sentence.
-    pub(crate) fn make_subsystem(
-        self,
-        nqn: &str,
-        serial: Option<String>,
-        hosts: Hosts,
-    ) -> Result<(), String> {
-        let serial = serial.unwrap_or_else(|| serial_of(nqn));
-        let made = subsystem_config(nqn, serial, hosts);
+    pub(super) fn make_subsystem(self, subsystem: &Subsystem) -> Result<(), String> {
+        let Subsystem { nqn, serial, .. } = subsystem;
+        let made = subsystem_config(nqn, serial.clone(), hosts(subsystem));
         let added = self.node.registry.add_subsystem(made, thread::clock_ns());
         added.map(drop).map_err(|error| error.to_string())
     }
@@ -100,7 +65,7 @@ impl Exports<'_> {
     ///
     /// # Errors
     /// A sentence.
-    pub(crate) fn remove_subsystem(self, nqn: &str) -> Result<(), String> {
+    pub(super) fn remove_subsystem(self, nqn: &str) -> Result<(), String> {
         let subsystem = self.node.registry.subsystem(nqn);
         let namespaces = subsystem.map(|s| s.namespaces()).unwrap_or_default();
         self.node.registry.remove_subsystem(nqn).map_err(|error| error.to_string())?;
@@ -112,14 +77,14 @@ impl Exports<'_> {
     ///
     /// # Errors
     /// Why not; nothing of it is left then.
-    pub(crate) fn open_namespace(
+    pub(super) fn open_namespace(
         self,
         nqn: &str,
         nsid: u32,
-        uuid: Option<Uuid>,
+        uuid: Uuid,
         bdev: Arc<dyn Bdev>,
     ) -> Result<(), String> {
-        let uuid = uuid.map(Uuid::into_bytes);
+        let uuid = Some(uuid.into_bytes());
         let made = nvmf::namespace::NamespaceConfig { nsid, uuid, nguid: None, eui64: None, bdev };
         let added = self.node.registry.add_namespace(nqn, made);
         let namespace = added.map_err(|error| error.to_string())?;
@@ -129,19 +94,6 @@ impl Exports<'_> {
             let source = self.name_of(namespace.bdev());
             let _ = self.node.drains.begin(&namespace, nqn, source, || ()).recv_timeout(DRAIN);
         })
-    }
-
-    /// The first number that is free in a subsystem, also of namespaces that wait for their device.
-    pub(crate) fn free_nsid(self, nqn: &str) -> Result<u32, String> {
-        let subsystem = self.node.registry.subsystem(nqn);
-        let subsystem = subsystem.ok_or_else(|| format!("There is no subsystem {nqn}."))?;
-        let mut taken: BTreeSet<u32> = subsystem.namespaces().iter().map(|n| n.nsid()).collect();
-        let state = self.node.state();
-        let known = self.node.declared.iter().chain(&state.namespaces);
-        taken.extend(known.filter(|known| known.subsystem == nqn).map(|known| known.nsid));
-        (1..=nvmf::limits::NAMESPACES)
-            .find(|nsid| !taken.contains(nsid))
-            .ok_or_else(|| format!("{nqn} has as many namespaces as there can be."))
     }
 
     /// Removes a namespace, tells the hosts, and closes its bdev's channels once its last command
@@ -215,12 +167,12 @@ fn wait_for(nsid: u32, ended: &Receiver<()>) -> Result<(), String> {
 
 pub(super) fn subsystem_config(
     nqn: &str,
-    serial: String,
+    serial: Option<String>,
     hosts: Hosts,
 ) -> nvmf::subsystem::SubsystemConfig {
     nvmf::subsystem::SubsystemConfig {
         nqn: nqn.into(),
-        serial,
+        serial: serial.unwrap_or_else(|| serial_of(nqn)),
         model: "Forebay".into(),
         firmware: env!("CARGO_PKG_VERSION").into(),
         hosts,
@@ -229,7 +181,7 @@ pub(super) fn subsystem_config(
 }
 
 /// A serial number that is the same on every start and on every node: a hash of the name.
-pub(super) fn serial_of(nqn: &str) -> String {
+fn serial_of(nqn: &str) -> String {
     // FNV-1a, 64 bits: stable by definition, which the hashes of the standard library are not.
     let hash = nqn.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

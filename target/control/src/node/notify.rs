@@ -1,37 +1,14 @@
 //! Volumes and snapshots, as far as who uses them has to hear of what is done to them.
 
 use super::{Exports, Pools};
-use crate::state::Source;
 use bdev::Bdev;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
+use wanted::{Request, Source};
 use webui_model::Refusal;
 
 impl Exports<'_> {
-    /// Exports a source no more. Nothing, if it is not exported.
-    pub(crate) fn unexport(self, source: &Source) -> Result<(), Refusal> {
-        let known = self.node.state().namespace_of(source).cloned();
-        let Some(known) = known else { return Ok(()) };
-        self.forget_namespace(&known)
-    }
-
-    /// Refuses while hosts are connected to a source, unless forced.
-    pub(crate) fn is_idle(self, source: &Source, force: bool, what: &str) -> Result<(), Refusal> {
-        let hosts = self.connected_to(source);
-        if force || hosts.is_empty() {
-            return Ok(());
-        }
-        Err(Refusal::in_use(format!(
-            "{} connected to {source}: disconnect {} there, or force {what}.",
-            match &hosts[..] {
-                [host] => format!("{host} is"),
-                hosts => format!("{} hosts are", hosts.len()),
-            },
-            if hosts.len() == 1 { "it" } else { "them" },
-        )))
-    }
-
     /// Tells hosts that a volume is of another size now.
     pub(crate) fn tell_size(self, source: &Source) -> Result<(), Refusal> {
         let Some(pool) = source.pool().and_then(|pool| self.node.pool(pool)) else {
@@ -42,32 +19,46 @@ impl Exports<'_> {
         self.tell_of(&bdev).map_err(Refusal::unavailable)
     }
 
-    /// A snapshot is another volume's now: its export goes on.
-    pub(crate) fn snapshot_moved(self, from: &Source, to: &Source) -> Result<(), Refusal> {
-        if let Some(pool) = from.pool().and_then(|pool| self.node.pool(pool)) {
-            pool.moved(from, to);
-        }
-        self.node.change_state(|state| {
-            for known in state.namespaces.iter_mut().filter(|known| known.source.is(from)) {
-                known.source = to.clone();
+    /// Snapshots are another volume's now: their exports go on.
+    pub(crate) fn snapshots_moved(
+        self,
+        pool: &str,
+        from: Uuid,
+        to: (Uuid, String),
+        snapshots: Vec<String>,
+    ) -> Result<(), Refusal> {
+        let at = |uuid, name: &str, snapshot: &String| Source::Snapshot {
+            pool: pool.to_owned(),
+            uuid,
+            name: name.to_owned(),
+            snapshot: snapshot.clone(),
+        };
+        if let Some(open) = self.node.pool(pool) {
+            for snapshot in &snapshots {
+                open.moved(&at(from, &to.1, snapshot), &at(to.0, &to.1, snapshot));
             }
-        })
+        }
+        let request = Request::MoveSnapshots { pool: pool.to_owned(), from, to, snapshots };
+        self.node.edit(&request).map(drop)
     }
 }
 
 impl Pools<'_> {
     /// Takes over the names that the volumes of a pool have now: what is written down for people
-    /// follows, here and in the state.
+    /// follows, here and in what is wanted.
     pub(crate) fn learn_names(self, pool: &str) {
         let Some(open) = self.node.pool(pool) else { return };
-        let names: BTreeMap<Uuid, String> =
-            open.directory().volumes().into_iter().map(|v| (v.uuid, v.name)).collect();
-        open.named(&names);
-        let learned = self.node.change_state(|state| {
-            let of_it = state.namespaces.iter_mut().filter(|n| n.source.pool() == Some(pool));
-            of_it.for_each(|known| known.source.named(&names));
-        });
-        if let Err(refusal) = learned {
+        let volumes = open.directory().volumes();
+        self.learn(pool, volumes.into_iter().map(|volume| (volume.uuid, volume.name)).collect());
+    }
+
+    /// The same, of volumes that have other names.
+    pub(crate) fn learn(self, pool: &str, names: BTreeMap<Uuid, String>) {
+        if let Some(open) = self.node.pool(pool) {
+            open.named(&names);
+        }
+        let request = Request::LearnNames { pool: pool.to_owned(), names };
+        if let Err(refusal) = self.node.edit(&request) {
             // Names there are for people: what is exported is found by its UUID.
             tracing::warn!(pool, "new names are not written down: {refusal}");
         }
@@ -79,24 +70,22 @@ impl Pools<'_> {
     pub(crate) fn find_moved(self, pool: &str) {
         let Some(open) = self.node.pool(pool) else { return };
         let directory = open.directory();
-        let mut moved = Vec::new();
-        for known in &self.node.state().namespaces {
-            let Source::Snapshot { pool: of, uuid, snapshot, .. } = &known.source else { continue };
+        let mut moved: BTreeMap<(Uuid, Uuid, String), Vec<String>> = BTreeMap::new();
+        for shown in self.node.wanted().exports_of(pool) {
+            let Source::Snapshot { uuid, snapshot, .. } = &shown.source else { continue };
             let has = |volume: &str| directory.snapshot_named(volume, snapshot).is_some();
-            let was = directory.volume_by_uuid(*uuid).filter(|_| of == pool);
-            let Some(was) = was else { continue };
+            let Some(was) = directory.volume_by_uuid(*uuid) else { continue };
             let owner = was.origin.as_ref().map(|(owner, _)| owner.as_str());
             let owner = owner.filter(|owner| !has(&was.name) && has(owner));
             if let Some(now) = owner.and_then(|owner| directory.volume_named(owner)) {
-                let (pool, snapshot) = (of.clone(), snapshot.clone());
-                let to =
-                    Source::Snapshot { pool, uuid: now.uuid, name: now.name.clone(), snapshot };
-                moved.push((known.source.clone(), to));
+                moved.entry((*uuid, now.uuid, now.name)).or_default().push(snapshot.clone());
             }
         }
-        for (from, to) in moved {
-            if let Err(refusal) = self.node.exports().snapshot_moved(&from, &to) {
-                tracing::error!("{from} is {to} now, which cannot be noted: {refusal}");
+        for ((from, to, name), snapshots) in moved {
+            let shown = format!("snapshots {} of {pool}/{name}", snapshots.join(", "));
+            let noted = self.node.exports().snapshots_moved(pool, from, (to, name), snapshots);
+            if let Err(refusal) = noted {
+                tracing::error!("{shown} were another volume's, which cannot be noted: {refusal}");
             }
         }
     }

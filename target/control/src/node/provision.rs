@@ -4,10 +4,11 @@ use super::{Node, PoolTable};
 use crate::channels;
 use crate::executor::Task;
 use crate::pool::{BdevMedium, OpenPool, Part, in_pool};
-use crate::state::{KnownPool, Source};
 use crate::unit::schedule::{Claim, Key};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use uuid::Uuid;
+use wanted::{Pool, Request, Source};
 use webui_model::{DeviceRef, DiscardMode, PoolCreate, Refusal, RefusalKind};
 
 /// How a device's user is called that is a pool.
@@ -110,10 +111,9 @@ impl Pools<'_> {
     /// Makes a pool, durably.
     pub(crate) fn create(self, request: &PoolCreate) -> Result<(), Refusal> {
         let name = request.name.as_str();
-        if self.node.state().pools.iter().any(|known| known.name == name) {
-            return Err(Refusal::exists(format!("There is a pool {name} already.")));
-        }
         self.with_devices(&request.devices, request.force, |devices| {
+            let (create, names) = (request.clone(), devices.to_vec());
+            self.node.would(&Request::CreatePool { create, devices: names, uuid: Uuid::nil() })?;
             let parts = self.take_parts(devices, name)?;
             let discard = request.discard.unwrap_or_default();
             let handles = self.node.handles();
@@ -132,15 +132,8 @@ impl Pools<'_> {
         let pool = Arc::new(opened.inspect_err(|_| self.give_parts(parts))?);
         pool.set_returns(self.returns_of(&pool));
         let (name, uuid) = (pool.name().to_owned(), pool.uuid());
-        let config = self.node.config();
-        let is_configured = |nqn: &str| config.subsystems.iter().any(|other| other.nqn == nqn);
-        let known = self.known(&pool, discard);
-        let kept = self.node.change_state(|state| {
-            state.pools.retain(|other| other.name != name);
-            state.pools.push(known);
-            state.pool_is_back(uuid, is_configured);
-        });
-        let kept = kept.and_then(|()| {
+        let kept = self.node.edit(&Request::KeepPool(self.known(&pool, discard)));
+        let kept = kept.and_then(|_| {
             self.node.pools.change(|pools| match pools.contains_key(&name) {
                 true => Err(Refusal::exists(format!("Pool {name} is imported already."))),
                 false => {
@@ -170,13 +163,13 @@ impl Pools<'_> {
     }
 
     /// What is noted of an open pool.
-    fn known(self, pool: &OpenPool, discard: DiscardMode) -> KnownPool {
+    fn known(self, pool: &OpenPool, discard: DiscardMode) -> Pool {
         let status = pool.status();
         let identity = |name: &str| self.node.bdevs.get(name).ok()?.identity();
         let identities = status.devices.iter();
         let identities =
             identities.filter_map(|device| Some((device.uuid, identity(&device.name)?)));
-        KnownPool {
+        Pool {
             name: pool.name().to_owned(),
             uuid: pool.uuid(),
             identities: identities.collect(),
@@ -186,83 +179,57 @@ impl Pools<'_> {
     }
 
     /// Lets go of a pool, durably: its volumes are not exported until it is imported again, and its
-    /// devices stay attached.
+    /// devices stay attached. It is noted last: until then the pool comes back after a kill.
     pub(crate) fn export(self, name: &str, force: bool) -> Result<(), Refusal> {
-        if !self.node.state().pools.iter().any(|known| known.name == name) {
-            return Err(Refusal::not_found(format!("There is no pool {name}.")));
+        let request = |force| Request::ExportPool { pool: name.to_owned(), force };
+        let without = self.node.would(&request(force))?;
+        self.close(name, &without.changes, force)?;
+        self.node.edit(&request(true)).map(drop)
+    }
+
+    /// Takes a pool from hosts and closes it, by force also if it cannot be made durable. `changes`
+    /// name the namespaces that go.
+    fn close(self, name: &str, changes: &[wanted::Change], force: bool) -> Result<(), Refusal> {
+        let stays = |refusal| {
+            self.node.supervisor().stir_exports();
+            Err(refusal)
+        };
+        if let Err(refusal) = self.node.exports().end(changes) {
+            return stays(refusal);
         }
-        if !force && let Some((source, host)) = self.first_connected(name) {
-            return Err(Refusal::in_use(format!(
-                "{host} is connected to {source}: disconnect it there, or force the export."
-            )));
-        }
-        self.serve_no_more(name)?;
-        if let Some(pool) = self.take(name) {
-            match pool.close() {
-                Ok(devices) => devices.iter().for_each(|device| self.node.bdevs.release(device)),
-                // What is not durable by now will not be, here: its journals have it.
-                Err(refusal) if force && refusal.kind == RefusalKind::Device => {
-                    let devices = pool.let_go();
-                    devices.iter().for_each(|device| self.node.bdevs.release(device));
-                }
-                Err(refusal) => {
-                    self.put_back(pool);
-                    self.node.supervisor().stir_exports();
-                    return Err(refusal);
-                }
+        let Some(pool) = self.take(name) else { return Ok(()) };
+        let devices = match pool.close() {
+            Ok(devices) => devices,
+            // What is not durable by now will not be, here: its journals have it.
+            Err(refusal) if force && refusal.kind == RefusalKind::Device => pool.let_go(),
+            Err(refusal) => {
+                self.put_back(pool);
+                return stays(refusal);
             }
-        }
-        self.node.change_state(|state| state.let_pool_go(name))
+        };
+        devices.iter().for_each(|device| self.node.bdevs.release(device));
+        Ok(())
     }
 
     /// Says whether the devices of a pool are given back what nobody needs, durably.
     pub(crate) fn set_discard(self, name: &str, mode: DiscardMode) -> Result<(), Refusal> {
-        if !self.node.state().pools.iter().any(|known| known.name == name) {
-            return Err(Refusal::not_found(format!("There is no pool {name}.")));
-        }
-        self.node.change_state(|state| {
-            state.pools.iter_mut().filter(|known| known.name == name).for_each(|known| {
-                known.discard = mode;
-            });
-        })?;
+        let edited = self.node.edit(&Request::SetDiscard { pool: name.to_owned(), mode })?;
         // One that is not imported now is told when it is.
         let open = self.node.pool(name);
-        open.map_or(Ok(()), |open| open.ask(|pool| pool.set_discard(in_pool(mode))))
-    }
-
-    fn first_connected(self, pool: &str) -> Option<(String, String)> {
-        let state = self.node.state();
-        let mut of_it = state.namespaces.iter().filter(|n| n.source.pool() == Some(pool));
-        of_it.find_map(|known| {
-            let host = self.node.exports().connected_to(&known.source).into_iter().next()?;
-            Some((known.source.to_string(), host))
-        })
-    }
-
-    /// Hosts see nothing of a pool any more; what is wanted stays as it is.
-    fn serve_no_more(self, pool: &str) -> Result<(), Refusal> {
-        let of = |known: &&crate::state::KnownNamespace| known.source.pool() == Some(pool);
-        let known: Vec<_> = self.node.state().namespaces.iter().filter(of).cloned().collect();
-        let exports = self.node.exports();
-        known.iter().try_for_each(|known| exports.close_known(known).map_err(Refusal::in_use))
+        let told = open.map_or(Ok(()), |open| open.ask(|pool| pool.set_discard(in_pool(mode))));
+        told.inspect_err(|_| self.node.undo(&edited))
     }
 
     /// Deletes a pool without volumes: its devices are empty afterwards.
     pub(crate) fn delete(self, name: &str) -> Result<(), Refusal> {
-        let open = self.get(name)?;
-        let (volumes, _) = open.directory().counts();
-        if volumes > 0 {
-            let all = open.directory().volumes();
-            let names: Vec<&str> = all.iter().take(3).map(|volume| &*volume.name).collect();
-            return Err(Refusal::in_use(format!(
-                "Pool {name} has {} ({}{}): delete them first.",
-                webui_model::count(volumes, "volume"),
-                names.join(", "),
-                if volumes > 3 { ", ..." } else { "" }
-            )));
-        }
+        let without = self.node.would(&Request::DeletePool(name.to_owned()))?;
         let devices = self.get(name)?.devices();
-        self.export(name, true)?;
+        self.close(name, &without.changes, true)?;
+        // The pool is this change's alone: what was asked for above is so still.
+        self.node.ledger.change(|wanted| {
+            let changes = without.changes.clone();
+            Ok(wanted::Edited { wanted: wanted.with(&changes), changes })
+        })?;
         let parts = self.take_parts(&devices, name)?;
         let wiped = parts.iter().try_for_each(wipe);
         self.give_parts(&parts);
@@ -278,6 +245,8 @@ impl Pools<'_> {
     ) -> Result<String, Refusal> {
         let open = self.get(pool)?;
         self.with_devices(std::slice::from_ref(device), force, |names| {
+            let (to, device) = (pool.to_owned(), names[0].clone());
+            self.node.would(&Request::AddDevice { pool: to, device })?;
             let part = self.take_part(&names[0], pool)?;
             if let Err(refusal) = open.add_device(&part, force) {
                 self.give_parts(&[part]);
@@ -290,12 +259,8 @@ impl Pools<'_> {
 
     /// Writes down what a pool is on.
     fn note_devices(self, open: &OpenPool) -> Result<(), Refusal> {
-        let now = self.known(open, self.node.state().discard_of(open.uuid()));
-        self.node.change_state(|state| {
-            for known in state.pools.iter_mut().filter(|known| known.uuid == now.uuid) {
-                known.clone_from(&now);
-            }
-        })
+        let now = self.known(open, self.node.wanted().discard_of(open.uuid()));
+        self.node.edit(&Request::KeepPool(now)).map(drop)
     }
 
     /// Lets go of devices that have been drained. Returns them.
@@ -350,7 +315,7 @@ impl Pools<'_> {
     /// The pool, or that it is not there, and why.
     pub(crate) fn get(self, name: &str) -> Result<Arc<OpenPool>, Refusal> {
         self.node.pool(name).ok_or_else(|| {
-            if !self.node.state().pools.iter().any(|known| known.name == name) {
+            if self.node.wanted().pool(name).is_none() {
                 return Refusal::not_found(format!("There is no pool {name}."));
             }
             let missing = self.node.supervisor().missing();

@@ -1,7 +1,8 @@
 //! The configuration, read again while hosts are at work.
 
-use super::{Node, hosts};
+use super::Node;
 use crate::config::Config;
+use wanted::Request;
 
 /// What became of a configuration that was read again.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,8 +29,12 @@ impl Node {
             if (&declared.hosts, declared.allow_any_host) == access {
                 continue;
             }
-            let who = hosts(wanted.allow_any_host, wanted.hosts.iter().cloned());
-            self.registry.set_hosts(&wanted.nqn, who).map_err(|error| format!("{error}."))?;
+            let request = Request::SetConfiguredHosts {
+                nqn: wanted.nqn.clone(),
+                hosts: wanted.hosts.clone(),
+                allow_any_host: wanted.allow_any_host,
+            };
+            self.exports().change(&request).map_err(|refusal| refusal.message)?;
             declared.hosts.clone_from(&wanted.hosts);
             declared.allow_any_host = wanted.allow_any_host;
             self.config.set(running.clone());

@@ -2,7 +2,6 @@
 
 use super::Pools;
 use crate::pool::OpenPool;
-use crate::state::KnownPool;
 use crate::unit::pool::Outcome;
 use bdev_nvme::Health;
 use bdev_uring::Fault;
@@ -25,13 +24,12 @@ fn outcome(imported: Result<(), Refusal>) -> Outcome {
 
 impl Pools<'_> {
     /// Brings back a pool that is wanted.
-    pub(crate) fn restore(self, known: &KnownPool) -> Outcome {
+    pub(crate) fn restore(self, known: &wanted::Pool) -> Outcome {
         if self.node.pool(&known.name).is_some() {
             return Outcome::Open;
         }
         // Somebody may have exported it while this waited for its turn.
-        let state = self.node.state();
-        if !state.pools.iter().any(|wanted| wanted.uuid == known.uuid) {
+        if self.node.wanted().pool_by_uuid(known.uuid).is_none() {
             return Outcome::Missing("nobody wants it any more.".to_owned());
         }
         let imported = self.import_known(known);
@@ -48,7 +46,7 @@ impl Pools<'_> {
     /// failed for. Journals would speak of blocks that were never written, so they do not count.
     /// Hosts see its namespaces go away and come back: that what they had not flushed may be lost
     /// they are told by errors.
-    pub(crate) fn reopen(self, known: &KnownPool) -> Outcome {
+    pub(crate) fn reopen(self, known: &wanted::Pool) -> Outcome {
         let Some(open) = self.node.pool(&known.name) else { return self.restore(known) };
         if !self.has_failed(&open) {
             return Outcome::Open;
@@ -98,9 +96,8 @@ impl Pools<'_> {
     /// the reason. Whether nothing of it is open any more.
     fn close_failed(self, pool: &Arc<OpenPool>) -> bool {
         let (name, exports) = (pool.name(), self.node.exports());
-        let state = self.node.state();
-        let of_it = state.namespaces.iter().filter(|known| known.source.pool() == Some(name));
-        for known in of_it.filter(|known| exports.is_served(known)) {
+        let wanted = self.node.wanted();
+        for known in wanted.exports_of(name).filter(|known| exports.is_served(known)) {
             if let Err(why) = exports.remove_namespace(&known.subsystem, known.nsid) {
                 tracing::error!(why, "a namespace does not go away");
             }

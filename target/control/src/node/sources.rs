@@ -1,14 +1,16 @@
-//! What namespaces show, and the namespaces and subsystems that are wanted.
+//! What namespaces show, and the namespaces and subsystems that are wanted: carried out, and brought
+//! back.
 
-use super::{Exports, hosts};
+use super::Exports;
+use super::namespaces::hosts;
 use crate::executor::Task;
-use crate::state::{KnownNamespace, KnownSubsystem, Source};
 use crate::unit::schedule::{Claim, Key};
 use bdev::Bdev;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use uuid::Uuid;
-use webui_model::{ExportSet, Refusal};
+use wanted::{Change, Edited, Namespace, Request, Source, Step, Subsystem};
+use webui_model::Refusal;
 
 /// How long bringing a namespace back waits for who is at work on it.
 const TURN: Duration = Duration::from_secs(1);
@@ -25,13 +27,125 @@ pub(crate) fn source_claims(source: &Source) -> Vec<Claim> {
     }
 }
 
-fn claims(known: &KnownNamespace) -> Vec<Claim> {
-    let mut claims = source_claims(&known.source);
-    claims.push(Claim::sole(Key::Subsystem(known.subsystem.clone())));
+fn claims(namespace: &Namespace) -> Vec<Claim> {
+    let mut claims = source_claims(&namespace.source);
+    claims.push(Claim::sole(Key::Subsystem(namespace.subsystem.clone())));
     claims
 }
 
 impl Exports<'_> {
+    /// Asks for something, durably, and has hosts see it so. What cannot be done is taken back.
+    ///
+    /// # Errors
+    /// Why it is refused, or cannot be done; all is as it was then. Or that commands of hosts on what
+    /// was taken away do not end: it is closed when they do.
+    pub(crate) fn change(self, request: &Request) -> Result<Edited, Refusal> {
+        let edited = self.node.edit(request)?;
+        self.carry_out(&edited)?;
+        Ok(edited)
+    }
+
+    /// Has hosts see what is wanted now.
+    ///
+    /// # Errors
+    /// As [`Exports::change`].
+    pub(crate) fn carry_out(self, edited: &Edited) -> Result<(), Refusal> {
+        let mut slow = Ok(());
+        if let Err(refusal) = self.perform(&edited.changes, &mut slow) {
+            self.take_back(edited);
+            return Err(refusal);
+        }
+        slow.map_err(Refusal::in_use)
+    }
+
+    /// Takes back what is wanted, and what hosts see of it.
+    pub(crate) fn take_back(self, edited: &Edited) {
+        self.node.undo(edited);
+        let back = edited.changes.iter().rev().cloned().map(Change::undone).collect::<Vec<_>>();
+        let mut slow = Ok(());
+        let done = self.perform(&back, &mut slow).map_err(|refusal| refusal.message);
+        if let Err(why) = done.and(slow) {
+            tracing::error!("what could not be done is not all taken back: {why}");
+        }
+    }
+
+    /// Takes namespaces from hosts that are not wanted any more, or not for now.
+    ///
+    /// # Errors
+    /// Commands on one do not end.
+    pub(super) fn end(self, changes: &[Change]) -> Result<(), Refusal> {
+        let ends = |change: &&Change| match change {
+            Change::Subsystem(step) => step.is_end(),
+            Change::Namespace(step) => step.is_end(),
+            _ => false,
+        };
+        let ends: Vec<Change> = changes.iter().filter(ends).cloned().collect();
+        let mut slow = Ok(());
+        self.perform(&ends, &mut slow)?;
+        slow.map_err(Refusal::in_use)
+    }
+
+    /// Carries changes of subsystems and namespaces out. What is as it should be is left alone. What
+    /// does not go away at once is in nobody's way: the first such sentence is left in `slow`.
+    fn perform(self, changes: &[Change], slow: &mut Result<(), String>) -> Result<(), Refusal> {
+        let ends = changes.iter().filter_map(|change| match change {
+            Change::Subsystem(step) if step.is_end() => Some(step.item().nqn.as_str()),
+            _ => None,
+        });
+        // They take their namespaces with them: their hosts are disconnected first.
+        let ends: BTreeSet<&str> = ends.collect();
+        for change in changes {
+            match change {
+                Change::Subsystem(step) => self.change_subsystem(step, slow)?,
+                Change::Namespace(step) if step.is_end() => {
+                    let Namespace { subsystem, nsid, .. } = step.item();
+                    if !ends.contains(subsystem.as_str()) && self.is_served(step.item()) {
+                        let removed = self.remove_namespace(subsystem, *nsid);
+                        *slow = std::mem::replace(slow, Ok(())).and(removed);
+                    }
+                }
+                Change::Namespace(step) => self.serve(step.item())?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn change_subsystem(
+        self,
+        step: &Step<Subsystem>,
+        slow: &mut Result<(), String>,
+    ) -> Result<(), Refusal> {
+        let nqn = &step.item().nqn;
+        let is_there = self.node.registry.subsystem(nqn).is_some();
+        match &step.to {
+            None if is_there => {
+                let removed = self.remove_subsystem(nqn);
+                *slow = std::mem::replace(slow, Ok(())).and(removed);
+                Ok(())
+            }
+            None => Ok(()),
+            Some(now) if is_there => {
+                let set = self.node.registry.set_hosts(nqn, hosts(now));
+                set.map_err(|error| Refusal::invalid(format!("{error}.")))
+            }
+            Some(now) => self
+                .make_subsystem(now)
+                .map_err(|why| Refusal::invalid(format!("Subsystem {nqn} cannot be made: {why}."))),
+        }
+    }
+
+    /// Has hosts see a namespace, if they do not.
+    fn serve(self, namespace: &Namespace) -> Result<(), Refusal> {
+        if self.is_served(namespace) {
+            return Ok(());
+        }
+        let made = self.make_wanted(&namespace.subsystem);
+        made.and_then(|()| self.open_wanted(namespace)).map_err(|why| {
+            Refusal::in_use(format!("The {} cannot be exported: {why}", namespace.source))
+        })
+    }
+
     /// A bdev in words.
     pub(crate) fn name_of(self, bdev: &Arc<dyn Bdev>) -> String {
         if let Some(name) = self.node.bdevs.name_of(bdev) {
@@ -61,7 +175,7 @@ impl Exports<'_> {
     /// missing.
     pub(super) fn lacks(
         self,
-        known: &KnownNamespace,
+        known: &Namespace,
         device: &dyn Fn(&str) -> Option<String>,
         pool: &dyn Fn(&str) -> Option<String>,
     ) -> Option<String> {
@@ -94,13 +208,13 @@ impl Exports<'_> {
     }
 
     /// Whether a wanted namespace is there.
-    pub(crate) fn is_served(self, known: &KnownNamespace) -> bool {
+    pub(crate) fn is_served(self, known: &Namespace) -> bool {
         let subsystem = self.node.registry.subsystem(&known.subsystem);
         subsystem.is_some_and(|subsystem| subsystem.namespace(known.nsid).is_some())
     }
 
     /// Whether its pool is there, and says that what it shows is not.
-    fn is_gone(self, known: &KnownNamespace) -> bool {
+    fn is_gone(self, known: &Namespace) -> bool {
         let Some(open) = known.source.pool().and_then(|pool| self.node.pool(pool)) else {
             return false;
         };
@@ -117,21 +231,21 @@ impl Exports<'_> {
     }
 
     /// Brings a wanted namespace back; none while somebody else is at work on it.
-    pub(super) fn restore(self, known: &KnownNamespace) -> Option<Result<(), String>> {
-        let what = format!("exporting {}", known.source);
-        let task = Task { patience: TURN, ..Task::new(what, claims(known)) };
+    pub(super) fn restore(self, namespace: &Namespace) -> Option<Result<(), String>> {
+        let what = format!("exporting {}", namespace.source);
+        let task = Task { patience: TURN, ..Task::new(what, claims(namespace)) };
         let _turn = self.node.executor.turn(task).ok()?;
-        let is_wanted = self.node.declared.contains(known)
-            || self.node.state().namespaces.iter().any(|other| other == known);
-        if !is_wanted || self.is_served(known) {
+        let wanted = self.node.wanted();
+        let now = wanted.namespace(&namespace.subsystem, namespace.nsid);
+        if now.is_none_or(|now| now.item != *namespace) || self.is_served(namespace) {
             return Some(Ok(()));
         }
-        if let Err(why) = self.make_wanted(&known.subsystem) {
+        if let Err(why) = self.make_wanted(&namespace.subsystem) {
             return Some(Err(why));
         }
-        let opened = self.open_known(known);
-        if opened.is_err() && self.is_gone(known) {
-            self.drop_namespace(known);
+        let opened = self.open_wanted(namespace);
+        if opened.is_err() && self.is_gone(namespace) {
+            self.forget(namespace);
             return Some(Ok(()));
         }
         Some(opened)
@@ -150,11 +264,9 @@ impl Exports<'_> {
 
     /// Makes a subsystem that is wanted, if it is not there.
     fn make_wanted(self, nqn: &str) -> Result<(), String> {
-        let state = self.node.state();
-        match state.subsystem(nqn) {
-            Some(known) if self.node.registry.subsystem(nqn).is_none() => {
-                let who = hosts(known.allow_any_host, known.hosts.iter().cloned());
-                self.make_subsystem(nqn, None, who)
+        match self.node.wanted().subsystem(nqn) {
+            Some(subsystem) if self.node.registry.subsystem(nqn).is_none() => {
+                self.make_subsystem(subsystem)
             }
             _ => Ok(()),
         }
@@ -162,239 +274,24 @@ impl Exports<'_> {
 
     /// Of a volume or snapshot that its pool does not have: it was deleted, or never made, when the
     /// appliance was killed.
-    fn drop_namespace(self, known: &KnownNamespace) {
-        tracing::warn!(nqn = known.subsystem, nsid = known.nsid, source = %known.source,
+    fn forget(self, namespace: &Namespace) {
+        let Namespace { subsystem, nsid, source, .. } = namespace;
+        tracing::warn!(nqn = subsystem, nsid, %source,
             "what a namespace showed is gone, and so is the namespace");
-        if let Err(refusal) = self.forget_namespace(known) {
+        if let Err(refusal) = self.change(&Request::Forget(source.clone())) {
             tracing::error!("{refusal}");
         }
     }
 
     /// Opens a wanted namespace in its subsystem, which is there.
-    pub(super) fn open_known(self, known: &KnownNamespace) -> Result<(), String> {
-        let KnownNamespace { subsystem, nsid, uuid, source } = known;
+    pub(super) fn open_wanted(self, namespace: &Namespace) -> Result<(), String> {
+        let Namespace { subsystem, nsid, uuid, source } = namespace;
         let bdev = self.source_bdev(source, &format!("namespace {nsid} of {subsystem}"))?;
-        let opened = self.open_namespace(subsystem, *nsid, Some(*uuid), bdev);
+        let opened = self.open_namespace(subsystem, *nsid, *uuid, bdev);
         opened.inspect_err(|_| {
             if let Source::Device { name } = source {
                 self.node.bdevs.release(name);
             }
         })
-    }
-
-    /// Whether the configuration declares a subsystem.
-    pub(crate) fn is_configured(self, nqn: &str) -> bool {
-        self.node.config().subsystems.iter().any(|subsystem| subsystem.nqn == nqn)
-    }
-
-    /// Adds a namespace, durably, in a subsystem that is there.
-    ///
-    /// # Errors
-    /// Why not; nothing of it is left then.
-    pub(crate) fn want_namespace(
-        self,
-        nqn: &str,
-        nsid: Option<u32>,
-        uuid: Uuid,
-        source: Source,
-    ) -> Result<u32, Refusal> {
-        let subsystem = self.node.registry.subsystem(nqn);
-        let subsystem =
-            subsystem.ok_or_else(|| Refusal::not_found(format!("There is no subsystem {nqn}.")))?;
-        let nsid = match nsid {
-            Some(nsid) => nsid,
-            None => self.free_nsid(nqn).map_err(Refusal::full)?,
-        };
-        let taken = |known: &KnownNamespace| (&*known.subsystem, known.nsid) == (nqn, nsid);
-        if subsystem.namespace(nsid).is_some() || self.node.state().namespaces.iter().any(taken) {
-            return Err(Refusal::exists(format!(
-                "Subsystem {nqn} has a namespace {nsid} already: take another number."
-            )));
-        }
-        let known = KnownNamespace { subsystem: nqn.into(), nsid, uuid, source };
-        self.node.change_state(|state| state.namespaces.push(known.clone()))?;
-        match self.open_known(&known) {
-            Ok(()) => Ok(nsid),
-            Err(why) => {
-                self.node.change_state(|state| state.namespaces.retain(|other| *other != known))?;
-                Err(Refusal::in_use(format!("The {} cannot be exported: {why}", known.source)))
-            }
-        }
-    }
-
-    /// Closes a namespace that is wanted; its subsystem too, if it is the source's own.
-    ///
-    /// # Errors
-    /// A sentence.
-    pub(crate) fn close_known(self, known: &KnownNamespace) -> Result<(), String> {
-        let KnownNamespace { subsystem: nqn, nsid, .. } = known;
-        let own = self.node.state().subsystem(nqn).is_some_and(|subsystem| subsystem.own);
-        if own && self.node.registry.subsystem(nqn).is_some() {
-            self.remove_subsystem(nqn)
-        } else if self.is_served(known) {
-            self.remove_namespace(nqn, *nsid)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Removes a namespace, durably; the subsystem too, if it is the source's own.
-    pub(crate) fn forget_namespace(self, known: &KnownNamespace) -> Result<(), Refusal> {
-        let KnownNamespace { subsystem: nqn, nsid, .. } = known;
-        let own = self.node.state().subsystem(nqn).is_some_and(|subsystem| subsystem.own);
-        let removed = self.close_known(known);
-        self.node.change_state(|state| {
-            state.namespaces.retain(|other| (&other.subsystem, other.nsid) != (nqn, *nsid));
-            if own {
-                state.subsystems.retain(|subsystem| subsystem.nqn != *nqn);
-            }
-        })?;
-        removed.map_err(Refusal::in_use)
-    }
-
-    /// Notes, durably, how a source is to be exported: as `set` says, `own` being the NQN of its own
-    /// subsystem. It need not be there yet: if it never comes, a restart forgets the note.
-    ///
-    /// # Errors
-    /// Why it could not be exported so; nothing is noted then.
-    pub(crate) fn intend(
-        self,
-        source: Source,
-        uuid: Uuid,
-        own: &str,
-        set: &ExportSet,
-    ) -> Result<KnownNamespace, Refusal> {
-        if let Some(nqn) = &set.subsystem {
-            let (subsystem, nsid) = (nqn.to_string(), self.free_nsid(nqn.as_str()));
-            let nsid = nsid.map_err(Refusal::full)?;
-            let known = KnownNamespace { subsystem, nsid, uuid, source };
-            self.node.change_state(|state| state.namespaces.push(known.clone()))?;
-            return Ok(known);
-        }
-        if self.node.registry.subsystem(own).is_some() || self.node.state().subsystem(own).is_some()
-        {
-            return Err(Refusal::exists(format!(
-                "There is a subsystem {own} already, of something else: export {source} in it or \
-                 in another one by naming it."
-            )));
-        }
-        let hosts = set.hosts.iter().map(ToString::to_string).collect();
-        let allow_any_host = set.allow_any_host;
-        let subsystem = KnownSubsystem { nqn: own.into(), own: true, hosts, allow_any_host };
-        let known = KnownNamespace { subsystem: own.into(), nsid: 1, uuid, source };
-        self.node.change_state(|state| {
-            state.subsystems.push(subsystem);
-            state.namespaces.push(known.clone());
-        })?;
-        Ok(known)
-    }
-
-    /// Exports a source as was noted before.
-    ///
-    /// # Errors
-    /// Why not; the note is there still.
-    pub(crate) fn carry_out(self, known: &KnownNamespace) -> Result<(), Refusal> {
-        let nqn = &known.subsystem;
-        if self.node.registry.subsystem(nqn).is_none()
-            && let Some(subsystem) = self.node.state().subsystem(nqn).cloned()
-        {
-            let who = hosts(subsystem.allow_any_host, subsystem.hosts);
-            self.make_subsystem(nqn, None, who).map_err(|why| {
-                Refusal::invalid(format!("Subsystem {nqn} cannot be made: {why}."))
-            })?;
-        }
-        self.open_known(known).map_err(|why| {
-            Refusal::in_use(format!("The {} cannot be exported: {why}", known.source))
-        })
-    }
-
-    /// Exports a volume or snapshot that is there as `set` says; `own` is the NQN of its own
-    /// subsystem.
-    pub(crate) fn export(
-        self,
-        source: Source,
-        uuid: Uuid,
-        own: &str,
-        set: &ExportSet,
-    ) -> Result<(), Refusal> {
-        let known = self.intend(source, uuid, own, set)?;
-        match self.carry_out(&known) {
-            Ok(()) => Ok(()),
-            Err(refusal) => {
-                self.forget_namespace(&known)?;
-                Err(refusal)
-            }
-        }
-    }
-
-    /// Adds a subsystem, durably.
-    pub(crate) fn want_subsystem(
-        self,
-        nqn: &str,
-        own: bool,
-        listed: Vec<String>,
-        allow_any_host: bool,
-    ) -> Result<(), Refusal> {
-        let who = hosts(allow_any_host, listed.clone());
-        let known = KnownSubsystem { nqn: nqn.into(), own, hosts: listed, allow_any_host };
-        self.node.change_state(|state| state.subsystems.push(known))?;
-        if let Err(why) = self.make_subsystem(nqn, None, who) {
-            self.node.change_state(|state| state.subsystems.retain(|other| other.nqn != nqn))?;
-            return Err(Refusal::invalid(format!("Subsystem {nqn} cannot be made: {why}.")));
-        }
-        Ok(())
-    }
-
-    /// Removes a subsystem, durably.
-    pub(crate) fn forget_subsystem(self, nqn: &str) -> Result<(), Refusal> {
-        let removed = match self.node.registry.subsystem(nqn) {
-            Some(_) => self.remove_subsystem(nqn),
-            None => Ok(()),
-        };
-        self.node.change_state(|state| {
-            state.subsystems.retain(|other| other.nqn != nqn);
-            state.namespaces.retain(|other| other.subsystem != nqn);
-        })?;
-        removed.map_err(Refusal::in_use)
-    }
-
-    /// Sets who may connect, durably; hosts that stay allowed stay connected.
-    pub(crate) fn set_hosts(
-        self,
-        nqn: &str,
-        listed: Vec<String>,
-        allow_any_host: bool,
-    ) -> Result<(), Refusal> {
-        if self.is_configured(nqn) {
-            return Err(Refusal::refused(format!(
-                "The configuration file says who may connect to {nqn}: change it there."
-            )));
-        }
-        let who = hosts(allow_any_host, listed.clone());
-        self.node.change_state(|state| {
-            for known in state.subsystems.iter_mut().filter(|known| known.nqn == nqn) {
-                known.hosts.clone_from(&listed);
-                known.allow_any_host = allow_any_host;
-            }
-        })?;
-        self.node
-            .registry
-            .set_hosts(nqn, who)
-            .map_err(|error| Refusal::invalid(format!("{error}.")))
-    }
-
-    /// Hosts that are connected to the subsystem that shows `source`.
-    pub(crate) fn connected_to(self, source: &Source) -> Vec<String> {
-        let state = self.node.state();
-        let Some(known) = state.namespace_of(source) else { return Vec::new() };
-        let Some(subsystem) = self.node.registry.subsystem(&known.subsystem) else {
-            return Vec::new();
-        };
-        let controllers = subsystem.live_controllers();
-        let mut hosts: Vec<String> =
-            controllers.iter().map(|c| c.association().host_nqn.clone()).collect();
-        hosts.sort();
-        hosts.dedup();
-        hosts
     }
 }

@@ -2,11 +2,10 @@
 //! start, every second, and when something has come. The machines of [`crate::unit`] say what is due;
 //! here it is begun, on the executor, and its end is told to them.
 
-use super::{ListenAt, Node, time_of};
-use crate::config::{BdevConfig, BdevKind, ListenerConfig};
+use super::listen::listener_claim;
+use super::{Node, time_of};
 use crate::executor::Task;
 use crate::published::Published;
-use crate::state::{KnownListener, KnownNamespace, KnownPool};
 use crate::unit::attempt::{self, Attempt, Try};
 use crate::unit::backoff::Waits;
 use crate::unit::pool::{self, Outcome, PoolUnit, Seen};
@@ -16,7 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use webui_model::ObjectKind;
+use wanted::{Declared, Device, DeviceSpec, ListenAt, Listener, Namespace, Pool, Request, Wanted};
+use webui_model::{Address, ListenerCreate, ObjectKind};
 
 /// How long the start waits for what is wanted.
 const START: Duration = Duration::from_secs(10);
@@ -111,26 +111,37 @@ pub(super) struct Units {
 
 /// What is to be done.
 enum Effect {
-    Open(Box<BdevConfig>, u64),
-    Pool(Box<KnownPool>, pool::Effect),
+    Open(Box<Device>, u64),
+    Pool(Box<Pool>, pool::Effect),
     Subsystems(Vec<String>),
-    Export(Vec<(KnownNamespace, u64)>),
-    Listen(Wish, u64),
+    Export(Vec<(Namespace, u64)>),
+    Listen(Listener, u64),
 }
 
 /// How exporting something has ended; none where somebody else was at work on it.
 type Exported = Option<Result<(), String>>;
 
-/// A listener that is wanted.
-#[derive(Clone, Copy)]
-struct Wish {
-    at: ListenAt,
-    discovery_only: bool,
-    configured: bool,
-}
-
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_remote(device: &Device) -> bool {
+    matches!(device.spec, DeviceSpec::Remote(_))
+}
+
+/// Listens where it is wanted, unless something does, or a listener that is open is in the way.
+fn listen(node: &Node, listener: Listener) -> Result<(), String> {
+    let Listener { address, discovery_only, transport } = listener;
+    let at = listener.at();
+    let configured = node.wanted().listener(at).map(|listener| listener.is_configured());
+    let configured = configured.ok_or_else(|| "nobody wants it any more.".to_owned())?;
+    if node.listeners().is_open(at) {
+        return Ok(());
+    }
+    let create = ListenerCreate { transport, address: Address(address), discovery_only };
+    let free = wanted::edit(&Wanted::default(), &Request::CreateListener(create), node);
+    free.map_err(|refusal| refusal.message)?;
+    node.listeners().listen_on(at, discovery_only, configured)
 }
 
 /// See the module.
@@ -259,8 +270,9 @@ impl<'a> Supervisor<'a> {
     /// Every device that is wanted, by name: those of the configuration that may come later, too.
     fn step_devices(self, machines: &mut Machines, now: Instant, effects: &mut Vec<Effect>) {
         let table = self.node.bdevs.table();
-        let wanted = self.node.devices().wanted();
-        let missing = |name: &String| wanted.contains_key(name) && !table.contains_key(name);
+        let wanted = self.node.wanted();
+        let missing =
+            |name: &String| wanted.device(name).is_some() && !table.contains_key(name.as_str());
         let mut came = false;
         keep_missing(&mut machines.devices, missing, |name| {
             came = true;
@@ -271,47 +283,42 @@ impl<'a> Supervisor<'a> {
             machines.pools.values_mut().for_each(|unit| unit.wait_no_more());
             machines.exports_due = true;
         }
-        for (name, config) in &wanted {
+        for device in wanted.devices() {
+            let name = &device.name;
             if table.contains_key(name) {
                 continue;
             }
-            let is_remote = matches!(config.kind, BdevKind::Remote { .. });
+            let is_remote = is_remote(device);
             let waits = if is_remote { WAITS_REMOTE } else { WAITS };
             let unit = machines.devices.entry(name.clone()).or_insert_with(|| Attempt::new(waits));
-            let input = match crate::bdevs::base_of(&config.kind) {
+            let input = match device.spec.base() {
                 Some(base) if !table.contains_key(base) => attempt::Input::Gone(format!(
                     "device {base}, which it is a layer over, is missing."
                 )),
                 _ => attempt::Input::Tick,
             };
             if let Some(Try(number)) = unit.step(input, now) {
-                effects.push(Effect::Open(Box::new(config.clone()), number));
+                effects.push(Effect::Open(Box::new(device.item.clone()), number));
             }
         }
     }
 
     fn step_pools(self, machines: &mut Machines, now: Instant, effects: &mut Vec<Effect>) {
-        let state = self.node.state();
+        let wanted = self.node.wanted();
         // The first try of a device of it has not ended, or of one that may say that it is.
         let first = |unit: &Attempt| {
             let since = unit.tried_since().filter(|_| unit.why().is_none());
             since.is_some_and(|since| now.saturating_duration_since(since) < SLOW)
         };
         let Machines { devices, pools: units, exports_due, .. } = machines;
-        let config = self.node.config();
-        let may_be_one = |name: &String| {
-            let mut configured = config.bdevs.iter();
-            !configured
-                .any(|bdev| bdev.name == *name && matches!(bdev.kind, BdevKind::Remote { .. }))
-        };
+        let may_be_one =
+            |name: &String| wanted.device(name).is_none_or(|device| !is_remote(device));
         let local = devices.iter().any(|(name, unit)| may_be_one(name) && first(unit));
-        let too_early = |known: &KnownPool| {
+        let too_early = |known: &Pool| {
             local || known.devices.iter().any(|device| devices.get(device).is_some_and(first))
         };
-        units.retain(|name, unit| {
-            unit.is_busy() || state.pools.iter().any(|known| known.name == *name)
-        });
-        for known in &state.pools {
+        units.retain(|name, unit| unit.is_busy() || wanted.pool(name).is_some());
+        for known in wanted.pools() {
             let unit = units.entry(known.name.clone()).or_default();
             let open = self.node.pool(&known.name);
             let input = match &open {
@@ -326,7 +333,7 @@ impl<'a> Supervisor<'a> {
             };
             let was = unit.is_open_now();
             if let Some(effect) = unit.step(input, now) {
-                effects.push(Effect::Pool(Box::new(known.clone()), effect));
+                effects.push(Effect::Pool(Box::new(known.item.clone()), effect));
             }
             *exports_due |= was != unit.is_open_now();
         }
@@ -334,13 +341,13 @@ impl<'a> Supervisor<'a> {
 
     /// Subsystems that are wanted and not there.
     fn step_subsystems(self, machines: &mut Machines, effects: &mut Vec<Effect>) {
-        let state = self.node.state();
+        let wanted = self.node.wanted();
         let is_there = |nqn: &str| self.node.registry.subsystem(nqn).is_some();
-        machines.subsystems.retain(|nqn, _| state.subsystem(nqn).is_some() && !is_there(nqn));
+        machines.subsystems.retain(|nqn, _| wanted.subsystem(nqn).is_some() && !is_there(nqn));
         if !machines.exports_due || machines.makes_subsystems {
             return;
         }
-        let lacking = state.subsystems.iter().filter(|known| !is_there(&known.nqn));
+        let lacking = wanted.subsystems().filter(|known| !is_there(&known.nqn));
         let lacking: Vec<String> = lacking.map(|known| known.nqn.clone()).collect();
         if !lacking.is_empty() {
             machines.makes_subsystems = true;
@@ -353,9 +360,9 @@ impl<'a> Supervisor<'a> {
         if !machines.exports_due && machines.namespaces.is_empty() {
             return;
         }
-        let (state, exports) = (self.node.state(), self.node.exports());
-        let wanted = || self.node.declared.iter().chain(&state.namespaces);
-        let missing: BTreeMap<(String, u32), &KnownNamespace> = wanted()
+        let (wanted, exports) = (self.node.wanted(), self.node.exports());
+        let missing: BTreeMap<(String, u32), &Declared<Namespace>> = wanted
+            .namespaces()
             .filter(|known| !exports.is_served(known))
             .map(|known| ((known.subsystem.clone(), known.nsid), known))
             .collect();
@@ -379,7 +386,7 @@ impl<'a> Supervisor<'a> {
                 None => attempt::Input::Tick,
             };
             if let Some(Try(number)) = unit.step(input, now) {
-                due.push((known.clone(), number));
+                due.push((known.item.clone(), number));
             }
             if unit.tried_since().is_some() {
                 machines.exporting.extend(known.source.pool().map(str::to_owned));
@@ -395,49 +402,37 @@ impl<'a> Supervisor<'a> {
         if !machines.listening {
             return;
         }
-        let config = self.node.config();
-        let state = self.node.state();
-        let declared = config.listeners.iter().map(|listener: &ListenerConfig| Wish {
-            at: listener.place(),
-            discovery_only: listener.discovery_only,
-            configured: true,
-        });
-        let known = state.listeners.iter().map(|listener: &KnownListener| Wish {
-            at: listener.place(),
-            discovery_only: listener.discovery_only,
-            configured: false,
-        });
-        let wanted: Vec<Wish> =
-            declared.chain(known).filter(|wish| wish.at.address.port() != 0).collect();
+        let wanted = self.node.wanted();
         let open: BTreeSet<ListenAt> =
-            self.node.listeners.get().iter().map(|listener| listener.place()).collect();
-        let missing = |at: &ListenAt| wanted.iter().any(|w| w.at == *at) && !open.contains(at);
+            self.node.listeners.get().iter().map(|listener| listener.at()).collect();
+        let missing = |at: &ListenAt| wanted.listener(*at).is_some() && !open.contains(at);
         keep_missing(&mut machines.listeners, missing, |at| {
             tracing::info!("listener {at} is there again");
             self.tell(News::Back(ObjectKind::Listener, at.to_string()));
         });
-        for wish in wanted.into_iter().filter(|wish| !open.contains(&wish.at)) {
-            let unit = machines.listeners.entry(wish.at).or_insert_with(|| Attempt::new(WAITS));
+        for listener in wanted.listeners().filter(|listener| !open.contains(&listener.at())) {
+            let at = listener.at();
+            let unit = machines.listeners.entry(at).or_insert_with(|| Attempt::new(WAITS));
             if let Some(Try(number)) = unit.step(attempt::Input::Tick, now) {
-                effects.push(Effect::Listen(wish, number));
+                effects.push(Effect::Listen(listener.item, number));
             }
         }
     }
 
     fn begin(self, effect: Effect) {
         match effect {
-            Effect::Open(config, number) => self.begin_open(*config, number),
+            Effect::Open(device, number) => self.begin_open(*device, number),
             Effect::Pool(known, effect) => self.begin_pool(*known, effect),
             Effect::Subsystems(lacking) => self.begin_subsystems(lacking),
             Effect::Export(due) => self.begin_export(due),
-            Effect::Listen(wish, number) => self.begin_listen(wish, number),
+            Effect::Listen(listener, number) => self.begin_listen(listener, number),
         }
     }
 
-    fn begin_open(self, config: BdevConfig, number: u64) {
+    fn begin_open(self, device: Device, number: u64) {
         let Some(node) = self.node.me.upgrade() else { return };
-        let name = config.name.clone();
-        let task = Task::new(format!("opening device {name}"), super::attach::claims(&config));
+        let name = device.name.clone();
+        let task = Task::new(format!("opening device {name}"), super::attach::claims(&device));
         let (told, key) = (node.clone(), name.clone());
         let end = move |node: &Node, ended: Result<(), String>| {
             if let Err(why) = &ended {
@@ -460,7 +455,7 @@ impl<'a> Supervisor<'a> {
         );
     }
 
-    fn begin_pool(self, known: KnownPool, effect: pool::Effect) {
+    fn begin_pool(self, known: Pool, effect: pool::Effect) {
         let Some(node) = self.node.me.upgrade() else { return };
         let claims = vec![Claim::sole(Key::Pool(known.name.clone()))];
         let (number, what) = match effect {
@@ -532,14 +527,14 @@ impl<'a> Supervisor<'a> {
         self.node.executor.start(Task::new(what, Vec::new()), job, refused);
     }
 
-    fn begin_export(self, due: Vec<(KnownNamespace, u64)>) {
+    fn begin_export(self, due: Vec<(Namespace, u64)>) {
         let Some(node) = self.node.me.upgrade() else { return };
         let what = match &due[..] {
             [(one, _)] => format!("exporting {}", one.source),
             due => format!("exporting {} namespaces", due.len()),
         };
         let (told, refused) = (node.clone(), due.clone());
-        let end = |node: &Node, ended: Vec<(KnownNamespace, u64, Exported)>| {
+        let end = |node: &Node, ended: Vec<(Namespace, u64, Exported)>| {
             node.supervisor().ended(move |machines, now| {
                 for (known, number, ended) in ended {
                     let key = (known.subsystem, known.nsid);
@@ -577,10 +572,10 @@ impl<'a> Supervisor<'a> {
         );
     }
 
-    fn begin_listen(self, wish: Wish, number: u64) {
+    fn begin_listen(self, listener: Listener, number: u64) {
         let Some(node) = self.node.me.upgrade() else { return };
-        let at = wish.at;
-        let task = Task::new(format!("listening on {at}"), vec![at.claim()]);
+        let at = listener.at();
+        let task = Task::new(format!("listening on {at}"), vec![listener_claim(at)]);
         let told = node.clone();
         let end = move |node: &Node, ended: Result<(), String>| {
             node.supervisor().ended(|machines, now| {
@@ -593,14 +588,10 @@ impl<'a> Supervisor<'a> {
                 unit.step(attempt::Input::Ended(number, ended), now);
             });
         };
-        let listen = move |node: &Node| match node.listeners().is_open(at) {
-            true => Ok(()),
-            false => node.listeners().listen_on(at, wish.discovery_only, wish.configured),
-        };
         self.node.executor.start(
             task,
             move || {
-                let ended = listen(&node);
+                let ended = listen(&node, listener);
                 end(&node, ended);
             },
             move |why| end(&told, Err(why)),
@@ -653,10 +644,8 @@ impl<'a> Supervisor<'a> {
     /// Brings up what is wanted, and waits for it: not for long, and least for what is remote.
     pub(super) fn settle(self) {
         self.step_after(|machines, _| machines.exports_due = true);
-        let wanted = self.node.devices().wanted();
-        let is_remote = |name: &String| {
-            wanted.get(name).is_some_and(|config| matches!(config.kind, BdevKind::Remote { .. }))
-        };
+        let wanted = self.node.wanted();
+        let is_remote = |name: &String| wanted.device(name).is_some_and(|d| is_remote(d));
         self.wait(START, |machines, late| {
             let mut devices =
                 machines.devices.iter().filter(|(name, _)| !(late && is_remote(name)));

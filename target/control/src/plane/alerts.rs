@@ -13,7 +13,7 @@ pub(super) struct Alerts {
     raised: BTreeMap<String, Alert>,
 }
 
-/// A data directory with fewer bytes left is full: a state file does not fit.
+/// A data directory with fewer bytes left is full: what is wanted does not fit.
 const LEAST_BYTES: u64 = 1 << 20;
 
 /// A pool that has less than this share of its space free is nearly full.
@@ -175,7 +175,7 @@ fn of_devices(found: &mut Found, view: &View<'_>) {
     }
 }
 
-/// A data directory without room for a state file.
+/// A data directory without room for what is wanted.
 fn of_data_directory(found: &mut Found, node: &Node) {
     let config = node.config();
     let folder = &config.data_dir;

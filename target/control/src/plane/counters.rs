@@ -56,13 +56,7 @@ impl Shown<'_> {
             pid: std::process::id(),
             uptime_s: self.node.started.elapsed().as_secs_f64(),
             memory: self.node.backing.to_string(),
-            listeners: self
-                .node
-                .listeners
-                .get()
-                .iter()
-                .map(|open| open.place().to_string())
-                .collect(),
+            listeners: self.node.listeners.get().iter().map(|open| open.at().to_string()).collect(),
             rdma: self.node.rdma_in_words(),
             connections: ConnectionCounters {
                 open: self.node.connections.open(),

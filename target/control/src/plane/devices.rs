@@ -3,27 +3,24 @@
 use super::ControlPlane;
 use super::view::{View, name};
 use crate::bdevs::Slot;
-use crate::config::BdevKind;
-use crate::node::Node;
-use crate::state::{DevicePlace, KnownDevice};
 use crate::unit::schedule::{Claim, Key};
 use bdev_nvme::Health;
 use drives::DrivePlace;
-use std::collections::BTreeSet;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use wanted::DeviceSpec;
 use webui_model::{
     Device, DeviceAttach, DeviceKind, EventKind, Made, Name, ObjectKind, PoolMember, Refusal, Size,
     Status,
 };
 
-fn kind_of(kind: &BdevKind) -> DeviceKind {
-    match kind {
-        BdevKind::Ram { .. } | BdevKind::Null { .. } => DeviceKind::Memory,
-        BdevKind::File { path, .. } => kind_at(path),
-        BdevKind::Nvme { .. } => DeviceKind::Nvme,
-        BdevKind::Remote { .. } => DeviceKind::Remote,
-        BdevKind::Delay { .. } | BdevKind::Error { .. } => DeviceKind::Layer,
+fn kind_of(spec: &DeviceSpec) -> DeviceKind {
+    match spec {
+        DeviceSpec::Memory { .. } | DeviceSpec::Null { .. } => DeviceKind::Memory,
+        DeviceSpec::File { path, .. } => kind_at(path),
+        DeviceSpec::Drive(_) => DeviceKind::Nvme,
+        DeviceSpec::Remote(_) => DeviceKind::Remote,
+        DeviceSpec::Delay { .. } | DeviceSpec::Error { .. } => DeviceKind::Layer,
     }
 }
 
@@ -32,39 +29,24 @@ fn kind_at(path: &Path) -> DeviceKind {
     if is_block { DeviceKind::Block } else { DeviceKind::File }
 }
 
-fn path_of(kind: &BdevKind) -> Option<String> {
-    match kind {
-        BdevKind::File { path, .. } => Some(path.display().to_string()),
-        BdevKind::Nvme { drive, .. } => Some(drive.to_string()),
-        BdevKind::Remote { address, subsystem, nsid, .. } => {
-            Some(format!("{address} {subsystem} {nsid}"))
-        }
-        _ => None,
-    }
-}
-
 impl View<'_> {
     pub(super) fn devices(&self) -> Result<Vec<Device>, Refusal> {
-        let open = self.bdevs.keys().cloned();
-        let known = self.state.devices.iter().map(|known| known.name.clone());
-        let configured = self.config.bdevs.iter().map(|bdev| bdev.name.clone());
-        let names: BTreeSet<String> = open.chain(known).chain(configured).collect();
-        names.iter().map(|name| self.device(name)).collect()
+        self.wanted.devices().map(|device| self.device(&device.name)).collect()
     }
 
     pub(super) fn device(&self, device: &str) -> Result<Device, Refusal> {
         let Some(Slot { entry, .. }) = self.bdevs.get(device) else {
             return self.missing_device(device);
         };
-        let (config, geometry) = (&entry.config, entry.bdev.geometry());
+        let (spec, geometry) = (&entry.device.spec, entry.bdev.geometry());
         let pool = self.member(device)?;
         let (status, reason) = self.device_status(device, pool.as_ref());
         let drive = entry.drive();
         let (model, serial) = drive.map(|drive| drive.names()).unzip();
         Ok(Device {
             name: name(device)?,
-            kind: kind_of(&config.kind),
-            path: path_of(&config.kind),
+            kind: kind_of(spec),
+            path: spec.place(),
             drive: drive.map(|drive| drive.describe()),
             model,
             serial,
@@ -78,26 +60,18 @@ impl View<'_> {
     }
 
     fn missing_device(&self, device: &str) -> Result<Device, Refusal> {
-        let known = self.state.devices.iter().find(|known| known.name == device);
-        let configured = self.config.bdevs.iter().find(|bdev| bdev.name == device);
-        let (kind, path, serial) = match (known.map(|known| &known.place), configured) {
-            (Some(DevicePlace::Path(path)), _) => {
-                (kind_at(path), Some(path.display().to_string()), None)
-            }
-            (Some(DevicePlace::Memory(_)), _) => (DeviceKind::Memory, None, None),
-            (Some(DevicePlace::Drive(drive)), _) => {
-                (DeviceKind::Nvme, Some(drive.place.to_string()), Some(drive.serial.clone()))
-            }
-            (None, Some(bdev)) => (kind_of(&bdev.kind), path_of(&bdev.kind), None),
-            (None, None) => {
-                return Err(Refusal::not_found(format!("There is no device {device}.")));
-            }
+        let wanted = self.wanted.device(device);
+        let wanted =
+            wanted.ok_or_else(|| Refusal::not_found(format!("There is no device {device}.")))?;
+        let serial = match &wanted.spec {
+            DeviceSpec::Drive(drive) => drive.serial.clone(),
+            _ => None,
         };
         let why = self.missing.devices.get(device);
         Ok(Device {
             name: name(device)?,
-            kind,
-            path,
+            kind: kind_of(&wanted.spec),
+            path: wanted.spec.place(),
             drive: None,
             model: None,
             serial,
@@ -158,41 +132,6 @@ impl View<'_> {
     }
 }
 
-fn differences(request: &DeviceAttach, there: &Device) -> Vec<String> {
-    let mut found = Vec::new();
-    let same_path = match (&request.path, &there.path) {
-        (Some(wanted), Some(path)) => {
-            let canonical = |path: &str| Path::new(path).canonicalize().ok();
-            wanted.as_str() == path || canonical(wanted.as_str()) == canonical(path)
-        }
-        (wanted, path) => wanted.is_none() && path.is_none(),
-    };
-    if !same_path {
-        let path = there.path.as_deref().unwrap_or("memory");
-        found.push(format!("it is {path}"));
-    }
-    if request.path.is_none()
-        && let Some(bytes) = request.bytes
-        && there.bytes != bytes - bytes % 4096
-    {
-        found.push(format!("it has {}", Size(there.bytes).rounded()));
-    }
-    found
-}
-
-/// The name of the device that a request speaks of, if it is there.
-fn there(node: &Node, request: &DeviceAttach) -> Option<String> {
-    if let Some(name) = &request.name {
-        let is_it = |known: &KnownDevice| known.name == name.as_str();
-        let known = node.state().devices.iter().any(is_it);
-        if known || node.bdevs.get(name.as_str()).is_ok() {
-            return Some(name.to_string());
-        }
-    }
-    let path = request.path.as_ref()?;
-    node.devices().device_at(Path::new(path.as_str()))
-}
-
 /// Devices, as operators change them.
 #[derive(Clone, Copy)]
 pub(super) struct Devices<'a>(pub &'a ControlPlane);
@@ -216,24 +155,11 @@ impl Devices<'_> {
         claims.extend(place.map(|place| Claim::sole(Key::Drive(place.address.to_string()))));
         let made = self.0.change(format!("attaching device {label}"), claims, move |plane| {
             let node = &*plane.node;
-            if let Some(device) = there(node, &request) {
-                let found = View::of(node).device(&device)?;
-                let mut differences = differences(&request, &found);
-                if let Some(name) = &request.name
-                    && *name != found.name
-                {
-                    differences.push(format!("it is called {}", found.name));
-                }
-                if differences.is_empty() {
-                    return Ok(Made::Existing(found));
-                }
-                let differences = differences.join(", and ");
-                return Err(Refusal::exists(format!(
-                    "Device {device} is there already, and {differences}."
-                )));
-            }
-            let name = node.devices().attach(&request)?;
+            let (name, is_new) = node.devices().attach(request)?;
             let device = View::of(node).device(&name)?;
+            if !is_new {
+                return Ok(Made::Existing(device));
+            }
             let message = format!("Device {} is attached.", device.name);
             plane.done(EventKind::Created, (ObjectKind::Device, &device.name), message);
             Ok(Made::New(device))

@@ -2,63 +2,31 @@
 
 use super::ControlPlane;
 use super::view::{View, nqn};
-use super::volumes::{check_subsystem, export_claims};
+use super::volumes::export_claims;
 use crate::node::{Node, OpenListener};
-use crate::state::Source;
 use crate::unit::schedule::Claim;
 use nvmf::registry::Serves;
 use std::sync::Arc;
 use uuid::Uuid;
+use wanted::{Request, Shown, Source};
 use webui_model::{
     Address, ConnectAddress, ConnectInfo, EventKind, ExportSet, Nqn, ObjectKind, Refusal, Snapshot,
     SnapshotRef, Volume, VolumeRef,
 };
 
-/// Exports something as `set` says, from however it is exported now.
-fn export(
-    node: &Node,
-    source: &Source,
-    uuid: Uuid,
-    own: &Nqn,
-    set: &ExportSet,
-) -> Result<(), Refusal> {
-    check_subsystem(node, set.subsystem.as_ref())?;
-    let Some(there) = node.state().namespace_of(source).cloned() else {
-        return node.exports().export(source.clone(), uuid, own.as_str(), set);
-    };
-    let known = node.state().subsystem(&there.subsystem).cloned();
-    let is_own = known.as_ref().is_some_and(|known| known.own);
-    match &set.subsystem {
-        Some(nqn) if nqn.as_str() == there.subsystem => return Ok(()),
-        None if is_own => {
-            let hosts = set.hosts.iter().map(ToString::to_string).collect();
-            return node.exports().set_hosts(&there.subsystem, hosts, set.allow_any_host);
-        }
-        _ => {}
-    }
-    node.exports().forget_namespace(&there)?;
-    node.exports().export(source.clone(), uuid, own.as_str(), set).inspect_err(|_| {
-        // As it was before: what was refused has changed nothing.
-        let restored = match known.filter(|known| known.own) {
-            Some(known) => {
-                node.exports().want_subsystem(&known.nqn, true, known.hosts, known.allow_any_host)
-            }
-            None => Ok(()),
-        };
-        let (nqn, nsid) = (there.subsystem.as_str(), Some(there.nsid));
-        let restored = restored.and_then(|()| {
-            node.exports().want_namespace(nqn, nsid, there.uuid, there.source.clone())
-        });
-        if let Err(refusal) = restored {
-            tracing::error!(nqn, "an export could not be brought back: {refusal}");
-        }
-    })
+/// Exports something as `set` says, however it is exported now.
+fn export(node: &Node, what: Shown, set: ExportSet) -> Result<(), Refusal> {
+    node.exports().change(&Request::Export { what, set, uuid: Uuid::new_v4() }).map(drop)
+}
+
+fn unexport(node: &Node, what: Shown) -> Result<(), Refusal> {
+    node.exports().change(&Request::Unexport(what)).map(drop)
 }
 
 impl View<'_> {
     fn connect_info_of(&self, source: &Source) -> Result<ConnectInfo, Refusal> {
         let export = self.export_of(source)?;
-        let (Some(export), Some(known)) = (export, self.state.namespace_of(source)) else {
+        let (Some(export), Some(known)) = (export, self.wanted.namespace_of(source)) else {
             return Err(Refusal::not_found(format!(
                 "The {source} is not exported: export it first."
             )));
@@ -111,15 +79,6 @@ pub(super) fn of_snapshot(node: &Node, snapshot: &SnapshotRef) -> Result<Source,
     node.pools().snapshot_source(pool.as_str(), volume.as_str(), snapshot.as_str())
 }
 
-/// What hosts know something by: a volume by its own UUID, anything else by a new one, which is
-/// kept with its export.
-pub(super) fn uuid_for(source: &Source) -> Uuid {
-    match source {
-        Source::Volume { uuid, .. } => *uuid,
-        Source::Snapshot { .. } | Source::Device { .. } => Uuid::new_v4(),
-    }
-}
-
 /// How volumes and snapshots are exported, as operators change it.
 #[derive(Clone, Copy)]
 pub(super) struct Exports<'a>(pub &'a ControlPlane);
@@ -149,8 +108,7 @@ impl Exports<'_> {
         let volume = volume.clone();
         self.0.change(format!("exporting volume {volume}"), claims, move |plane| {
             let node = &*plane.node;
-            let source = of_volume(node, &volume)?;
-            export(node, &source, uuid_for(&source), &own, &set)?;
+            export(node, Shown::Volume(volume.clone()), set)?;
             let message = format!("Volume {volume} is exported.");
             plane.done(EventKind::Changed, (ObjectKind::Volume, &volume), message);
             View::of(node).volume(&volume)
@@ -163,8 +121,7 @@ impl Exports<'_> {
         let claims = self.claims(super::volumes::claims(volume), source, &own, None);
         let volume = volume.clone();
         self.0.change(format!("unexporting volume {volume}"), claims, move |plane| {
-            let source = of_volume(&plane.node, &volume)?;
-            unexport(&plane.node, &source)?;
+            unexport(&plane.node, Shown::Volume(volume.clone()))?;
             let message = format!("Volume {volume} is not exported any more.");
             plane.done(EventKind::Changed, (ObjectKind::Volume, &volume), message);
             Ok(())
@@ -183,8 +140,7 @@ impl Exports<'_> {
         let snapshot = snapshot.clone();
         self.0.change(format!("exporting snapshot {snapshot}"), claims, move |plane| {
             let node = &*plane.node;
-            let source = of_snapshot(node, &snapshot)?;
-            export(node, &source, uuid_for(&source), &own, &set)?;
+            export(node, Shown::Snapshot(snapshot.clone()), set)?;
             let message = format!("Snapshot {snapshot} is exported, read only.");
             plane.done(EventKind::Changed, (ObjectKind::Snapshot, &snapshot), message);
             View::of(node).snapshot(&snapshot)
@@ -197,8 +153,7 @@ impl Exports<'_> {
         let claims = self.claims(super::snapshots::claims(snapshot), source, &own, None);
         let snapshot = snapshot.clone();
         self.0.change(format!("unexporting snapshot {snapshot}"), claims, move |plane| {
-            let source = of_snapshot(&plane.node, &snapshot)?;
-            unexport(&plane.node, &source)?;
+            unexport(&plane.node, Shown::Snapshot(snapshot.clone()))?;
             let message = format!("Snapshot {snapshot} is not exported any more.");
             plane.done(EventKind::Changed, (ObjectKind::Snapshot, &snapshot), message);
             Ok(())
@@ -215,11 +170,4 @@ impl Exports<'_> {
     ) -> Result<ConnectInfo, Refusal> {
         self.0.with(|node| View::of(node).connect_info_of(&of_snapshot(node, snapshot)?))
     }
-}
-
-fn unexport(node: &Node, source: &Source) -> Result<(), Refusal> {
-    if node.state().namespace_of(source).is_none() {
-        return Err(Refusal::not_found(format!("The {source} is not exported.")));
-    }
-    node.exports().unexport(source)
 }

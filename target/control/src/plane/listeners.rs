@@ -2,10 +2,10 @@
 
 use super::ControlPlane;
 use super::view::View;
-use crate::node::{ListenAt, check_listened};
-use crate::state::KnownListener;
+use crate::node::{check_listened, listener_claim};
 use nvmf::registry::Serves;
 use std::cmp::Reverse;
+use wanted::{ListenAt, Request};
 use webui_model::{
     Address, EventKind, Fabric, Listener, ListenerCreate, Made, ObjectKind, Refusal, Status,
 };
@@ -24,7 +24,7 @@ impl View<'_> {
         let open = self.listeners.iter().map(|open| {
             let discovery_only = open.listener.serves == Serves::Discovery;
             Listener {
-                transport: open.place().transport,
+                transport: open.at().transport,
                 address: Address(open.listener.addr),
                 discovery_only,
                 status: Status::Ok,
@@ -34,16 +34,12 @@ impl View<'_> {
                 },
             }
         });
-        let declared = self.config.listeners.iter();
-        let declared = declared.map(|listener| (listener.place(), listener.discovery_only));
-        let known = self.state.listeners.iter();
-        let known = known.map(|listener| (listener.place(), listener.discovery_only));
-        let closed = known.chain(declared).filter_map(|(place, discovery_only)| {
-            let why = self.missing.listeners.get(&place)?;
+        let closed = self.wanted.listeners().filter_map(|wanted| {
+            let why = self.missing.listeners.get(&wanted.at())?;
             Some(Listener {
-                transport: place.transport,
-                address: Address(place.address),
-                discovery_only,
+                transport: wanted.transport,
+                address: Address(wanted.address),
+                discovery_only: wanted.discovery_only,
                 status: Status::Failed,
                 reason: why.clone(),
             })
@@ -73,26 +69,15 @@ impl Listeners<'_> {
         let ListenerCreate { transport, address, discovery_only } = request;
         let place = place(transport, address);
         check_listened(address.0.ip()).map_err(Refusal::invalid)?;
-        self.0.change(format!("listening on {place}"), vec![place.claim()], move |plane| {
+        let claims = vec![listener_claim(place)];
+        self.0.change(format!("listening on {place}"), claims, move |plane| {
             let node = &*plane.node;
-            if let Ok(there) = View::of(node).listener(transport, address) {
-                if there.discovery_only == discovery_only {
-                    return Ok(Made::Existing(there));
-                }
-                return Err(Refusal::exists(format!(
-                    "{address} listens already, and serves {}: delete that listener first.",
-                    if there.discovery_only { "discovery alone" } else { "every subsystem" }
-                )));
-            }
-            if let (Fabric::Rdma, Err(why)) = (transport, &node.rdma) {
-                return Err(Refusal::refused(format!("RDMA is off: {why}")));
+            let edited = node.edit(&Request::CreateListener(request))?;
+            if edited.is_as_before() {
+                return View::of(node).listener(transport, address).map(Made::Existing);
             }
             let opened = node.listeners().listen_on(place, discovery_only, false);
-            opened.map_err(Refusal::in_use)?;
-            let known = KnownListener { address: address.0, discovery_only, transport };
-            node.change_state(|state| state.listeners.push(known)).inspect_err(|_| {
-                node.listeners().close(place);
-            })?;
+            opened.map_err(Refusal::in_use).inspect_err(|_| node.undo(&edited))?;
             let message = format!("Hosts can connect to {address}.");
             plane.done(EventKind::Created, (ObjectKind::Listener, address), message);
             View::of(node).listener(transport, address).map(Made::New)
@@ -101,20 +86,10 @@ impl Listeners<'_> {
 
     pub(super) fn delete(self, transport: Fabric, address: Address) -> Result<(), Refusal> {
         let place = place(transport, address);
-        self.0.change(format!("closing listener {place}"), vec![place.claim()], move |plane| {
+        let claims = vec![listener_claim(place)];
+        self.0.change(format!("closing listener {place}"), claims, move |plane| {
             let node = &*plane.node;
-            View::of(node).listener(transport, address)?;
-            let config = node.config();
-            let mut declared = config.listeners.iter();
-            if node.listeners.get().iter().any(|open| open.configured && open.place() == place)
-                || declared.any(|listener| listener.place() == place)
-            {
-                return Err(Refusal::refused(format!(
-                    "{address} comes from the configuration file or the command line: take it out \
-                     there."
-                )));
-            }
-            node.change_state(|state| state.listeners.retain(|l| l.place() != place))?;
+            node.edit(&Request::DeleteListener { transport, address })?;
             node.listeners().close(place);
             node.supervisor().step();
             let message = format!("Nothing listens on {address} any more.");

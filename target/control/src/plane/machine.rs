@@ -1,9 +1,12 @@
 //! The machine under the appliance, where it is the appliance's own: its two slots, its end.
 
 use super::{ControlPlane, now_ms};
+use crate::executor::Task;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use init::{Installed, UpdateError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use wanted::STATE_JSON;
 use webui_model::{
     EventKind, EventLog, Object, ObjectKind, Refusal, RefusalKind, Severity, Slot, SlotState,
     Slots, UpdateInstall, UpdatePiece,
@@ -90,7 +93,80 @@ impl Machine<'_> {
     }
 }
 
+/// The slot that the machine runs from, and what each one has.
+type Found = Result<(init::Slot, Vec<(init::Slot, init::SlotState)>), UpdateError>;
+
+/// What becomes of the state file that an older program has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// The image that runs is kept: nobody goes back to the older one.
+    Goes,
+    /// It is on trial.
+    Waits,
+    /// That cannot be known.
+    Stays,
+}
+
+fn left(found: &Found) -> Left {
+    let Ok((running, all)) = found else { return Left::Stays };
+    match all.iter().find(|(slot, _)| slot == running) {
+        Some((_, init::SlotState::Good(_))) => Left::Goes,
+        Some((_, init::SlotState::Trial(_))) => Left::Waits,
+        _ => Left::Stays,
+    }
+}
+
+/// Whether a state file of an older program may be there that has to go one day.
+pub(super) struct Leftover(AtomicBool);
+
+impl Leftover {
+    /// In an image it has to; a program that is in none is gone back from at any time.
+    pub(super) fn in_folder(folder: &std::path::Path) -> Leftover {
+        Leftover(AtomicBool::new(init::is_appliance() && folder.join(STATE_JSON).exists()))
+    }
+}
+
+impl Machine<'_> {
+    /// Takes away the state file of the older program when the image that runs is kept; on the
+    /// executor, since the slots are on a disk.
+    pub(super) fn look_at_leftover(self) {
+        if !self.0.leftover.0.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let Some(me) = self.0.me.upgrade() else { return };
+        let task = Task::new("looking whether the image is kept", Vec::new());
+        let again = me.clone();
+        let job = move || match left(&me.slots.all()) {
+            Left::Goes => match me.node.ledger.forget_old() {
+                Ok(()) => tracing::info!("the state file of the older program is gone"),
+                Err(error) => tracing::warn!("{error}"),
+            },
+            Left::Waits => me.leftover.0.store(true, Ordering::Release),
+            Left::Stays => {}
+        };
+        let refused = move |_| again.leftover.0.store(true, Ordering::Release);
+        self.0.node.executor.start(task, job, refused);
+    }
+}
+
 fn tell(log: &EventLog, severity: Severity, what: String) {
     let object = Object::new(ObjectKind::Appliance, "image");
     log.publish(now_ms(), EventKind::Notice, severity, object, what);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use init::Slot::{A, B};
+    use init::SlotState::{Empty, Failed, Good, Trial};
+
+    #[test]
+    fn what_an_older_program_left_stays_until_the_image_is_kept() {
+        let at = |slots| left(&Ok((A, slots)));
+        assert_eq!(at(vec![(A, Good("2".into())), (B, Good("1".into()))]), Left::Goes);
+        assert_eq!(at(vec![(A, Trial("2".into())), (B, Good("1".into()))]), Left::Waits);
+        assert_eq!(at(vec![(A, Failed("2".into())), (B, Good("1".into()))]), Left::Stays);
+        assert_eq!(at(vec![(A, Empty), (B, Good("1".into()))]), Left::Stays);
+        assert_eq!(left(&Err(UpdateError::NoSlots)), Left::Stays);
+    }
 }

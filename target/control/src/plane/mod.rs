@@ -26,6 +26,7 @@ use crate::node::Node;
 use crate::unit::schedule::{Claim, Key};
 use alerts::Alerts;
 use jobs::Jobs;
+use machine::Leftover;
 use reload::Reread;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -59,6 +60,7 @@ pub struct ControlPlane {
     log: EventLog,
     started_ms: u64,
     slots: init::Slots,
+    leftover: Leftover,
     seen: Mutex<Seen>,
     /// What reads the files again.
     rereads: OnceLock<Reread>,
@@ -76,8 +78,17 @@ fn now_ms() -> u64 {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A request that panicked has changed nothing by halves: what is wanted is in the state file.
+    // A request that panicked has changed nothing by halves: what is wanted is in the log.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All that is changed over the API goes through here; a test counts what it costs.
+#[inline(never)]
+fn in_its_turn<R>(
+    plane: &ControlPlane,
+    change: impl FnOnce(&ControlPlane) -> Result<R, Refusal>,
+) -> Result<R, Refusal> {
+    change(plane)
 }
 
 impl ControlPlane {
@@ -87,9 +98,11 @@ impl ControlPlane {
     /// A sentence, when there is no thread to be had.
     pub fn start(node: Arc<Node>) -> Result<Arc<ControlPlane>, String> {
         let started_ms = now_ms();
+        let leftover = Leftover::in_folder(&node.config().data_dir);
         let plane = Arc::new_cyclic(|me| ControlPlane {
             me: me.clone(),
             node,
+            leftover,
             down: AtomicBool::new(false),
             log: EventLog::new(EVENTS, started_ms.saturating_mul(1000)),
             started_ms,
@@ -173,7 +186,8 @@ impl ControlPlane {
         let down = || Refusal::unavailable("The appliance is on its way down.");
         let me = self.me.upgrade().ok_or_else(down)?;
         let keys: Vec<Key> = claims.iter().map(|claim| claim.key.clone()).collect();
-        let changed = self.node.executor.carry(Task::new(what, claims), move || change(&me));
+        let changed =
+            self.node.executor.carry(Task::new(what, claims), move || in_its_turn(&me, change));
         changed.map_err(|refusal| match self.node.supervisor().why_slow(&keys) {
             Some(why) if refusal.kind == webui_model::RefusalKind::Unavailable => {
                 Refusal::unavailable(format!("{} {why}", refusal.message))

@@ -3,12 +3,13 @@
 use super::view::{View, name};
 use super::{ControlPlane, locked};
 use crate::node::{Node, time_of};
-use crate::state::KnownPool;
 use crate::unit::pool::Outcome;
 use crate::unit::schedule::{Claim, Key};
 use bdev_pool::{DeviceState, DeviceStatus, DiscardStatus, EXTENT_BYTES, Found, PoolStatus};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+use uuid::Uuid;
+use wanted::Request;
 use webui_model::{
     DeviceAdd, DeviceDiscard, DeviceRef, DiscardMode, EventKind, ImportablePool, Job, Made,
     MemberState, Name, ObjectKind, Pool, PoolCreate, PoolDevice, PoolImport, Refusal, Size, Space,
@@ -65,20 +66,17 @@ fn how(status: &PoolStatus) -> (Status, String) {
 
 impl View<'_> {
     pub(super) fn pools(&self) -> Result<Vec<Pool>, Refusal> {
-        let mut known: Vec<&KnownPool> = self.state.pools.iter().collect();
-        known.sort_by(|a, b| a.name.cmp(&b.name));
-        known.into_iter().map(|known| self.known_pool(known)).collect()
+        self.wanted.pools().map(|known| self.known_pool(known)).collect()
     }
 
     pub(super) fn pool(&self, pool: &str) -> Result<Pool, Refusal> {
-        let known = self.state.pools.iter().find(|known| known.name == pool);
-        match known {
+        match self.wanted.pool(pool) {
             Some(known) => self.known_pool(known),
             None => Err(Refusal::not_found(format!("There is no pool {pool}."))),
         }
     }
 
-    fn known_pool(&self, known: &KnownPool) -> Result<Pool, Refusal> {
+    fn known_pool(&self, known: &wanted::Pool) -> Result<Pool, Refusal> {
         let Some(open) = self.pools.get(&known.name) else { return self.absent(known) };
         let pool = &open.status();
         let (volumes, snapshots) = open.directory().counts();
@@ -117,7 +115,7 @@ impl View<'_> {
     }
 
     /// A pool that cannot be imported now.
-    fn absent(&self, known: &KnownPool) -> Result<Pool, Refusal> {
+    fn absent(&self, known: &wanted::Pool) -> Result<Pool, Refusal> {
         let device = |(number, device): (u32, &String)| {
             let why = self.missing.devices.get(device);
             let known = self.device(device).ok();
@@ -202,7 +200,7 @@ fn member(node: &Node, pool: &str, number: u32) -> Result<DeviceStatus, Refusal>
 /// The name of a device that is meant, if it is attached.
 fn name_of(node: &Node, device: &DeviceRef) -> Option<String> {
     match device.is_path() {
-        true => node.devices().device_at(std::path::Path::new(device.as_str())),
+        true => node.devices().device_at(device),
         false => Some(device.to_string()),
     }
 }
@@ -215,29 +213,13 @@ fn shared(pool: &Name) -> Vec<Claim> {
     vec![Claim::shared(Key::Pool(pool.to_string()))]
 }
 
-/// Whether a pool that is there already is what was asked for.
-fn existing(node: &Node, request: &PoolCreate, there: Pool) -> Result<Made<Pool>, Refusal> {
-    let wanted = request.devices.iter();
-    let wanted = wanted.map(|device| name_of(node, device).unwrap_or_else(|| device.to_string()));
-    let mut wanted: Vec<String> = wanted.collect();
-    let devices = there.devices.iter().filter_map(|device| device.device.as_ref());
-    let mut has: Vec<String> = devices.map(ToString::to_string).collect();
-    has.sort();
-    wanted.sort();
-    if has != wanted {
-        return Err(Refusal::exists(format!(
-            "There is a pool {} already, and it is on other devices: {}.",
-            request.name,
-            has.join(", ")
-        )));
-    }
-    if request.discard.is_some_and(|mode| mode != there.discard) {
-        return Err(Refusal::exists(format!(
-            "There is a pool {} already, and its discard is {}: `forebay pool discard` changes it.",
-            request.name, there.discard
-        )));
-    }
-    Ok(Made::Existing(there))
+/// A pool that is there already, if it is what was asked for.
+fn existing(node: &Node, request: &PoolCreate) -> Result<Made<Pool>, Refusal> {
+    let named = request.devices.iter();
+    let named = named.map(|device| name_of(node, device).unwrap_or_else(|| device.to_string()));
+    let (create, devices) = (request.clone(), named.collect());
+    node.would(&Request::CreatePool { create, devices, uuid: Uuid::nil() })?;
+    View::of(node).pool(request.name.as_str()).map(Made::Existing)
 }
 
 /// Imports a pool, or opens one again that has failed.
@@ -249,9 +231,8 @@ fn import(node: &Node, request: &PoolImport) -> Result<Made<Pool>, Refusal> {
         if !node.pools().has_failed(&open) {
             return View::of(node).pool(pool).map(Made::Existing);
         }
-        let state = node.state();
-        let known = state.pools.iter().find(|known| known.name == pool);
-        let outcome = known.map(|known| node.pools().reopen(known));
+        let wanted = node.wanted();
+        let outcome = wanted.pool(pool).map(|known| node.pools().reopen(known));
         if outcome == Some(Outcome::Open) {
             node.supervisor().reopened(pool);
         }
@@ -281,8 +262,8 @@ impl Pools<'_> {
         let what = format!("making pool {}", request.name);
         self.0.change(what, sole(&request.name), move |plane| {
             let node = &*plane.node;
-            if let Ok(there) = View::of(node).pool(request.name.as_str()) {
-                return existing(node, &request, there);
+            if node.wanted().pool(request.name.as_str()).is_some() {
+                return existing(node, &request);
             }
             node.pools().create(&request)?;
             node.supervisor().stir_exports();
@@ -479,11 +460,10 @@ fn importable(node: &Node) -> Result<Vec<ImportablePool>, Refusal> {
             found.entry(key).or_default().extend(seen.name.parse::<Name>().ok());
         }
     }
-    let (state, pools) = (node.state(), node.pools.get());
-    let known = |pool: &str| state.pools.iter().find(|known| known.name == pool);
+    let (wanted, pools) = (node.wanted(), node.pools.get());
     let show = |((pool, uuid), devices): ((String, String), Vec<Name>)| {
         let is_open = pools.values().any(|open| open.uuid().to_string() == uuid);
-        let (status, reason) = match known(&pool) {
+        let (status, reason) = match wanted.pool(&pool) {
             _ if is_open => (Status::Failed, format!("a copy of pool {pool}, which is imported")),
             Some(known) if known.uuid.to_string() != uuid => {
                 (Status::Failed, format!("there is a pool {pool} already"))

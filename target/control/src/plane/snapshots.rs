@@ -5,10 +5,10 @@ use super::view::{View, name};
 use super::volumes::forget;
 use crate::node::Node;
 use crate::pool::OpenPool;
-use crate::state::Source;
 use crate::unit::schedule::{Claim, Key};
 use bdev_pool::SnapshotStatus;
 use std::collections::BTreeMap;
+use wanted::{Request, Source};
 use webui_model::{
     EventKind, GroupSnapshotCreate, Made, Name, Nqn, ObjectKind, Refusal, Snapshot, SnapshotCreate,
     SnapshotRef, Status, VolumeRef,
@@ -85,7 +85,7 @@ impl View<'_> {
         let clones = clones.get(&(snapshot.volume.clone(), snapshot.name.clone()));
         let clones = clones.into_iter().flatten().map(|volume| name(volume));
         let export = self.export_of(&source)?;
-        let known = self.state.namespace_of(&source);
+        let known = self.wanted.namespace_of(&source);
         let (how, reason) = match known.and_then(|known| self.trouble_of(known)) {
             Some(why) => (Status::Failed, format!("it is not served: {why}")),
             None if export.is_some() => (Status::Ok, "exported, read only".to_owned()),
@@ -193,15 +193,10 @@ impl Snapshots<'_> {
             let (node, SnapshotRef { pool, volume, snapshot: at }) = (&*plane.node, &snapshot);
             let (pool, volume, at) = (pool.as_str(), volume.as_str(), at.as_str());
             let source = node.pools().snapshot_source(pool, volume, at)?;
-            let hosts = node.exports().connected_to(&source);
-            if let Some(host) = hosts.first() {
-                return Err(Refusal::in_use(format!(
-                    "{host} is connected to {source}: disconnect it there first."
-                )));
-            }
-            node.exports().unexport(&source)?;
+            let edited = node.exports().change(&Request::DeleteSnapshot(snapshot.clone()))?;
             forget(node, &source);
-            node.pools().ask(pool, |pool| pool.delete_snapshot(volume, at))?;
+            let deleted = node.pools().ask(pool, |pool| pool.delete_snapshot(volume, at));
+            deleted.inspect_err(|_| node.exports().take_back(&edited))?;
             let message = format!("Snapshot {snapshot} is deleted.");
             plane.done(EventKind::Deleted, (ObjectKind::Snapshot, &snapshot), message);
             Ok(())

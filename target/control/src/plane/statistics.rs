@@ -6,7 +6,6 @@ use super::watch::Connected;
 use crate::bdevs::Slot;
 use crate::node::{ReactorEntry, SOON, ask_all};
 use crate::pool::OpenPool;
-use crate::state::Source;
 use bdev::latency::{BOUNDS, Latencies, Latency, bounds_ns};
 use bdev_mem::{Meter, Meters};
 use nvmf::controller::{Controller, EndedController};
@@ -15,6 +14,7 @@ use nvmf::namespace::Namespace;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use wanted::Source;
 use webui_model::{
     DeviceStatistics, HostNqn, HostStatistics, IoStatistics, LatencyHistogram, PoolStatistics,
     ReactorStatistics, Refusal, Statistics, VolumeStatistics,

@@ -1,19 +1,18 @@
 //! Subsystems, their namespaces, hosts, controllers and listeners.
 
-use super::exports::{of_snapshot, of_volume, uuid_for};
+use super::exports::{of_snapshot, of_volume};
 use super::view::{View, host_names, name, nqn};
-use super::volumes::check_subsystem;
 use super::{ControlPlane, refusals};
 use crate::node::{Node, source_claims};
-use crate::state::{KnownNamespace, Source};
 use crate::unit::schedule::{Claim, Key};
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use uuid::Uuid;
+use wanted::{Request, Source};
 use webui_model::{
     Controller, ControllerQueue, EventKind, Host, HostNqn, Made, Namespace, NamespaceAdd,
-    NamespaceSource, Nqn, ObjectKind, Refusal, RefusalKind, SnapshotRef, Status, Subsystem,
-    SubsystemCreate, VolumeRef,
+    NamespaceSource, Nqn, ObjectKind, Refusal, SnapshotRef, Status, Subsystem, SubsystemCreate,
+    VolumeRef,
 };
 
 /// What is wanted, in the words of the API.
@@ -38,33 +37,27 @@ fn source_meant(node: &Node, source: &NamespaceSource) -> Result<Source, Refusal
     match source {
         NamespaceSource::Volume(volume) => of_volume(node, volume),
         NamespaceSource::Snapshot(snapshot) => of_snapshot(node, snapshot),
-        NamespaceSource::Device(device) => {
-            let name = device.to_string();
-            if !node.devices().is_device(&name) {
-                return Err(Refusal::not_found(format!("There is no device {name}.")));
-            }
-            Ok(Source::Device { name })
-        }
+        NamespaceSource::Device(device) => Ok(Source::Device { name: device.to_string() }),
     }
 }
 
 impl View<'_> {
-    fn nqns(&self) -> BTreeSet<String> {
-        let open = self.node.registry.subsystems();
-        let open = open.iter().map(|subsystem| subsystem.nqn().to_owned());
-        open.chain(self.state.subsystems.iter().map(|known| known.nqn.clone())).collect()
-    }
-
     pub(super) fn subsystems(&self) -> Result<Vec<Subsystem>, Refusal> {
-        self.nqns().iter().map(|nqn| self.subsystem(nqn)).collect()
+        self.wanted.subsystems().map(|subsystem| self.show_subsystem(subsystem)).collect()
     }
 
     pub(super) fn subsystem(&self, of: &str) -> Result<Subsystem, Refusal> {
-        if !self.nqns().contains(of) {
-            return Err(Refusal::not_found(format!("There is no subsystem {of}.")));
+        match self.wanted.subsystem(of) {
+            Some(subsystem) => self.show_subsystem(subsystem),
+            None => Err(Refusal::not_found(format!("There is no subsystem {of}."))),
         }
-        let (hosts, allow_any_host) = self.access(of);
-        let namespaces = self.namespaces(of)?;
+    }
+
+    fn show_subsystem(&self, wanted: &wanted::Subsystem) -> Result<Subsystem, Refusal> {
+        let of = wanted.nqn.as_str();
+        let (hosts, allow_any_host) = (wanted.host_nqns(), wanted.allow_any_host);
+        let namespaces = self.wanted.namespaces_of(of).map(|one| self.show_namespace(one));
+        let namespaces: Vec<Namespace> = namespaces.collect::<Result<_, _>>()?;
         let missing = namespaces.iter().filter(|n| n.status == Status::Failed).count();
         let controllers = self.controllers_of(of);
         let (status, reason) = match self.missing.subsystems.get(of) {
@@ -83,7 +76,7 @@ impl View<'_> {
         };
         Ok(Subsystem {
             nqn: nqn(of)?,
-            own: self.state.subsystem(of).is_some_and(|known| known.own),
+            own: wanted.own,
             hosts,
             allow_any_host,
             namespaces,
@@ -93,29 +86,7 @@ impl View<'_> {
         })
     }
 
-    fn namespaces(&self, of: &str) -> Result<Vec<Namespace>, Refusal> {
-        let mut found = BTreeMap::new();
-        for known in self.state.namespaces.iter().filter(|known| known.subsystem == of) {
-            found.insert(known.nsid, self.known_namespace(known)?);
-        }
-        for known in self.node.declared.iter().filter(|known| known.subsystem == of) {
-            found.insert(known.nsid, self.known_namespace(known)?);
-        }
-        let subsystem = self.node.registry.subsystem(of);
-        for namespace in subsystem.iter().flat_map(|subsystem| subsystem.namespaces()) {
-            // One that the configuration declares: it shows a device.
-            if let Entry::Vacant(place) = found.entry(namespace.nsid()) {
-                let source = Source::Device { name: self.node.exports().name_of(namespace.bdev()) };
-                let uuid = uuid::Uuid::from_bytes(namespace.ids().uuid);
-                let (subsystem, nsid) = (of.to_owned(), namespace.nsid());
-                let known = KnownNamespace { subsystem, nsid, uuid, source };
-                place.insert(self.known_namespace(&known)?);
-            }
-        }
-        Ok(found.into_values().collect())
-    }
-
-    fn known_namespace(&self, known: &KnownNamespace) -> Result<Namespace, Refusal> {
+    fn show_namespace(&self, known: &wanted::Namespace) -> Result<Namespace, Refusal> {
         let subsystem = self.node.registry.subsystem(&known.subsystem);
         let served = subsystem.and_then(|subsystem| subsystem.namespace(known.nsid));
         let geometry = served.map(|namespace| namespace.geometry());
@@ -189,10 +160,10 @@ impl View<'_> {
             reason: "not connected".to_owned(),
             last_refusal: None,
         };
-        for of in self.nqns() {
-            for host in self.access(&of).0 {
+        for subsystem in self.wanted.subsystems() {
+            for host in subsystem.host_nqns() {
                 let entry = hosts.entry(host.clone()).or_insert_with(|| fresh(&host));
-                entry.subsystems.extend(nqn(&of).ok());
+                entry.subsystems.extend(nqn(&subsystem.nqn).ok());
             }
         }
         for controller in self.controllers() {
@@ -238,21 +209,10 @@ impl Subsystems<'_> {
         let what = format!("making subsystem {}", request.nqn);
         self.0.change(what, claims(&request.nqn), move |plane| {
             let (node, of) = (&*plane.node, request.nqn.as_str());
-            if of == nvmf::registry::DISCOVERY_NQN {
-                return Err(Refusal::exists("That is the name of the discovery subsystem."));
+            let asked = Request::CreateSubsystem(request.clone());
+            if node.exports().change(&asked)?.is_as_before() {
+                return View::of(node).subsystem(of).map(Made::Existing);
             }
-            if let Ok(there) = View::of(node).subsystem(of) {
-                let differences = request.differences(&there);
-                if differences.is_empty() {
-                    return Ok(Made::Existing(there));
-                }
-                return Err(Refusal::exists(format!(
-                    "Subsystem {of} is there already, and {}.",
-                    differences.join(", and ")
-                )));
-            }
-            let hosts = listed(&request.hosts);
-            node.exports().want_subsystem(of, false, hosts, request.allow_any_host)?;
             let message = format!("Subsystem {of} is made.");
             plane.done(EventKind::Created, (ObjectKind::Subsystem, of), message);
             View::of(node).subsystem(of).map(Made::New)
@@ -263,15 +223,7 @@ impl Subsystems<'_> {
         let (claims, of) = (claims(of), of.clone());
         self.0.change(format!("deleting subsystem {of}"), claims, move |plane| {
             let node = &*plane.node;
-            let there = View::of(node).subsystem(of.as_str())?;
-            if let Some(namespace) = there.namespaces.first() {
-                return Err(Refusal::in_use(format!(
-                    "Subsystem {of} shows {}: remove its namespaces first.",
-                    namespace.source
-                )));
-            }
-            configured(node, &of)?;
-            node.exports().forget_subsystem(of.as_str())?;
+            node.exports().change(&Request::DeleteSubsystem(of.to_string()))?;
             let message = format!("Subsystem {of} is deleted.");
             plane.done(EventKind::Deleted, (ObjectKind::Subsystem, &of), message);
             Ok(())
@@ -279,15 +231,10 @@ impl Subsystems<'_> {
     }
 
     /// Says who may connect, whoever might until now.
-    pub(super) fn set_hosts(
-        self,
-        of: &Nqn,
-        hosts: Vec<String>,
-        allow_any_host: bool,
-    ) -> Result<(), Refusal> {
-        let (claims, of) = (claims(of), of.clone());
-        self.0.change(format!("setting hosts of {of}"), claims, move |plane| {
-            plane.node.exports().set_hosts(of.as_str(), hosts, allow_any_host)
+    pub(super) fn set_hosts(self, set: SubsystemCreate) -> Result<(), Refusal> {
+        let what = format!("setting hosts of {}", set.nqn);
+        self.0.change(what, claims(&set.nqn), move |plane| {
+            plane.node.exports().change(&Request::SetHosts(set)).map(drop)
         })
     }
 
@@ -295,21 +242,9 @@ impl Subsystems<'_> {
         let (claims, of, host) = (claims(of), of.clone(), host.clone());
         self.0.change(format!("adding {host} to {of}"), claims, move |plane| {
             let node = &*plane.node;
-            let there = View::of(node).subsystem(of.as_str())?;
-            if there.allow_any_host {
-                return Err(Refusal::refused(format!(
-                    "Subsystem {of} is open to any host: close it first, by listing its hosts."
-                )));
-            }
+            let request = Request::AddHost { nqn: of.to_string(), host: host.clone() };
+            node.exports().change(&request)?;
             let message = format!("{host} may connect to {of}.");
-            if there.hosts.contains(&host) {
-                plane.done(EventKind::Changed, (ObjectKind::Subsystem, &of), message);
-                return Ok(there);
-            }
-            let mut hosts = listed(&there.hosts);
-            hosts.push(host.to_string());
-            hosts.sort();
-            node.exports().set_hosts(of.as_str(), hosts, false)?;
             plane.done(EventKind::Changed, (ObjectKind::Subsystem, &of), message);
             View::of(node).subsystem(of.as_str())
         })
@@ -319,13 +254,8 @@ impl Subsystems<'_> {
         let (claims, of, host) = (claims(of), of.clone(), host.clone());
         self.0.change(format!("removing {host} from {of}"), claims, move |plane| {
             let node = &*plane.node;
-            let there = View::of(node).subsystem(of.as_str())?;
-            if !there.hosts.contains(&host) {
-                return Err(Refusal::not_found(format!("Subsystem {of} does not list {host}.")));
-            }
-            let mut hosts = listed(&there.hosts);
-            hosts.retain(|other| other != host.as_str());
-            node.exports().set_hosts(of.as_str(), hosts, false)?;
+            let request = Request::RemoveHost { nqn: of.to_string(), host: host.clone() };
+            node.exports().change(&request)?;
             let message = format!("{host} may not connect to {of} any more.");
             plane.done(EventKind::Changed, (ObjectKind::Subsystem, &of), message);
             View::of(node).subsystem(of.as_str())
@@ -344,28 +274,16 @@ impl Subsystems<'_> {
         let what = format!("adding {} to {of}", request.source);
         self.0.change(what, claims, move |plane| {
             let node = &*plane.node;
-            let there = View::of(node).subsystem(of.as_str())?;
-            check_subsystem(node, Some(&of))?;
+            let (nqn, add, uuid) = (of.to_string(), request.clone(), Uuid::new_v4());
+            let edited = node.exports().change(&Request::AddNamespace { nqn, add, uuid })?;
             let source = source_meant(node, &request.source)?;
-            let known = node.state().namespace_of(&source).cloned();
-            if let Some(known) = known {
-                let same = known.subsystem == of.as_str()
-                    && request.nsid.is_none_or(|nsid| nsid == known.nsid);
-                return match there.namespaces.into_iter().find(|n| same && n.nsid == known.nsid) {
-                    Some(namespace) => Ok(Made::Existing(namespace)),
-                    None => Err(Refusal::in_use(format!(
-                        "The {} is namespace {} of {} already.",
-                        request.source, known.nsid, known.subsystem
-                    ))),
-                };
+            let view = View::of(node);
+            let gone = || Refusal::unavailable(format!("The {source} is not shown any more."));
+            let shown = view.wanted.namespace_of(&source).ok_or_else(gone)?;
+            let (nsid, namespace) = (shown.nsid, view.show_namespace(shown)?);
+            if edited.is_as_before() {
+                return Ok(Made::Existing(namespace));
             }
-            let (uuid, exports) = (uuid_for(&source), node.exports());
-            let nsid = exports.want_namespace(of.as_str(), request.nsid, uuid, source)?;
-            let there = View::of(node).subsystem(of.as_str())?;
-            let found = there.namespaces.into_iter().find(|namespace| namespace.nsid == nsid);
-            let namespace = found.ok_or_else(|| {
-                Refusal::new(RefusalKind::Internal, format!("Namespace {nsid} is not there."))
-            })?;
             let object = (ObjectKind::Namespace, format!("{of}/{nsid}"));
             let message = format!("Namespace {nsid} of {of} shows {}.", namespace.source);
             plane.done(EventKind::Created, object, message);
@@ -375,49 +293,16 @@ impl Subsystems<'_> {
 
     pub(super) fn remove_namespace(self, of: &Nqn, nsid: u32) -> Result<(), Refusal> {
         let (mut claims, of) = (claims(of), of.clone());
-        let state = self.0.node.state();
-        let is_it =
-            |known: &&KnownNamespace| (known.subsystem.as_str(), known.nsid) == (of.as_str(), nsid);
-        let known = state.namespaces.iter().find(is_it);
+        let wanted = self.0.node.wanted();
+        let known = wanted.namespace(of.as_str(), nsid);
         claims.extend(known.iter().flat_map(|known| source_claims(&known.source)));
         self.0.change(format!("removing namespace {nsid} of {of}"), claims, move |plane| {
             let node = &*plane.node;
-            View::of(node).subsystem(of.as_str())?;
-            let is_it = |known: &&KnownNamespace| {
-                (known.subsystem.as_str(), known.nsid) == (of.as_str(), nsid)
-            };
-            let known = node.state().namespaces.iter().find(is_it).cloned();
-            match known {
-                Some(known) => node.exports().forget_namespace(&known)?,
-                None if node.declared.iter().any(|known| is_it(&known)) => {
-                    return Err(Refusal::refused(format!(
-                        "The configuration file declares namespace {nsid} of {of}: take it out \
-                         there."
-                    )));
-                }
-                None => {
-                    return Err(Refusal::not_found(format!("{of} has no namespace {nsid}.")));
-                }
-            }
+            node.exports().change(&Request::RemoveNamespace { nqn: of.to_string(), nsid })?;
             let message = format!("Namespace {nsid} of {of} is removed.");
             let object = (ObjectKind::Namespace, format!("{of}/{nsid}"));
             plane.done(EventKind::Deleted, object, message);
             Ok(())
         })
     }
-}
-
-fn listed(hosts: &[HostNqn]) -> Vec<String> {
-    let hosts: BTreeSet<String> = hosts.iter().map(ToString::to_string).collect();
-    hosts.into_iter().collect()
-}
-
-/// Refuses to change what the configuration file declares.
-fn configured(node: &Node, of: &Nqn) -> Result<(), Refusal> {
-    if node.exports().is_configured(of.as_str()) {
-        return Err(Refusal::refused(format!(
-            "The configuration file declares subsystem {of}: take it out there."
-        )));
-    }
-    Ok(())
 }

@@ -1,18 +1,16 @@
 //! The appliance at one moment.
 
 use crate::bdevs::Table;
-use crate::config::Config;
 use crate::node::{Draining, Missing, Node, OpenListener, PoolTable, time_of};
 use crate::pool::OpenPool;
-use crate::state::{KnownNamespace, Source, State};
 use std::sync::Arc;
+use wanted::{Namespace, Source, Wanted};
 use webui_model::{Export, HostNqn, Name, Nqn, Refusal, RefusalKind};
 
 /// The appliance, as its parts have published it.
 pub(super) struct View<'a> {
     pub node: &'a Node,
-    pub config: Arc<Config>,
-    pub state: Arc<State>,
+    pub wanted: Wanted,
     pub bdevs: Arc<Table>,
     pub pools: Arc<PoolTable>,
     pub listeners: Arc<Vec<Arc<OpenListener>>>,
@@ -39,8 +37,7 @@ impl<'a> View<'a> {
     pub(super) fn of(node: &'a Node) -> View<'a> {
         View {
             node,
-            config: node.config(),
-            state: node.state(),
+            wanted: node.wanted(),
             bdevs: node.bdevs.table(),
             pools: node.pools.get(),
             listeners: node.listeners.get(),
@@ -67,19 +64,6 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Who may connect to a subsystem: those listed, and whether any.
-    pub(super) fn access(&self, nqn: &str) -> (Vec<HostNqn>, bool) {
-        use nvmf::subsystem::Hosts;
-        match self.node.registry.subsystem(nqn).map(|subsystem| subsystem.hosts()) {
-            Some(Hosts::Any) => (Vec::new(), true),
-            Some(Hosts::Listed(hosts)) => (host_names(hosts), false),
-            None => match self.state.subsystem(nqn) {
-                Some(known) => (host_names(known.hosts.clone()), known.allow_any_host),
-                None => (Vec::new(), false),
-            },
-        }
-    }
-
     /// Controllers that are connected to a subsystem.
     pub(super) fn controllers_of(&self, nqn: &str) -> u32 {
         let subsystem = self.node.registry.subsystem(nqn);
@@ -88,20 +72,15 @@ impl<'a> View<'a> {
 
     /// How something is exported.
     pub(super) fn export_of(&self, source: &Source) -> Result<Option<Export>, Refusal> {
-        let Some(known) = self.state.namespace_of(source) else { return Ok(None) };
-        let (hosts, allow_any_host) = self.access(&known.subsystem);
-        Ok(Some(Export {
-            subsystem: nqn(&known.subsystem)?,
-            nsid: known.nsid,
-            own: self.state.subsystem(&known.subsystem).is_some_and(|s| s.own),
-            hosts,
-            allow_any_host,
-            controllers: self.controllers_of(&known.subsystem),
+        let export = self.wanted.export_of(source)?;
+        Ok(export.map(|export| {
+            let controllers = self.controllers_of(export.subsystem.as_str());
+            Export { controllers, ..export }
         }))
     }
 
     /// Why a namespace that is wanted is not served.
-    pub(super) fn trouble_of(&self, known: &KnownNamespace) -> Option<&str> {
+    pub(super) fn trouble_of(&self, known: &Namespace) -> Option<&str> {
         let place = (known.subsystem.clone(), known.nsid);
         self.missing.namespaces.get(&place).map(String::as_str)
     }

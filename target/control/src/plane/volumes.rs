@@ -2,13 +2,14 @@
 
 use super::ControlPlane;
 use super::view::{View, name};
-use crate::node::Node;
+use crate::node::{Node, of_limits};
 use crate::pool::OpenPool;
-use crate::state::Source;
 use crate::unit::schedule::{Claim, Key};
 use bdev_pool::{Condition, EXTENT_BYTES, NewVolume, VolumeStatus};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
+use wanted::{Edited, Request, Source};
 use webui_model::{
     EventKind, Limits, Made, Name, Nqn, ObjectKind, PromoteOutcome, Refusal, Rename, Resize,
     RollBack, Size, SnapshotRef, Status, Volume, VolumeClone, VolumeCreate, VolumeRef, VolumeSpace,
@@ -20,18 +21,6 @@ fn to_limits(limits: Limits) -> bdev_pool::Limits {
         bytes_per_second: limits.bytes_per_second.unwrap_or(0),
         burst_ms: u64::from(limits.burst_seconds) * 1000,
     }
-}
-
-fn of_limits(limits: bdev_pool::Limits) -> Limits {
-    Limits {
-        iops: Some(limits.iops).filter(|n| *n != 0),
-        bytes_per_second: Some(limits.bytes_per_second).filter(|n| *n != 0),
-        burst_seconds: u32::try_from(limits.burst_ms / 1000).unwrap_or(u32::MAX),
-    }
-}
-
-pub(super) fn source_of(volume: &VolumeRef, uuid: Uuid) -> Source {
-    Source::Volume { pool: volume.pool.to_string(), uuid, name: volume.volume.to_string() }
 }
 
 /// What all volumes of a pool have in common.
@@ -141,7 +130,7 @@ impl View<'_> {
         if let Some(why) = &of_pool.stalls {
             return (Status::Degraded, why.clone());
         }
-        let known = self.state.namespace_of(source);
+        let known = self.wanted.namespace_of(source);
         if let Some(why) = known.and_then(|known| self.trouble_of(known)) {
             return (Status::Failed, format!("it is not served: {why}"));
         }
@@ -181,8 +170,8 @@ pub(super) fn export_claims(
     source: Option<&Source>,
     named: Option<&Nqn>,
 ) -> Vec<Claim> {
-    let state = plane.node.state();
-    let now = source.and_then(|source| state.namespace_of(source));
+    let wanted = plane.node.wanted();
+    let now = source.and_then(|source| wanted.namespace_of(source));
     let mut all: Vec<String> = now.map(|known| known.subsystem.clone()).into_iter().collect();
     all.push(named.unwrap_or(own).to_string());
     all.sort();
@@ -213,26 +202,19 @@ impl Volumes<'_> {
         let claims = self.all_claims(&volume, request.subsystem.as_ref());
         self.0.change(format!("making volume {volume}"), claims, move |plane| {
             let node = &*plane.node;
-            let view = View::of(node);
-            view.pool(volume.pool.as_str())?;
-            if let Ok(there) = view.volume(&volume) {
-                let differences = request.differences(&there);
-                return existing(there, &differences);
-            }
+            let (pool, uuid) = (volume.pool.to_string(), Uuid::new_v4());
+            let create = request.clone();
+            let edited = node.edit(&Request::CreateVolume { pool, create, uuid })?;
             let new = NewVolume {
                 name: request.name.to_string(),
-                uuid: Uuid::new_v4(),
+                uuid,
                 bytes: request.bytes,
                 block_bytes: request.block_bytes,
                 thick: request.thick,
                 limits: to_limits(request.limits),
                 made_s: super::now_ms() / 1000,
             };
-            check_subsystem(node, request.subsystem.as_ref())?;
-            make_exported(node, &volume, new, &request.export(), |pool, new| {
-                pool.create_volume(new)
-            })?;
-            told_of_new(plane, &volume)
+            make_exported(plane, &volume, &edited, new, |pool, new| pool.create_volume(new))
         })
     }
 
@@ -248,27 +230,22 @@ impl Volumes<'_> {
         let snapshot = snapshot.clone();
         self.0.change(format!("cloning {snapshot} to {volume}"), claims, move |plane| {
             let node = &*plane.node;
-            let view = View::of(node);
-            view.snapshot(&snapshot)?;
-            if let Ok(there) = view.volume(&volume) {
-                let differences = request.differences(&snapshot, &there);
-                return existing(there, &differences);
-            }
+            let (uuid, clone) = (Uuid::new_v4(), request.clone());
+            let of = snapshot.clone();
+            let edited = node.edit(&Request::CloneSnapshot { snapshot: of, clone, uuid })?;
             let new = NewVolume {
                 name: request.name.to_string(),
-                uuid: Uuid::new_v4(),
+                uuid,
                 bytes: 0,
                 block_bytes: None,
                 thick: false,
                 limits: to_limits(request.limits),
                 made_s: super::now_ms() / 1000,
             };
-            check_subsystem(node, request.subsystem.as_ref())?;
             let (of, at) = (snapshot.volume.as_str(), snapshot.snapshot.as_str());
-            make_exported(node, &volume, new, &request.export(), |pool, new| {
+            make_exported(plane, &volume, &edited, new, |pool, new| {
                 pool.clone_snapshot(of, at, new)
-            })?;
-            told_of_new(plane, &volume)
+            })
         })
     }
 
@@ -279,20 +256,11 @@ impl Volumes<'_> {
             let node = &*plane.node;
             let (pool, name) = (volume.pool.as_str(), volume.volume.as_str());
             let source = node.pools().volume_source(pool, name)?;
-            let snapshots = node.pools().get(pool)?.directory().snapshots_of(name);
-            let snapshots: Vec<&str> = snapshots.iter().map(|s| s.name.as_str()).collect();
-            if !snapshots.is_empty() {
-                return Err(Refusal::in_use(format!(
-                    "Volume {volume} has {} ({}): delete {} first.",
-                    webui_model::count(snapshots.len(), "snapshot"),
-                    snapshots.join(", "),
-                    if snapshots.len() == 1 { "it" } else { "them" },
-                )));
-            }
-            node.exports().is_idle(&source, force, "the deletion")?;
-            node.exports().unexport(&source)?;
+            let request = Request::DeleteVolume { volume: volume.clone(), force };
+            let edited = node.exports().change(&request)?;
             forget(node, &source);
-            node.pools().ask(pool, |pool| pool.delete_volume(name, false))?;
+            let deleted = node.pools().ask(pool, |pool| pool.delete_volume(name, false));
+            deleted.inspect_err(|_| node.exports().take_back(&edited))?;
             let message = format!("Volume {volume} is deleted.");
             plane.done(EventKind::Deleted, (ObjectKind::Volume, &volume), message);
             Ok(())
@@ -307,10 +275,10 @@ impl Volumes<'_> {
         let volume = volume.clone();
         self.0.change(format!("renaming volume {volume}"), claims, move |plane| {
             let node = &*plane.node;
-            View::of(node).status_of(&volume)?;
+            let uuid = View::of(node).status_of(&volume)?.uuid;
             let (pool, name) = (volume.pool.as_str(), volume.volume.as_str());
             node.pools().ask(pool, |pool| pool.rename_volume(name, to.volume.as_str()))?;
-            node.pools().learn_names(pool);
+            node.pools().learn(pool, BTreeMap::from([(uuid, to.volume.to_string())]));
             let message = format!("Volume {volume} is called {to} now.");
             plane.done(EventKind::Changed, (ObjectKind::Volume, &to), message);
             View::of(node).volume(&to)
@@ -355,8 +323,10 @@ impl Volumes<'_> {
             let node = &*plane.node;
             let (pool, name) = (volume.pool.as_str(), volume.volume.as_str());
             let source = node.pools().volume_source(pool, name)?;
-            node.pools().snapshot_source(pool, name, request.snapshot.as_str())?;
-            node.exports().is_idle(&source, request.force, "the roll back")?;
+            let snapshot = request.snapshot.to_string();
+            let asked =
+                Request::RollBack { volume: volume.clone(), snapshot, force: request.force };
+            node.edit(&asked)?;
             node.pools().ask(pool, |pool| pool.roll_back(name, request.snapshot.as_str()))?;
             node.exports().tell_size(&source)?;
             let message = format!("Volume {volume} is back at {}.", request.snapshot);
@@ -380,12 +350,9 @@ impl Volumes<'_> {
 
 fn promote(node: &Node, volume: &VolumeRef) -> Result<PromoteOutcome, Refusal> {
     let before = View::of(node);
-    let there = before.volume(volume)?;
-    let Some(origin) = there.origin else {
-        return Err(Refusal::refused(format!(
-            "Volume {volume} is no clone: there is nothing to take over."
-        )));
-    };
+    node.edit(&Request::Promote(volume.clone()))?;
+    let gone = || Refusal::unavailable(format!("Volume {volume} is on its way out."));
+    let origin = before.volume(volume)?.origin.ok_or_else(gone)?;
     let former = VolumeRef { pool: volume.pool.clone(), volume: origin.volume.clone() };
     let (uuid, former_uuid) = (before.status_of(volume)?.uuid, before.status_of(&former)?.uuid);
     let own: Vec<Name> = before.snapshot_names(volume)?;
@@ -393,85 +360,46 @@ fn promote(node: &Node, volume: &VolumeRef) -> Result<PromoteOutcome, Refusal> {
     node.pools().ask(pool, |pool| pool.promote(name))?;
     let mut moved = View::of(node).snapshot_names(volume)?;
     moved.retain(|name| !own.contains(name));
-    let at = |of: &VolumeRef, uuid, snapshot: &Name| Source::Snapshot {
-        pool: of.pool.to_string(),
-        uuid,
-        name: of.volume.to_string(),
-        snapshot: snapshot.to_string(),
-    };
-    for snapshot in &moved {
-        let (from, to) = (at(&former, former_uuid, snapshot), at(volume, uuid, snapshot));
-        node.exports().snapshot_moved(&from, &to)?;
-    }
+    let (to, names) = ((uuid, name.to_owned()), moved.iter().map(ToString::to_string).collect());
+    node.exports().snapshots_moved(pool, former_uuid, to, names)?;
     let after = View::of(node);
     let shown = after.volume(volume)?;
     let is_clone = after.volume(&former)?.origin.is_some_and(|o| o.volume == volume.volume);
     Ok(PromoteOutcome { volume: shown, former_origin: is_clone.then_some(former), moved })
 }
 
-fn told_of_new(plane: &ControlPlane, volume: &VolumeRef) -> Result<Made<Volume>, Refusal> {
-    let made = View::of(&plane.node).volume(volume)?;
+/// Makes a volume, unless `edited` says that it is there as was asked for, and exports it. How it is
+/// exported is wanted before: whenever the appliance ends in between, there is a volume with its export
+/// afterwards, or neither.
+fn make_exported(
+    plane: &ControlPlane,
+    volume: &VolumeRef,
+    edited: &Edited,
+    new: NewVolume,
+    make: impl FnOnce(&bdev_pool::Pool, NewVolume) -> Result<(), bdev_pool::PoolError>,
+) -> Result<Made<Volume>, Refusal> {
+    let node = &*plane.node;
+    if edited.is_as_before() {
+        return View::of(node).volume(volume).map(Made::Existing);
+    }
+    let (pool, uuid) = (volume.pool.as_str(), new.uuid);
+    let made = node.pools().ask(pool, |pool| make(pool, new));
+    made.inspect_err(|_| node.undo(edited))?;
+    if let Err(refusal) = node.exports().carry_out(edited) {
+        let (pool, name) = (pool.to_owned(), volume.volume.to_string());
+        forget(node, &Source::Volume { pool: pool.clone(), uuid, name: name.clone() });
+        node.pools().ask(&pool, |pool| pool.delete_volume(&name, false))?;
+        return Err(refusal);
+    }
+    let made = View::of(node).volume(volume)?;
     let message = format!("Volume {volume} of {} is made.", Size(made.bytes).rounded());
     plane.done(EventKind::Created, (ObjectKind::Volume, volume), message);
     Ok(Made::New(made))
-}
-
-/// Makes a volume and exports it. How it is exported is noted first: whenever the appliance ends in
-/// between, there is a volume with its export afterwards, or neither.
-fn make_exported(
-    node: &Node,
-    volume: &VolumeRef,
-    new: NewVolume,
-    set: &webui_model::ExportSet,
-    make: impl FnOnce(&bdev_pool::Pool, NewVolume) -> Result<(), bdev_pool::PoolError>,
-) -> Result<(), Refusal> {
-    let own = Nqn::of_volume(&volume.pool, &volume.volume);
-    let (uuid, name) = (new.uuid, new.name.clone());
-    let source = source_of(volume, uuid);
-    let known = node.exports().intend(source.clone(), uuid, own.as_str(), set)?;
-    if let Err(refusal) = node.pools().ask(volume.pool.as_str(), |pool| make(pool, new)) {
-        node.exports().forget_namespace(&known)?;
-        return Err(refusal);
-    }
-    let exported = node.exports().carry_out(&known);
-    if exported.is_err() {
-        node.exports().forget_namespace(&known)?;
-        forget(node, &source);
-        node.pools().ask(volume.pool.as_str(), |pool| pool.delete_volume(&name, false))?;
-    }
-    exported
-}
-
-/// What is there already, if it is what was asked for.
-pub(super) fn existing(there: Volume, differences: &[String]) -> Result<Made<Volume>, Refusal> {
-    if differences.is_empty() {
-        return Ok(Made::Existing(there));
-    }
-    Err(Refusal::exists(format!(
-        "Volume {}/{} is there already, and {}.",
-        there.pool,
-        there.name,
-        differences.join(", and ")
-    )))
 }
 
 /// A volume or snapshot is about to be gone.
 pub(super) fn forget(node: &Node, source: &Source) {
     if let Some(pool) = source.pool().and_then(|pool| node.pool(pool)) {
         pool.forget(source);
-    }
-}
-
-/// Whether something can be exported in a subsystem that was named.
-pub(super) fn check_subsystem(node: &Node, nqn: Option<&Nqn>) -> Result<(), Refusal> {
-    let Some(nqn) = nqn else { return Ok(()) };
-    if node.registry.subsystem(nqn.as_str()).is_none() {
-        return Err(Refusal::not_found(format!("There is no subsystem {nqn}.")));
-    }
-    match node.state().subsystem(nqn.as_str()) {
-        Some(known) if known.own => Err(Refusal::refused(format!(
-            "Subsystem {nqn} is that of one volume or snapshot: make another one for several."
-        ))),
-        _ => Ok(()),
     }
 }

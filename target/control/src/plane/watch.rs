@@ -1,6 +1,7 @@
 //! A look at the appliance, every second: jobs, alerts, hosts that come and go.
 
 use super::jobs::Turn;
+use super::machine::Machine;
 use super::statistics::{add, nothing, of_ended};
 use super::view::View;
 use super::{ControlPlane, alerts, locked, now_ms, refusals};
@@ -68,6 +69,7 @@ impl ControlPlane {
             self.tell_news(news);
         }
         self.look_at_jobs();
+        Machine(self).look_at_leftover();
         self.look_at_alerts();
         self.look_at_hosts(&mut locked(&self.seen).connected);
         refusals::look(self);

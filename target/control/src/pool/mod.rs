@@ -6,7 +6,6 @@ mod reach;
 pub(crate) use medium::BdevMedium;
 use reach::{Lease, Reach};
 
-use crate::state::Source;
 use bdev::Bdev;
 use bdev_pool::{
     BLOCK_BYTES, Condition, Directory, Host, Journals, Kind, NewMember, Pool, PoolError,
@@ -20,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
+use wanted::Source;
 use webui_model::{DiscardMode, Refusal, RefusalKind};
 
 /// How long those may take that ask a pool for something while it is closed.
@@ -292,7 +292,12 @@ impl OpenPool {
 
     /// Volumes have these names now.
     pub(crate) fn named(&self, names: &BTreeMap<Uuid, String>) {
-        lock(&self.opened).all.values_mut().for_each(|(source, _)| source.named(names));
+        let mut opened = lock(&self.opened);
+        for uuid in names.keys() {
+            let of_it = opened.all.range_mut((*uuid, None)..);
+            let of_it = of_it.take_while(|((of, _), _)| of == uuid);
+            of_it.for_each(|(_, (source, _))| source.named(names));
+        }
     }
 
     /// A snapshot is another volume's from now on.

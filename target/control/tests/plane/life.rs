@@ -266,13 +266,15 @@ fn a_pool_that_comes_back_is_exported_as_before() {
 fn a_volume_that_cannot_be_made_or_noted_leaves_nothing_behind() {
     let node = Appliance::new();
     node.make_pool("tank", &["a.img"], 64 * MIB);
-    let state = || std::fs::read(node.file("state.json")).unwrap();
-    let before = state();
     let thick = VolumeCreate { thick: true, ..new_volume("v", 1 << 30) };
     refused(node.create_volume(&name("tank"), thick), RefusalKind::Full);
-    assert_eq!(state(), before);
-    // How it is exported is noted before it is made: what cannot be noted is not made.
-    let blocked = node.file("state.json.new");
+    assert!(node.subsystems().unwrap().is_empty() && node.alerts().unwrap().is_empty());
+    let node = node.again();
+    assert!(node.subsystems().unwrap().is_empty(), "what was noted of it was taken back");
+    // How it is exported is noted before it is made: what cannot be noted is not made. Without the
+    // log there is nothing to write behind, and in its place there can be no other.
+    let (log, blocked) = (node.file("wanted.log"), node.file("wanted.log.new"));
+    std::fs::remove_file(&log).unwrap();
     std::fs::create_dir(&blocked).unwrap();
     refused(node.create_volume(&name("tank"), new_volume("v", MIB)), RefusalKind::Device);
     assert!(node.volumes(None).unwrap().is_empty());

@@ -1,6 +1,8 @@
 //! The control plane with real reactors and files, and our own initiator as the host.
 
 mod appliance;
+mod cut;
+mod declared;
 mod degraded;
 mod discard;
 mod exports;

@@ -53,7 +53,7 @@ fn cut_short(node: Appliance, volume: &str, after: Duration) -> TempDir {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let state = node.dir.path().join("state.json");
+    let state = node.dir.path().join("wanted.log");
     let until = Instant::now() + PATIENCE;
     let own = format!(":{}\"", volume.replace('/', ":"));
     while !std::fs::read_to_string(&state).is_ok_and(|text| text.contains(&own)) {

@@ -70,7 +70,7 @@ fn all_that_is_made_is_for_one_user() {
         .map(|p| p.file_name().unwrap().to_str().unwrap().to_owned())
         .collect();
     let expected = "access.log admin.token api.crt api.key api.names api.sock api.url audit.log audit.log.spare device.img lock \
-                    state.json tokens.json";
+                    tokens.json wanted.log";
     assert_eq!(names, expected.split_whitespace().map(str::to_owned).collect());
     assert!(fs::metadata(node.dir.path().join("api.sock")).unwrap().file_type().is_socket());
 }
@@ -109,7 +109,9 @@ fn links_and_what_belongs_to_others_are_refused() {
         let ports = ["--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--memory", "32MiB"];
         refusal(&[&place[..], &ports].concat())
     };
-    for name in ["state.json", "tokens.json", "audit.log", "api.url", "lock", "admin.token"] {
+    for name in
+        ["state.json", "wanted.log", "tokens.json", "audit.log", "api.url", "lock", "admin.token"]
+    {
         std::os::unix::fs::symlink(&treasure, data.join(name)).unwrap();
         let why = serve(&data);
         assert!(why.contains(name) && why.contains("is a link"), "{why}");

@@ -147,9 +147,11 @@ fn a_damaged_state_file_is_named() {
     good(&node.ask(&["pool", "create", "tank", &a]));
     let (ended_well, log, dir) = node.terminate();
     assert!(ended_well, "{log}");
-    std::fs::write(dir.path().join("state.json"), "{\"version\": 1, \"pools\": [").unwrap();
+    let log = std::fs::read_to_string(dir.path().join("wanted.log")).unwrap();
+    std::fs::write(dir.path().join("wanted.log"), log.replacen("\"revision\"", "\"vision\"", 1))
+        .unwrap();
     let data = dir.path().to_str().unwrap();
     let flags = ["serve", "--data-dir", data, "--ram", "1MiB", "--listen", "127.0.0.1:0"];
     let why = crate::appliance::refusal(&[&flags[..], &["--api", "off", "--nqn", NQN]].concat());
-    assert!(why.contains("state.json is damaged"), "{why}");
+    assert!(why.contains("wanted.log is damaged"), "{why}");
 }

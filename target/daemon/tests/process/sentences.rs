@@ -94,7 +94,7 @@ fn changes_that_cannot_be_made_say_why() {
     let node = Appliance::start(&["--ram", "1MiB"]);
     let cases: [(&[&str], &str); 6] = [
         (&["namespace", "add", NQN, "--device", "nothing"], "There is no device nothing"),
-        (&["namespace", "add", NQN, "--device", "ram0"], "in use by namespace 1"),
+        (&["namespace", "add", NQN, "--device", "ram0", "--nsid", "2"], "is namespace 1 of"),
         (&["namespace", "remove", NQN, "7", "--yes"], "no namespace 7"),
         (
             &["namespace", "remove", "nqn.2026-01.org.example:x", "1", "--yes"],

@@ -1,6 +1,5 @@
 //! The data directory belongs to one process at a time.
 
-use super::StateError;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,14 +19,13 @@ impl DirectoryLock {
     ///
     /// # Errors
     /// A sentence: another process has it, or the file cannot be made.
-    pub fn take(folder: &Path) -> Result<DirectoryLock, StateError> {
+    pub fn take(folder: &Path) -> Result<DirectoryLock, String> {
         let path = folder.join(Self::NAME);
         let options = &mut OpenOptions::new();
         let file =
             options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let failed = |error: std::io::Error| {
-            StateError(format!("{} cannot be locked: {error}.", path.display()))
-        };
+        let failed =
+            |error: std::io::Error| format!("{} cannot be locked: {error}.", path.display());
         let mut file = file.map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {
@@ -46,11 +44,11 @@ impl DirectoryLock {
                     "" => String::new(),
                     number => format!(" (process {number})"),
                 };
-                Err(StateError(format!(
+                Err(format!(
                     "The data directory {} is in use by another forebay{who}: stop that one, or \
                      give this one another with --data-dir.",
                     folder.display()
-                )))
+                ))
             }
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
@@ -72,7 +70,7 @@ mod tests {
     fn a_directory_has_one_owner_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let first = DirectoryLock::take(folder.path()).unwrap();
-        let why = DirectoryLock::take(folder.path()).unwrap_err().0;
+        let why = DirectoryLock::take(folder.path()).unwrap_err();
         let number = std::process::id().to_string();
         assert!(why.contains("in use by another forebay") && why.contains(&number), "{why}");
         drop(first);
