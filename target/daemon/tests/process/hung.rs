@@ -215,6 +215,55 @@ fn a_remote_target_that_comes_back_is_served_again() {
     assert!(events.contains("Device far is there, which was missing"), "{events}");
 }
 
+/// Stops a process, or lets it go on.
+fn signal(node: &Appliance, signal: &str) {
+    let sent = Command::new("kill").args([signal, &node.pid().to_string()]).status().unwrap();
+    assert!(sent.success(), "{signal}");
+}
+
+/// A pool is open, and its device stops answering: here a remote target whose process is stopped.
+#[test]
+fn a_pool_that_waits_for_its_device_is_named_in_the_alert() {
+    let target = Appliance::start(&["--ram", "128MiB"]);
+    let files = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[reactors]\nmemory = \"32MiB\"\n[[bdev]]\nname = \"far\"\nkind = \"remote\"\n\
+         address = \"{}\"\nsubsystem = \"{}\"\n[[bdev]]\nname = \"ram\"\nkind = \"ram\"\n\
+         size = \"64MiB\"\n",
+        target.address(),
+        crate::appliance::NQN
+    );
+    let node = Appliance::start_config(&kept(files.path(), &text));
+    good(&node.ask(&["pool", "create", "tank", "far"]));
+    good(&node.ask(&["pool", "create", "other", "ram"]));
+    good(&node.ask(&["volume", "create", "tank/v", "8MiB", "--allow-any-host"]));
+    assert!(!get(&node, "/api/v1/alerts").contains("device-hangs"));
+
+    signal(&target, "-STOP");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    command.args(["volume", "create", "tank/w", "8MiB", "--data-dir"]).arg(node.dir.path());
+    let maker = Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    eventually("the alert names the pool", || {
+        let alerts = object(&node, "/api/v1/alerts");
+        let alerts = alerts["items"].as_array().cloned().unwrap_or_default();
+        let hangs = alerts.iter().find(|alert| alert["id"] == "device-hangs:far");
+        let message = hangs.and_then(|alert| alert["message"].as_str()).unwrap_or_default();
+        assert!(!message.contains("pool other"), "{message}");
+        message.contains("Device far hangs: it has not answered since")
+            && message.contains("Nothing more of pool tank becomes durable until it answers.")
+    });
+    let why = reason(&node, "/api/v1/pools/tank");
+    assert!(why.contains("it waits for device far: it has not answered since"), "{why}");
+    good(&node.ask(&["volume", "create", "other/v", "8MiB"]));
+
+    signal(&target, "-CONT");
+    eventually("the volume is made after all", || get(&node, "/api/v1/volumes").contains("tank:w"));
+    eventually("no alert is left", || !get(&node, "/api/v1/alerts").contains("device-hangs"));
+    let events = get(&node, "/api/v1/events");
+    assert!(events.contains("Device far answers again."), "{events}");
+    drop(maker);
+}
+
 #[test]
 fn an_address_that_is_not_there_yet_is_listened_on_when_it_is() {
     let Some(node) = Appliance::start_in_namespace(
