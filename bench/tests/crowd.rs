@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use bench::misbehaving::{Manner, Misbehaving, Victim};
-use control::Node;
-use control::config::Config;
+use node::Node;
+use node::config::Config;
 
 const NQN: &str = "nqn.2026-01.org.example:crowd";
 const BYTES: u64 = 64 << 20;

@@ -3,8 +3,8 @@
 
 use std::process::{Command, Output};
 
-use control::Node;
-use control::config::Config;
+use node::Node;
+use node::config::Config;
 
 const NQN: &str = "nqn.2026-01.org.example:load";
 

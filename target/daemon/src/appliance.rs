@@ -1,6 +1,6 @@
 //! What the appliance's image asks of this program.
 
-use control::config::Config;
+use node::config::Config;
 use webui_client::Access;
 
 /// Asks the target that the image's first process started how it is.

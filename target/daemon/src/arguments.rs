@@ -1,7 +1,7 @@
 //! What the program is called with.
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use control::config::{ApiAddress, PollMode};
+use node::config::{ApiAddress, PollMode};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use webui_model::Size;

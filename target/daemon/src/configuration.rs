@@ -1,7 +1,7 @@
 //! What `forebay serve` is told, from a file and from flags.
 
 use crate::arguments::ServeArgs;
-use control::config::{
+use node::config::{
     BdevConfig, BdevKind, Config, DEFAULT_NQN, ListenerConfig, NamespaceConfig, SubsystemConfig,
 };
 use std::net::SocketAddr;

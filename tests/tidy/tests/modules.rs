@@ -113,7 +113,7 @@ const CIRCLES: [(&str, usize); 13] = [
     ("bdev-pool", 4),
     ("bdev-uring", 1),
     ("bench", 1),
-    ("control", 3),
+    ("node", 3),
     ("nvmf", 2),
     ("nvmf-host", 1),
     ("nvmf-tcp", 1),

@@ -40,7 +40,7 @@ fn the_rule_refuses_what_it_should() {
         assert!(forbidden(from, to).is_some(), "{from} -> {to}");
     }
     for (from, to) in [
-        ("target/control", "bdev/mem"),
+        ("target/node", "bdev/mem"),
         ("nvmf/tcp", "nvmf/core"),
         ("nvmf/rdma", "nvmf/verbs"),
         ("nvmf/host", "nvmf/verbs"),
@@ -56,17 +56,14 @@ const NEVER: [(&str, &[&str]); 7] = [
     // Who verifies a log does not start a server.
     ("webui-audit", &["axum", "hyper", "tokio", "rustls"]),
     // The appliance behind the API needs no server of it.
-    ("control", &["webui-api", "axum", "hyper", "tokio"]),
+    ("node", &["webui-api", "axum", "hyper", "tokio"]),
     // The initiator is no target.
     ("nvmf-host", &["nvmf", "nvmf-rdma", "nvmf-tcp"]),
     // The rules of what is wanted do no I/O; the server has them in its tests only.
-    ("wanted", &["bdev", "nvmf", "control", "tokio", "webui-api"]),
-    ("webui-api", &["wanted", "control"]),
+    ("wanted", &["bdev", "nvmf", "node", "tokio", "webui-api"]),
+    ("webui-api", &["wanted", "node"]),
     // The command line asks: it is no part of what serves.
-    (
-        "cli",
-        &["control", "nvmf", "nvmf-tcp", "nvmf-rdma", "bdev-pool", "webui-api", "axum", "tokio"],
-    ),
+    ("cli", &["node", "nvmf", "nvmf-tcp", "nvmf-rdma", "bdev-pool", "webui-api", "axum", "tokio"]),
 ];
 
 #[test]

@@ -10,7 +10,7 @@ mod cut_short;
 mod descriptors;
 mod discard;
 mod exported;
-#[path = "../../../control/tests/plane/host.rs"]
+#[path = "../../../node/tests/plane/host.rs"]
 mod host;
 mod hung;
 mod identity;

@@ -5,7 +5,7 @@ use crate::appliance::{
 };
 use crate::host::Host;
 use bdev::Bdev;
-use control::Node;
+use node::Node;
 use webui_model::{
     Control, DeviceAdd, DriveFormat, DriveSanitize, GroupSnapshotCreate, JobStatus, Limits, Made,
     MemberState, PoolImport, RefusalKind, Rename, Resize, RollBack, SanitizeAction, SecureErase,

@@ -2,8 +2,8 @@
 
 use crate::appliance::{PATIENCE, at, config, name, new_volume};
 use crate::host::Host;
-use control::config::{BdevConfig, BdevKind, Config};
-use control::{ControlPlane, Node};
+use node::config::{BdevConfig, BdevKind, Config};
+use node::{ControlPlane, Node};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

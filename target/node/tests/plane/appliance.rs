@@ -1,7 +1,7 @@
 //! An appliance in this process, and what is asked of it.
 
-use control::config::{ApiAddress, Config, ListenerConfig};
-use control::{ControlPlane, Node};
+use node::config::{ApiAddress, Config, ListenerConfig};
+use node::{ControlPlane, Node};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 
 use crate::appliance::{Appliance, at, config, name, new_volume, refused};
 use crate::host::Host;
-use control::config::{BdevConfig, BdevKind, ErrorRule};
-use control::{ControlPlane, Node};
+use node::config::{BdevConfig, BdevKind, ErrorRule};
+use node::{ControlPlane, Node};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use webui_model::{
