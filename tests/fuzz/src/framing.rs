@@ -81,6 +81,11 @@ fn check(framed: &Framed<'_>, params: &Params, bytes: &[u8]) {
         assert!(framed.data_len as usize <= TERM_MAX_DATA);
         return;
     }
+    match framed.pdu {
+        Pdu::H2cData(pdu) => assert_eq!(pdu.datal.get(), framed.data_len),
+        Pdu::C2hData(pdu) => assert_eq!(pdu.datal.get(), framed.data_len),
+        _ => {}
+    }
     if framed.data_len > 0 {
         assert_eq!(framed.data_digest, params.ddgst);
         assert_eq!(framed.data_offset % ((u32::from(params.pda) + 1) * 4), 0);
