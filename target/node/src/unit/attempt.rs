@@ -200,12 +200,15 @@ mod tests {
                         let old = unit.last.saturating_sub(late + 1);
                         if old == 0 { Input::Tick } else { Input::Ended(old, Ok(())) }
                     }
-                    (3, None) => { there = false; Input::Gone("gone".into()) }
+                    // Also what it stands on, while it is tried.
+                    (3, _) => { there = false; Input::Gone("gone".into()) }
                     (4, _) => Input::Now,
                     _ => Input::Tick,
                 };
+                let (due, now_wanted) = (unit.backoff.due(), matches!(input, Input::Now));
                 if let Some(Try(number)) = unit.step(input, now) {
                     prop_assert_eq!(open, None, "two tries at once");
+                    prop_assert!(now_wanted || due.is_none_or(|due| now >= due), "too early");
                     prop_assert!(!there, "what is there is not opened");
                     open = Some(number);
                 }

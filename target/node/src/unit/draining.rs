@@ -121,9 +121,10 @@ mod tests {
             for (looked, ms) in steps {
                 now += Duration::from_millis(ms);
                 let input = looked.map_or(Input::Tick, Input::Looked);
+                let due = drain.due();
                 match drain.step(input, now) {
                     Some(Effect::Look) => {
-                        prop_assert!(!looking && !released);
+                        prop_assert!(!looking && !released && due.is_some_and(|due| now >= due));
                         looking = true;
                     }
                     Some(Effect::Release) => {

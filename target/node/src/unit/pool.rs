@@ -328,7 +328,7 @@ mod tests {
         /// and one that does not is tried after the longest wait at the latest.
         #[test]
         fn there_is_one_effect_at_a_time_and_always_another(
-            steps in prop::collection::vec((0..10_u8, 0..400_u64), 1..200),
+            steps in prop::collection::vec((0..11_u8, 0..400_u64), 1..200),
         ) {
             let (mut unit, mut now) = (PoolUnit::default(), Instant::now());
             let (mut busy, mut open, mut failed): (Option<u64>, bool, bool) = (None, false, false);
@@ -359,6 +359,8 @@ mod tests {
                         Input::Seen(Seen { failed, returned: seconds % 2 == 0 })
                     }
                     6 => Input::Now,
+                    // Of an effect that was over long ago.
+                    9 => Input::Ended(unit.last.wrapping_sub(1), Outcome::Open),
                     7 if busy.is_none() => { (open, failed) = (true, false); Input::Opened }
                     8 if busy.is_none() => { (open, failed) = (false, false); Input::Closed }
                     _ => Input::Tick,

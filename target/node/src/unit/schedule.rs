@@ -303,6 +303,12 @@ mod tests {
         assert_eq!(schedule.step(Input::Ended(4), now), [Effect::Begin(6)]);
     }
 
+    /// Whether two may not go on at once.
+    fn in_the_way(one: &[Claim], other: &[Claim]) -> bool {
+        let clash = |a: &Claim, b: &Claim| a.key == b.key && (a.sole || b.sole);
+        one.iter().any(|a| other.iter().any(|b| clash(a, b)))
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Ask(Vec<(u8, bool)>, u64, bool),
@@ -321,8 +327,9 @@ mod tests {
     }
 
     proptest! {
-        /// Each ask gets one answer, in time; an object never has two who do not share it; there
-        /// are never more at once than there may be; and when all ends nothing is left.
+        /// Each ask gets one answer, in time; an object never has two who do not share it; nobody
+        /// overtakes who waits for the same; there are never more at once than there may be, and
+        /// nobody waits without need; and when all ends nothing is left.
         #[test]
         fn each_gets_its_turn_or_a_sentence(steps in steps()) {
             let (mut schedule, mut now) = (Schedule::new(2, 4), Instant::now());
@@ -362,9 +369,10 @@ mod tests {
                             let (claims, _, within) = asked.remove(&ticket).expect("asked once");
                             for other in running.values() {
                                 let other: &(Vec<Claim>, bool) = other;
-                                let two = claims.iter().any(|c| other.0.iter().any(|o| o.bars(c)));
-                                prop_assert!(!two, "two at once");
+                                prop_assert!(!in_the_way(&claims, &other.0), "two at once");
                             }
+                            let mut before = asked.range(..ticket);
+                            prop_assert!(!before.any(|(_, other)| in_the_way(&claims, &other.0)));
                             running.insert(ticket, (claims, within));
                         }
                         Effect::Refuse(ticket, why) => {
@@ -376,7 +384,15 @@ mod tests {
                 }
                 prop_assert!(running.len() <= 4);
                 let counted = running.iter().filter(|(t, (_, within))| !within && !hung.contains(t));
-                prop_assert!(counted.count() <= 2);
+                let going = counted.count();
+                prop_assert!(going <= 2);
+                for (ticket, (claims, _, within)) in &asked {
+                    let busy = running.values().any(|other| in_the_way(claims, &other.0));
+                    let mut before = asked.range(..ticket);
+                    let ahead = before.any(|(_, other)| in_the_way(claims, &other.0));
+                    let full = running.len() >= 4 || !within && going >= 2;
+                    prop_assert!(busy || ahead || full, "it waits for nothing");
+                }
                 prop_assert!(asked.values().all(|(_, until, _)| now < *until));
             }
             prop_assert!(asked.is_empty() && schedule.running().count() == running.len());
