@@ -1,7 +1,9 @@
 //! A bdev as one reactor sees it.
 
 use crate::stack::Slot;
-use crate::{Addr, Discards, DmaSlice, Done, Geometry, Home, Io, IoFlags, Memory, Op, Tag};
+use crate::{
+    Addr, Discards, DmaSlice, Done, Geometry, Home, Io, IoFlags, Memory, Op, Tag, Witness,
+};
 use nvme_spec::Status;
 use std::io;
 use std::os::fd::RawFd;
@@ -102,6 +104,14 @@ pub trait Bdev: Send + Sync {
         let below: Option<Vec<String>> =
             self.children().iter().map(|child| child.identity()).collect();
         below.filter(|below| !below.is_empty()).map(|below| below.join(", "))
+    }
+
+    /// Who keeps account of hosts that write to it; nobody mostly. A layer says who does below it.
+    fn witness(&self) -> Option<Arc<dyn Witness>> {
+        match &self.children()[..] {
+            [child] => child.witness(),
+            _ => None,
+        }
     }
 
     /// Whether blocks that nobody needs are worth giving back. A layer says what the one below it

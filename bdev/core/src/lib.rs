@@ -22,6 +22,7 @@ pub mod sleep;
 pub mod spsc;
 mod stack;
 pub mod wake;
+mod witness;
 
 pub use abort::AbortOnPanic;
 pub use channel::{Bdev, Channel, Cx, OpenCx, OpenError};
@@ -33,3 +34,4 @@ pub use geometry::{Geometry, Home};
 pub use io::{Addr, Done, Io, IoFlags, Op, Tag};
 pub use slab::Slab;
 pub use stack::Stack;
+pub use witness::{Noted, Witness};

@@ -16,6 +16,7 @@ mod keeper;
 mod limits;
 mod merge;
 mod opening;
+mod orders;
 mod pool;
 mod record;
 mod redo;
@@ -29,6 +30,7 @@ mod tenure;
 mod update;
 mod volume;
 mod volume_bdev;
+mod writers;
 
 pub use bdev_redb::{BLOCK_BYTES, FileMedium, Label, Medium};
 pub use devices::DEVICES;
@@ -42,6 +44,7 @@ pub use keeper::{DiscardMode, DiscardStatus, NewMember, NewVolume, Progress, Rea
 pub use limits::Limits;
 pub use merge::{Copy, Merge, merge};
 pub use opening::{Opening, Uuids};
+pub use orders::Order;
 pub use pool::{Found, Host, MEMORY_BYTES, Pool, probe};
 pub use record::{
     DeviceRecord, DeviceState, NodeRecord, NodeState, VolumeKind, VolumeRecord, WriterRecord,

@@ -61,6 +61,8 @@ impl Opening {
 pub(crate) struct Claim {
     /// Who had the pool; none in format 1.
     before: Option<Held>,
+    /// Who has claimed it.
+    by: Owner,
     /// A loss was counted.
     pub counted: bool,
 }
@@ -85,7 +87,7 @@ pub(crate) fn claim(
 ) -> Result<Claim, PoolError> {
     let superblock = &member.superblock;
     if superblock.format == FORMAT_1 || superblock.metadata_generation == 0 {
-        return Ok(Claim { before: None, counted: false });
+        return Ok(Claim { before: None, by: Owner::default(), counted: false });
     }
     let before = superblock.tenure.clone();
     if !opening.force {
@@ -105,7 +107,8 @@ pub(crate) fn claim(
     written.map_err(|error| cannot_write(member, &error))?;
     std::thread::sleep(opening.settle);
     stays(member, opening)?;
-    Ok(Claim { before: Some(before.held), counted: cause.is_some() })
+    let by = opening.owner.clone();
+    Ok(Claim { before: Some(before.held), by, counted: cause.is_some() })
 }
 
 /// Whether nobody else has claimed the pool since.
@@ -120,11 +123,24 @@ fn stays(member: &Member, opening: &Opening) -> Result<(), PoolError> {
     Err(PoolError::new(Kind::InUse, why))
 }
 
+/// Who has a pool that is given back: who had it before. What this machine lost with its last boot is
+/// counted, and not once more with each attempt.
+fn held_before(before: &Held, claim: &Claim) -> Held {
+    match before {
+        Held::By { owner, since_s, journals }
+            if claim.counted && owner.machine == claim.by.machine =>
+        {
+            Held::By { owner: claim.by.clone(), since_s: *since_s, journals: *journals }
+        }
+        other => other.clone(),
+    }
+}
+
 /// The pool is not opened after all: it is whose it was before. What was counted stays.
 pub(crate) fn give_back(member: NewMember, claim: &Claim) {
     let Some(before) = &claim.before else { return };
     let given = Superblock::read(&*member.medium).map(|mut superblock| {
-        superblock.tenure.held = before.clone();
+        superblock.tenure.held = held_before(before, claim);
         superblock.write_next(&*member.medium)
     });
     match given {

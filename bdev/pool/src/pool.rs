@@ -11,6 +11,7 @@ use crate::keeper::{
 };
 use crate::limits::Limits;
 use crate::opening::{self, Opening, Who, complete, metadata_device, read_superblocks};
+use crate::record::VolumeKind;
 use crate::session::{self, store_error};
 use crate::state::View;
 use crate::store::{Contents, Store, StoreError, Update};
@@ -43,7 +44,7 @@ pub struct Host {
 }
 
 enum Runner {
-    Thread(Sender<Request>, Mutex<Option<JoinHandle<()>>>),
+    Thread(Mutex<Option<JoinHandle<()>>>),
     Stepped(Box<Mutex<Keeper>>),
 }
 
@@ -55,6 +56,7 @@ pub struct Pool {
     devices_bdev: Arc<dyn Bdev>,
     directory: Arc<Directory>,
     runner: Runner,
+    requests: Sender<Request>,
     /// Nobody else has the pool open while these are held.
     journals: Option<Arc<dyn PoolJournals>>,
 }
@@ -173,15 +175,6 @@ impl Pool {
         Pool::open(devices, Opening::default(), host)
     }
 
-    /// As [`Pool::import`], of devices that a killed process may have known less of than of others:
-    /// what it knew of those is not used, and left for them.
-    ///
-    /// # Errors
-    /// As there, but for the last.
-    pub fn import_copy(devices: Vec<NewMember>, host: Host) -> Result<Pool, PoolError> {
-        Pool::open(devices, Opening { force: true, ..Opening::default() }, host)
-    }
-
     /// As [`Pool::import`], for an owner.
     ///
     /// # Errors
@@ -282,9 +275,10 @@ impl Pool {
             let spawned = thread.spawn(run).map_err(|error| {
                 PoolError::new(Kind::Device, format!("The pool's thread cannot start: {error}."))
             })?;
-            Runner::Thread(requests, Mutex::new(Some(spawned)))
+            Runner::Thread(Mutex::new(Some(spawned)))
         };
-        Ok(Pool { name, uuid, devices, devices_bdev, directory, runner, journals: claimed })
+        let journals = claimed;
+        Ok(Pool { name, uuid, devices, devices_bdev, directory, runner, requests, journals })
     }
 
     /// As people call it.
@@ -297,8 +291,19 @@ impl Pool {
         self.uuid
     }
 
+    /// Has the keeper do something, and does not wait.
+    pub(crate) fn send(&self, task: impl FnOnce(&mut Keeper) + Send + 'static) {
+        let task = |keeper: &mut Keeper| {
+            keeper.stopped = None;
+            task(keeper);
+            keeper.publish();
+        };
+        // A keeper that has ended drops it: whoever waits for its answer is told by that.
+        let _ = self.requests.send(Request::Call(Box::new(task)));
+    }
+
     /// Has the keeper do something that an operator wants; what has stopped goes on after it.
-    fn call<R: Send + 'static>(
+    pub(crate) fn call<R: Send + 'static>(
         &self,
         task: impl FnOnce(&mut Keeper) -> Result<R, PoolError> + Send + 'static,
     ) -> Result<R, PoolError> {
@@ -309,7 +314,7 @@ impl Pool {
     }
 
     /// Has the keeper do something. What it has done can be read before it answers.
-    fn ask<R: Send + 'static>(
+    pub(crate) fn ask<R: Send + 'static>(
         &self,
         task: impl FnOnce(&mut Keeper) -> Result<R, PoolError> + Send + 'static,
     ) -> Result<R, PoolError> {
@@ -320,13 +325,14 @@ impl Pool {
         };
         match &self.runner {
             Runner::Stepped(keeper) => task(&mut lock(keeper)),
-            Runner::Thread(requests, _) => {
+            Runner::Thread(_) => {
                 let (reply, answer) = mpsc::channel();
                 let call = move |keeper: &mut Keeper| {
                     // Whoever asked may have given up.
                     let _ = reply.send(task(keeper));
                 };
-                requests.send(Request::Call(Box::new(call))).map_err(|_| PoolError::gone())?;
+                let call = Request::Call(Box::new(call));
+                self.requests.send(call).map_err(|_| PoolError::gone())?;
                 answer.recv().map_err(|_| PoolError::gone())?
             }
         }
@@ -362,9 +368,9 @@ impl Pool {
 
     /// Ends the thread, and waits for that.
     fn end(&self) {
-        let Runner::Thread(requests, thread) = &self.runner else { return };
+        let Runner::Thread(thread) = &self.runner else { return };
         // It may have ended already.
-        let _ = requests.send(Request::End);
+        let _ = self.requests.send(Request::End);
         let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         // A panic of it would have ended the process.
         let _ = thread.map(JoinHandle::join);
@@ -419,7 +425,7 @@ impl Pool {
     /// # Errors
     /// A name that is taken or is none, a size or blocks that cannot be, no space for a thick one.
     pub fn create_volume(&self, new: NewVolume) -> Result<(), PoolError> {
-        self.call(move |keeper| keeper.create_volume(new).map(drop))
+        self.create_volume_of(new, VolumeKind::default())
     }
 
     /// Deletes a volume that is not open; with its snapshots if `snapshots`.
@@ -469,7 +475,8 @@ impl Pool {
     /// A volume is not there or named twice, the name is taken or is none, or there is no space
     /// for thick ones.
     pub fn snapshot(&self, volumes: &[String], name: &str, now_s: u64) -> Result<(), PoolError> {
-        let (volumes, name) = (volumes.to_vec(), name.to_owned());
+        let volumes: Vec<_> = volumes.iter().map(|volume| (volume.clone(), None)).collect();
+        let name = name.to_owned();
         self.call(move |keeper| keeper.snapshot(&volumes, &name, now_s))
     }
 

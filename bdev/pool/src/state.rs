@@ -6,6 +6,7 @@ use crate::entry::Slot;
 use crate::keeper::Request;
 use crate::limits::Limits;
 use crate::volume::{Dirty, Volume};
+use crate::writers::Writers;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -222,8 +223,12 @@ pub(crate) struct View {
     /// Size in bytes.
     bytes: AtomicU64,
     pub read_only: bool,
+    /// All of its blocks are there, and stay.
+    pub filled: bool,
     /// The reactor that it lives on.
     pub home: usize,
+    /// Hosts that have written to it.
+    pub writers: Arc<Writers>,
     /// Slots that its live node names, as of its last step.
     own_slots: Arc<AtomicU64>,
     pub traffic: Traffic,
@@ -260,7 +265,9 @@ pub(crate) struct NewView {
     pub block_bytes: u32,
     pub bytes: u64,
     pub read_only: bool,
+    pub filled: bool,
     pub home: usize,
+    pub writers: Arc<Writers>,
 }
 
 impl View {
@@ -269,13 +276,15 @@ impl View {
         state: VolumeState,
         wake: Arc<dyn Fn(usize) + Send + Sync>,
     ) -> View {
-        let NewView { block_bytes, bytes, read_only, home } = new;
+        let NewView { block_bytes, bytes, read_only, filled, home, writers } = new;
         let own_slots = state.map.shown();
         View {
             block_bytes,
             bytes: AtomicU64::new(bytes),
             read_only,
+            filled,
             home,
+            writers,
             own_slots,
             traffic: Traffic::default(),
             place: Mutex::new(Place::Parked(Box::new(state))),

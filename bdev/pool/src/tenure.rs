@@ -120,6 +120,18 @@ pub struct Loss {
     pub since_s: u64,
 }
 
+impl std::fmt::Display for Loss {
+    /// What may be missing, and why, for a person.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Loss { cause, noticed_s, since_s } = self;
+        f.write_str("what was written ")?;
+        if *since_s > 0 {
+            write!(f, "since {} ", utc(*since_s))?;
+        }
+        write!(f, "and not flushed may be missing: {cause} (noticed {})", utc(*noticed_s))
+    }
+}
+
 /// Who has a pool, and what may have been lost of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tenure {

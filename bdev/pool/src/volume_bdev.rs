@@ -4,7 +4,7 @@ use crate::channel::VolumeChannel;
 use crate::devices::Devices;
 use crate::state::{Traffic, View};
 use crate::superblock::EXTENT_BYTES;
-use bdev::{Bdev, Channel, Geometry, Home, OpenCx, OpenError};
+use bdev::{Bdev, Channel, Geometry, Home, OpenCx, OpenError, Witness};
 use std::sync::Arc;
 
 /// A volume or a snapshot as a bdev. Two of the same volume are not open at once.
@@ -39,6 +39,11 @@ impl Bdev for VolumeBdev {
             read_only: self.view.read_only,
             ..Geometry::plain(block_bytes, self.view.bytes() / u64::from(block_bytes))
         }
+    }
+
+    fn witness(&self) -> Option<Arc<dyn Witness>> {
+        let writers: Arc<dyn Witness> = self.view.writers.clone();
+        (!self.view.read_only).then_some(writers)
     }
 
     fn home(&self) -> Home {

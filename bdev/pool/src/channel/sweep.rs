@@ -94,7 +94,8 @@ impl VolumeChannel {
             return Swept::Waits;
         }
         let is_rest = end == self.view.bytes();
-        if start == extent * EXTENT_BYTES && (end == start + EXTENT_BYTES || is_rest) {
+        let is_whole = start == extent * EXTENT_BYTES && (end == start + EXTENT_BYTES || is_rest);
+        if is_whole && !self.view.filled {
             self.state().map.clear(extent);
             self.sweeps[0].kept &= !self.state().map.take_unkept();
             self.sweeps[0].left = end..left.end;
@@ -109,10 +110,11 @@ impl VolumeChannel {
         let to = bytes.end / BLOCK * BLOCK;
         let writing = self.is_writing(extent);
         let first = extent * EXTENT_BYTES;
-        let said = from >= to || {
+        let clear = |channel: &mut VolumeChannel| {
             let blocks = ((from - first) / BLOCK) as usize..((to - first) / BLOCK) as usize;
-            self.state().map.clear_blocks(extent, blocks, writing)
+            channel.state().map.clear_blocks(extent, blocks, writing)
         };
+        let said = !self.view.filled && (from >= to || clear(self));
         self.sweeps[0].kept &= !self.state().map.take_unkept();
         let end = self.sweeps[0].left.end;
         let covers = from == bytes.start && to == bytes.end;

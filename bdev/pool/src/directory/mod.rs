@@ -49,23 +49,28 @@ impl Directory {
         tables.view(tables.named(volume)?)
     }
 
-    /// All volumes, in the order of their making.
+    /// All volumes but those that are hidden, in the order of their making.
     pub fn volumes(&self) -> Vec<VolumeStatus> {
         self.tables().volumes(&mut HashMap::new()).collect()
     }
 
-    /// How many volumes and snapshots there are.
+    /// How many volumes and snapshots there are, without those that are hidden.
     pub fn counts(&self) -> (usize, usize) {
         self.tables().counts()
     }
 
-    /// A volume by its UUID.
+    /// The volumes that are hidden, by name.
+    pub fn hidden(&self) -> Vec<String> {
+        self.tables().hidden()
+    }
+
+    /// A volume by its UUID, hidden or not.
     pub fn volume_by_uuid(&self, uuid: Uuid) -> Option<VolumeStatus> {
         let tables = self.tables();
         tables.volume_status(tables.with_uuid(uuid)?, &mut HashMap::new())
     }
 
-    /// A volume by its name.
+    /// A volume by its name, hidden or not.
     pub fn volume_named(&self, name: &str) -> Option<VolumeStatus> {
         let tables = self.tables();
         tables.volume_status(tables.named(name)?, &mut HashMap::new())

@@ -173,7 +173,15 @@ impl Tables {
     }
 
     pub(super) fn counts(&self) -> (usize, usize) {
-        (self.volumes.len(), self.volumes.values().map(|volume| volume.snapshots.len()).sum())
+        let shown = self.volumes.values().filter(|volume| !volume.record.kind.hidden);
+        shown.fold((0, 0), |(volumes, snapshots), volume| {
+            (volumes + 1, snapshots + volume.snapshots.len())
+        })
+    }
+
+    pub(super) fn hidden(&self) -> Vec<String> {
+        let records = self.volumes.values().map(|volume| &volume.record);
+        records.filter(|record| record.kind.hidden).map(|record| record.name.clone()).collect()
     }
 
     fn usage(&self, node: u64, known: &mut Known) -> Usage {
@@ -205,7 +213,8 @@ impl Tables {
         &'a self,
         known: &'a mut Known,
     ) -> impl Iterator<Item = VolumeStatus> + 'a {
-        self.volumes.keys().filter_map(|number| self.volume_status(*number, known))
+        let shown = self.volumes.iter().filter(|(_, volume)| !volume.record.kind.hidden);
+        shown.filter_map(|(number, _)| self.volume_status(*number, known))
     }
 
     pub(super) fn snapshot_status(&self, node: u64, known: &mut Known) -> Option<SnapshotStatus> {

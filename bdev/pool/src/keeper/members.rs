@@ -271,6 +271,25 @@ impl Keeper {
         &self.members[&number].superblock
     }
 
+    /// What is only in format 2, in words, in a pool that is not.
+    ///
+    /// # Errors
+    /// What to do.
+    pub(crate) fn needs_format_2(&self, what: &str) -> Result<(), PoolError> {
+        let Superblock { format, name, .. } = self.superblock();
+        if *format >= FORMAT_2 {
+            return Ok(());
+        }
+        Err(PoolError::new(
+            Kind::Refused,
+            format!(
+                "{what} needs a pool of format {FORMAT_2}, and pool \"{name}\" is of format \
+                 {format}: run `forebay pool upgrade {name}`. Releases that know format {FORMAT_1} \
+                 only do not open it then."
+            ),
+        ))
+    }
+
     /// Changes what the superblock that counts says of who has the pool.
     fn change_tenure(&mut self, change: impl FnOnce(&mut Tenure)) -> Result<(), PoolError> {
         let number = self.metadata_device().expect("an open pool has its metadata");

@@ -25,6 +25,7 @@ use crate::store::{Contents, Store, Update};
 use crate::superblock::Superblock;
 use crate::tenure::Owner;
 use crate::volume::NodeMap;
+use crate::writers::{Ledger, settled};
 use bdev::Bdev;
 use bdev_redb::Medium;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,10 @@ pub(crate) enum Request {
     Slots { view: ViewId, wanted: usize, needed: usize },
     /// A volume's map has changed, and gives up `gone` slots.
     Commit { view: ViewId, updates: Vec<Update>, gone: u64 },
+    /// A host is about to write to a volume: its name is the NQN.
+    Writer { volume: u64, host: u128, name: String },
+    /// A host was told of so many losses.
+    Told { volume: u64, host: u128, losses: u64 },
     /// A write was refused for want of a slot.
     Full,
     /// Nothing is under way on these any more.
@@ -146,6 +151,11 @@ pub(crate) struct Keeper {
     opened_s: u64,
     /// Where snapshots get their UUIDs from.
     uuids: Option<Uuids>,
+    /// What volumes know of the pool's losses.
+    ledger: Arc<Ledger>,
+    /// Hosts that are about to write, and those that were told of losses.
+    writers: Vec<(u64, u128, String)>,
+    told: Vec<(u64, u128, u64)>,
     ended: bool,
 }
 
@@ -208,6 +218,9 @@ impl Keeper {
             owner,
             opened_s,
             uuids,
+            ledger: Arc::default(),
+            writers: Vec::new(),
+            told: Vec::new(),
             ended: false,
         };
         keeper.claim(&rows)?;
@@ -215,11 +228,11 @@ impl Keeper {
             .directory
             .change(|tables| keeper.records.records().for_each(|record| tables.apply(&record)));
         keeper.read_maps(rows);
+        keeper.publish_tenure();
         let volumes: Vec<u64> = keeper.records.volumes.keys().copied().collect();
         volumes.into_iter().for_each(|volume| keeper.view_volume(volume));
         keeper.next_drain();
         keeper.describe_devices();
-        keeper.publish_tenure();
         keeper.publish();
         Ok((keeper, own))
     }
@@ -228,7 +241,9 @@ impl Keeper {
     pub(crate) fn run(mut self) {
         while !self.ended {
             self.begin_discard();
-            if self.has_jobs() {
+            if self.has_notes() {
+                self.serve();
+            } else if self.has_jobs() {
                 self.serve();
                 self.step_jobs();
                 self.publish();
@@ -245,11 +260,19 @@ impl Keeper {
     /// Serves what has been asked by now.
     pub(crate) fn serve(&mut self) {
         self.take_all();
+        while self.has_notes() {
+            self.note_writers();
+        }
         if !self.batch.is_empty() {
             // Its volumes are told; what went wrong is kept in `failed`.
             let _ = self.commit(Vec::new());
         }
         self.publish();
+    }
+
+    /// Whether hosts wait to be noted, as those do that came while something else was committed.
+    fn has_notes(&self) -> bool {
+        !self.writers.is_empty() || !self.told.is_empty()
     }
 
     /// Whether something goes on by itself.
@@ -288,6 +311,8 @@ impl Keeper {
             Request::Free(slots) => slots.into_iter().for_each(|slot| self.slots.give(slot)),
             Request::Discarded => self.discarded(),
             Request::Rested => self.rested(),
+            Request::Writer { volume, host, name } => self.writers.push((volume, host, name)),
+            Request::Told { volume, host, losses } => self.told.push((volume, host, losses)),
             Request::Call(call) => call(self),
             Request::End => self.ended = true,
         }
@@ -498,7 +523,9 @@ impl Keeper {
             self.take_back(stock);
         }
         self.await_discard();
-        self.commit(Vec::new())?;
+        // What anybody wrote is durable with this.
+        let settled = settled(&self.records.writers, self.superblock().tenure.losses);
+        self.commit(settled.into_iter().map(|key| Update::Writer(key, None)).collect())?;
         for id in self.views.all() {
             self.with(id, |state| state.map.discard_journal())?;
         }

@@ -2,7 +2,7 @@
 
 use super::{Keeper, Member};
 use crate::directory::{Condition, DeviceSlots, DeviceStatus, PoolSlots};
-use crate::superblock::{EXTENT_BYTES, Superblock};
+use crate::superblock::{EXTENT_BYTES, FORMAT_2, Superblock};
 
 impl Keeper {
     /// Publishes what may have changed with any step: numbers, jobs, and how the pool is. What is
@@ -31,6 +31,7 @@ impl Keeper {
     pub(super) fn publish_tenure(&self) {
         let Superblock { format, tenure, .. } = self.superblock();
         let (format, tenure) = (*format, tenure.clone());
+        self.ledger.set(format >= FORMAT_2, tenure.losses);
         self.directory.change(|tables| (tables.format, tables.tenure) = (format, tenure));
     }
 

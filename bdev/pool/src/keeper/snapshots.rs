@@ -8,6 +8,7 @@ use crate::state::{NewView, Scope, View, VolumeState};
 use crate::store::Update;
 use crate::superblock::{EXTENT_BYTES, FORMAT_2};
 use crate::volume::{NodeMap, Volume};
+use crate::writers::Writers;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -43,16 +44,17 @@ impl Keeper {
     /// Takes a snapshot of each of `volumes`, all at one instant.
     pub(crate) fn snapshot(
         &mut self,
-        volumes: &[String],
+        volumes: &[(String, Option<Uuid>)],
         name: &str,
         taken_s: u64,
     ) -> Result<(), PoolError> {
         check_name(name)?;
         let mut group = Vec::new();
         let mut reserve = 0;
-        for volume in volumes {
+        for (volume, uuid) in volumes {
             let number = self.volume(volume)?;
-            if group.contains(&number) {
+            self.is_not_filled(number, "have snapshots")?;
+            if group.iter().any(|(other, _)| *other == number) {
                 let why = format!("Volume \"{volume}\" is named twice.");
                 return Err(PoolError::new(Kind::Invalid, why));
             }
@@ -63,7 +65,7 @@ impl Keeper {
             if self.records.volumes[&number].thick {
                 reserve += self.holdings.held(number);
             }
-            group.push(number);
+            group.push((number, *uuid));
         }
         // All of a thick volume can be written once more, beside its snapshot.
         self.may_reserve(reserve, "A snapshot of thick volumes")?;
@@ -75,14 +77,15 @@ impl Keeper {
     /// under way; what has to be committed goes its own way.
     fn move_on(
         &mut self,
-        group: &[u64],
+        group: &[(u64, Option<Uuid>)],
         name: &str,
         taken_s: u64,
     ) -> Result<Vec<Update>, PoolError> {
-        let held = self.hold(group, Scope::Volume);
+        let numbers: Vec<u64> = group.iter().map(|(number, _)| *number).collect();
+        let held = self.hold(&numbers, Scope::Volume);
         let mut moving = Vec::new();
         if held.is_ok() {
-            for volume in group {
+            for (volume, uuid) in group {
                 let next = self.number();
                 let answer = self.begin_with(*volume, move |state| {
                     let left = state.map.own_slots();
@@ -91,18 +94,18 @@ impl Keeper {
                     let (_, past) = state.map.parent().expect("the node that it moved on from");
                     (past.clone(), left)
                 });
-                moving.push((*volume, next, answer));
+                moving.push((*volume, *uuid, next, answer));
             }
         }
-        self.release(group);
+        self.release(&numbers);
         held?;
         let mut updates = Vec::new();
-        for (volume, next, answer) in moving {
+        for (volume, uuid, next, answer) in moving {
             let (map, left) = self.wait(&answer).ok_or_else(PoolError::gone)?;
             let record = self.records.volumes[&volume].clone();
             let past = self.node(record.node).clone();
             let bytes = past.bytes;
-            let uuid = self.snapshot_uuid();
+            let uuid = uuid.or_else(|| self.snapshot_uuid());
             let state = NodeState::Snapshot { volume, name: name.to_owned(), taken_s, uuid };
             updates.extend([
                 Update::Node(record.node, Some(NodeRecord { state, ..past })),
@@ -261,7 +264,9 @@ impl Keeper {
             block_bytes: self.records.volumes[&of].block_bytes,
             bytes: self.node(node).bytes,
             read_only: true,
+            filled: false,
             home: self.next_home(),
+            writers: Arc::new(Writers::none(self.own.clone())),
         };
         let view = Arc::new(View::new(new, state, self.wake.clone()));
         self.views.insert(node, self.tree(node), view.clone());

@@ -1,21 +1,32 @@
 //! Volumes: made, renamed, resized, limited, deleted.
 
 use super::Keeper;
-use crate::entry::BLOCKS_PER_EXTENT;
+use crate::entry::{BLOCKS_PER_EXTENT, EXTENTS_PER_ROW, Entry, Slot};
 use crate::error::{Kind, PoolError};
 use crate::journal::Journal;
 use crate::limits::Limits;
-use crate::record::{NodeRecord, NodeState, VolumeKind, VolumeRecord};
+use crate::record::{NodeRecord, NodeState, VolumeKind, VolumeRecord, WriterRecord};
 use crate::state::{NewView, Scope, View, VolumeState};
 use crate::store::Update;
 use crate::superblock::EXTENT_BYTES;
 use crate::volume::{NodeMap, Volume};
+use crate::writers::{OTHERS, WRITERS, Writers};
 use bdev_redb::BLOCK_BYTES;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
 /// The largest volume: as many extents as rows of the map can be counted for, and then some less.
 const LARGEST_BYTES: u64 = 1 << 50;
+
+/// The largest volume that is filled: its zeros are written while nothing else is committed.
+const MOST_FILLED_BYTES: u64 = 256 << 20;
+
+/// What layers above keep: the name of one thing, its bytes, and all of them together.
+const RECORD_NAME_BYTES: usize = 128;
+const RECORD_BYTES: usize = 64 << 10;
+const POOL_RECORDS_BYTES: usize = 4 << 20;
+const VOLUME_RECORDS_BYTES: usize = 256 << 10;
 
 /// What a volume is made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +117,9 @@ impl Keeper {
             block_bytes: record.block_bytes,
             bytes,
             read_only: false,
-            home: self.next_home(),
+            filled: record.kind.filled,
+            home: self.home_of(record.kind),
+            writers: Arc::new(self.writers_of(volume)),
         };
         let view = Arc::new(View::new(new, state, self.wake.clone()));
         self.views.insert(volume, self.tree(record.node), view.clone());
@@ -120,12 +133,114 @@ impl Keeper {
         (self.next_home - 1) % self.reactors.count().max(1)
     }
 
+    /// The reactor that was wished for, or the next one.
+    fn home_of(&mut self, kind: VolumeKind) -> usize {
+        let wished = kind.home.map(|home| home as usize);
+        match wished.filter(|home| *home < self.reactors.count()) {
+            Some(home) => home,
+            None => self.next_home(),
+        }
+    }
+
+    /// Hosts that have written to a volume, as they are recorded.
+    fn writers_of(&self, volume: u64) -> Writers {
+        let recorded = self.records.writers.range((volume, 0)..=(volume, u128::MAX));
+        let recorded = recorded.map(|((_, host), record)| (*host, record));
+        Writers::new(volume, self.ledger.clone(), recorded, self.own.clone())
+    }
+
+    /// Notes hosts that are about to write, and those that were told of losses, durably.
+    pub(super) fn note_writers(&mut self) {
+        let losses = self.ledger.losses();
+        let (mut updates, mut noted) = (Vec::new(), Vec::new());
+        for (volume, host, name) in std::mem::take(&mut self.writers) {
+            let Some(view) = self.views.get(volume).filter(|view| !view.read_only) else {
+                continue;
+            };
+            let writers = view.writers.clone();
+            let recorded = self.records.writers.range((volume, 0)..=(volume, u128::MAX)).count();
+            let record = WriterRecord { name, knows: losses };
+            if recorded + updates.len() < WRITERS && host != OTHERS {
+                updates.push(Update::Writer((volume, host), Some(record)));
+            } else if !writers.has_others() {
+                let record = WriterRecord { name: String::new(), ..record };
+                updates.push(Update::Writer((volume, OTHERS), Some(record)));
+                noted.push((writers.clone(), OTHERS));
+            }
+            noted.push((writers, host));
+        }
+        for (volume, host, knows) in std::mem::take(&mut self.told) {
+            if let Some(record) = self.records.writers.get(&(volume, host)) {
+                let record = WriterRecord { knows, ..record.clone() };
+                updates.push(Update::Writer((volume, host), Some(record)));
+            }
+        }
+        let done = match updates.is_empty() {
+            true => Ok(()),
+            false => self.commit(updates),
+        };
+        noted.into_iter().for_each(|(writers, host)| writers.noted(host, done.is_ok()));
+    }
+
+    fn owner_of_records(&self, volume: Option<&str>) -> Result<u64, PoolError> {
+        volume.map_or(Ok(0), |volume| self.volume(volume))
+    }
+
+    /// What layers above keep with a volume, or the pool.
+    pub(crate) fn records_of(
+        &self,
+        volume: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<u8>>, PoolError> {
+        let of = self.owner_of_records(volume)?;
+        let records = self.records.records.range((of, String::new())..(of + 1, String::new()));
+        Ok(records.map(|((_, name), bytes)| (name.clone(), bytes.clone())).collect())
+    }
+
+    /// Changes what layers above keep, durably.
+    pub(crate) fn set_records(
+        &mut self,
+        volume: Option<&str>,
+        changes: Vec<(String, Option<Vec<u8>>)>,
+    ) -> Result<(), PoolError> {
+        self.needs_format_2("Keeping something with a pool or its volumes")?;
+        let of = self.owner_of_records(volume)?;
+        let mut after = self.records_of(volume)?;
+        for (name, bytes) in &changes {
+            match bytes {
+                Some(bytes) => drop(after.insert(name.clone(), bytes.clone())),
+                None => drop(after.remove(name)),
+            }
+        }
+        let fits = |(name, bytes): (&String, &Vec<u8>)| {
+            (1..=RECORD_NAME_BYTES).contains(&name.len()) && bytes.len() <= RECORD_BYTES
+        };
+        let most = if of == 0 { POOL_RECORDS_BYTES } else { VOLUME_RECORDS_BYTES };
+        let sum: usize = after.iter().map(|(name, bytes)| name.len() + bytes.len()).sum();
+        if !after.iter().all(fits) || sum > most {
+            let why = format!(
+                "What is kept with a pool or a volume has a name of 1 to {RECORD_NAME_BYTES} bytes \
+                 and at most {RECORD_BYTES} bytes, and all of it at most {most}."
+            );
+            return Err(PoolError::new(Kind::Full, why));
+        }
+        let update = |(name, bytes)| Update::Record((of, name), bytes);
+        self.commit(changes.into_iter().map(update).collect())
+    }
+
     /// Makes a volume.
-    pub(crate) fn create_volume(&mut self, new: NewVolume) -> Result<u64, PoolError> {
+    pub(crate) fn create_volume(
+        &mut self,
+        new: NewVolume,
+        kind: VolumeKind,
+    ) -> Result<u64, PoolError> {
         self.is_new(&new.name)?;
+        if !kind.is_plain() {
+            self.needs_format_2("A volume of this kind")?;
+        }
         let bytes = check_size(new.bytes)?;
+        let thick = new.thick || kind.filled;
         let block_bytes = self.new_block_bytes(new.block_bytes)?;
-        if new.thick {
+        if thick {
             self.may_reserve(
                 bytes.div_ceil(EXTENT_BYTES),
                 &format!("A thick volume \"{}\"", new.name),
@@ -137,17 +252,75 @@ impl Keeper {
             uuid: new.uuid,
             node,
             block_bytes,
-            thick: new.thick,
+            thick,
             limits: new.limits,
             made_s: new.made_s,
-            kind: VolumeKind::default(),
+            kind,
         };
-        self.commit(vec![
-            Update::Node(node, Some(NodeRecord { parent: None, bytes, state: NodeState::Live })),
-            Update::Volume(volume, Some(record)),
-        ])?;
+        let map = if kind.filled { self.fill(bytes)? } else { NodeMap::default() };
+        let live = NodeRecord { parent: None, bytes, state: NodeState::Live };
+        let mut updates =
+            vec![Update::Node(node, Some(live)), Update::Volume(volume, Some(record))];
+        for chunk in map.chunks() {
+            let (_, row) = map.row_of(u64::from(chunk) * EXTENTS_PER_ROW as u64);
+            updates.push(Update::Row((node, chunk), Box::new(row)));
+        }
+        if let Err(error) = self.commit(updates) {
+            map.entries().filter_map(|(_, entry)| entry.slot()).for_each(|s| self.slots.give(s));
+            return Err(error);
+        }
+        self.set_map(node, Arc::new(map));
         self.view_volume(volume);
         Ok(volume)
+    }
+
+    /// Slots for all of a volume, with zeros in them: durable with the next commit.
+    fn fill(&mut self, bytes: u64) -> Result<NodeMap, PoolError> {
+        if bytes > MOST_FILLED_BYTES {
+            let most = MOST_FILLED_BYTES >> 20;
+            let why = format!("A volume that is filled has at most {most} MiB.");
+            return Err(PoolError::new(Kind::Invalid, why));
+        }
+        let mut map = NodeMap::default();
+        let zeros = vec![0; EXTENT_BYTES as usize];
+        for extent in 0..bytes.div_ceil(EXTENT_BYTES) {
+            let written = match self.take_slot() {
+                None => Err(PoolError::new(Kind::Full, "There is no space left to fill it with.")),
+                Some(slot) => {
+                    map.set(extent, Entry::Whole(slot));
+                    self.write_slot(slot, 0, &zeros)
+                }
+            };
+            if let Err(error) = written {
+                map.entries()
+                    .filter_map(|(_, entry)| entry.slot())
+                    .for_each(|s| self.slots.give(s));
+                return Err(error);
+            }
+        }
+        Ok(map)
+    }
+
+    /// Writes to a slot, from a byte of it on.
+    fn write_slot(&self, slot: Slot, at: u64, bytes: &[u8]) -> Result<(), PoolError> {
+        let member = &self.members[&slot.device];
+        let offset = member.superblock.data_offset + slot.number * EXTENT_BYTES + at;
+        member.medium.write(&[(offset, bytes)]).map_err(|error| {
+            let why = format!("Device {} cannot be written: {error}.", member.name);
+            PoolError::new(Kind::Device, why)
+        })
+    }
+
+    /// A filled volume stays as it is made.
+    pub(super) fn is_not_filled(&self, volume: u64, what: &str) -> Result<(), PoolError> {
+        let record = &self.records.volumes[&volume];
+        match record.kind.filled {
+            false => Ok(()),
+            true => Err(PoolError::new(
+                Kind::Invalid,
+                format!("Volume \"{}\" is filled: it cannot {what}.", record.name),
+            )),
+        }
     }
 
     /// The blocks of a new volume: a power cut leaves each as it was or as it is written.
@@ -189,6 +362,7 @@ impl Keeper {
         may_shrink: bool,
     ) -> Result<u64, PoolError> {
         let volume = self.volume(name)?;
+        self.is_not_filled(volume, "have another size")?;
         let bytes = check_size(bytes)?;
         let record = self.records.volumes[&volume].clone();
         let node = self.node(record.node).clone();
@@ -268,14 +442,8 @@ impl Keeper {
                 slot
             }
         };
-        let member = &self.members[&slot.device];
-        let at = slot.number * EXTENT_BYTES + (blocks.start * BLOCK_BYTES) as u64;
         let zeros = vec![0; blocks.len() * BLOCK_BYTES];
-        let written = member.medium.write(&[(member.superblock.data_offset + at, &zeros)]);
-        written.map_err(|error| {
-            let why = format!("Device {} cannot be written: {error}.", member.name);
-            PoolError::new(Kind::Device, why)
-        })?;
+        self.write_slot(slot, (blocks.start * BLOCK_BYTES) as u64, &zeros)?;
         self.with(volume, move |state| state.map.written(extent, slot, blocks))
     }
 
@@ -316,6 +484,10 @@ impl Keeper {
         let stock = state.give_stock();
         let live = self.records.volumes[&volume].node;
         let mut updates = vec![Update::Volume(volume, None)];
+        let records = self.records_of(Some(name))?.into_keys();
+        updates.extend(records.map(|name| Update::Record((volume, name), None)));
+        let writers = self.records.writers.range((volume, 0)..=(volume, u128::MAX));
+        updates.extend(writers.map(|(key, _)| Update::Writer(*key, None)));
         for node in std::iter::once(live).chain(past.iter().map(|(node, _)| *node)) {
             updates.push(self.leaving(node));
         }

@@ -117,6 +117,17 @@ fn check(world: &World, wreck: &Wreck, tick: u64, end: End) {
             );
         }
     }
+    let kept = |name: &str| contents.records.get(&(0, name.to_owned()));
+    assert_eq!(kept("a"), kept("b"), "both names or none");
+    let kept = kept("a").map_or(0, |bytes| u64::from_le_bytes(bytes[..].try_into().unwrap()));
+    let must = world.records.iter().rfind(|(_, span)| span.at(tick).0).map_or(0, |last| last.0);
+    let may = world.records.iter().rfind(|(_, span)| span.at(tick).1).map_or(0, |last| last.0);
+    assert!((must..=may).contains(&kept), "{kept} is kept, of {must} to {may}");
+    for (uuid, host, _) in world.noted.iter().filter(|(.., noted)| *noted <= tick) {
+        let of = contents.volumes.iter().find(|(_, record)| record.uuid.as_u128() == *uuid);
+        let is_noted = |(number, _): (&u64, _)| contents.writers.contains_key(&(*number, *host));
+        assert!(of.is_none_or(is_noted), "host {host} is forgotten");
+    }
     for snapshot in &world.snapshots {
         let (must, may) = presence(snapshot.made, snapshot.deleted, tick);
         // Those of a group have one name: what they hold says which it is.

@@ -64,7 +64,7 @@ fn status(machine: &Machine) -> PoolStatus {
     machine.pool.status()
 }
 
-fn refused<T>(result: Result<T, PoolError>, kind: Kind, says: &str) {
+pub fn refused<T>(result: Result<T, PoolError>, kind: Kind, says: &str) {
     let error = result.err().expect("it is refused");
     assert_eq!(error.kind, kind, "{error}");
     assert!(error.message.contains(says) && error.message.ends_with('.'), "{error}");

@@ -6,6 +6,7 @@ use crate::journals::TapeJournals;
 use crate::support::chance::Chance;
 use bdev::dma::PoolPlan;
 use bdev::{Addr, Bdev, DmaBuf, DmaPool, Done, Io, IoFlags, Memory, Op, Stack, Tag};
+use bdev_pool::FORMAT_1;
 use bdev_pool::{DiscardMode, Host, MEMORY_BYTES, NewMember, Opening, Pool, PoolError, Reactors};
 use nvme_spec::Status;
 use std::collections::HashMap;
@@ -205,6 +206,11 @@ impl Machine {
     /// With a pool on devices of so many bytes, and blocks of so many, which write `atomic_bytes`
     /// or a block atomically.
     pub fn new(devices: &[(u64, u32)], atomic_bytes: u32) -> Machine {
+        Machine::of(FORMAT_1, devices, atomic_bytes)
+    }
+
+    /// The same, of a format.
+    pub fn of(format: u32, devices: &[(u64, u32)], atomic_bytes: u32) -> Machine {
         let rack = Arc::new(Mutex::new(Rack::new(atomic_bytes)));
         let disks: Vec<_> = devices.iter().map(|device| Rack::add(&rack, *device)).collect();
         let journals = TapeJournals::new(rack.clone(), Vec::new());
@@ -217,7 +223,8 @@ impl Machine {
             uuids += 1;
             Uuid::from_u128(uuids)
         };
-        let pool = Pool::create("tank", members, false, host, uuid).unwrap();
+        let opening = Opening { now_s: 1, ..Opening::default() };
+        let pool = Pool::make(("tank", format), members, opening, host, uuid).unwrap();
         for disk in &disks {
             // Every other time the reactor goes on while the keeper waits for a device.
             let (beside, mut chance) = (reactor.clone(), Chance::new(disk.number as u64 + 5));

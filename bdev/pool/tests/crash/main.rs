@@ -13,6 +13,7 @@ mod cuts;
 mod disk;
 mod format1;
 mod journals;
+mod kinds;
 mod life;
 mod machine;
 mod model;
@@ -43,7 +44,7 @@ fn run_seeds(first: u64, seeds: u64) {
     assert!(all.images > seeds * 1250 && all.reopened > 0);
     let happened = [all.full, all.snapshots, all.clones, all.rolled_back, all.promoted];
     assert!(happened.iter().all(|count| *count > 0), "everything happens");
-    let happened = [all.shrunk, all.drained, all.added, all.deleted, all.discards];
+    let happened = [all.shrunk, all.drained, all.added, all.deleted, all.discards, all.filled];
     assert!(happened.iter().all(|count| *count > 0), "everything happens");
 }
 

@@ -7,18 +7,21 @@ use crate::journals::{LEFT, TapeJournals};
 use crate::life::{close, make, open, read, write};
 use crate::machine::{Machine, host_without_reactors, member};
 use crate::support::chance::Chance;
-use bdev::{Addr, Op};
+use bdev::{Addr, Bdev, Noted, Op};
 use bdev_pool::{FORMAT_2, Held, Kind, Opening, Owner, Pool};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use uuid::Uuid;
 
 const MIB: u64 = 1 << 20;
 const DEVICES: [(u64, u32); 2] = [(17 * MIB + 10 * MIB, 512), (17 * MIB + 10 * MIB, 4096)];
+const HOSTS: u128 = 20;
 const BLOCKS: [u64; 5] = [0, 1, 255, 256, 700];
 
 /// A write that was asked for, and when it was answered.
 #[derive(Clone, Copy, Debug)]
 struct Written {
+    host: u128,
     block: u64,
     value: u64,
     asked: u64,
@@ -47,6 +50,7 @@ struct Tally {
     taken: u64,
     missing: u64,
     losses: u64,
+    told: u64,
 }
 
 struct World {
@@ -64,6 +68,8 @@ struct World {
     durable: Vec<Image>,
     /// The last end was in order, and so many losses were counted then.
     in_order: Option<u64>,
+    /// Hosts that have ever been noted, perhaps.
+    ever: BTreeSet<u128>,
     tally: Tally,
 }
 
@@ -106,6 +112,7 @@ impl World {
             now_s: 100,
             durable,
             in_order: Some(0),
+            ever: BTreeSet::new(),
             tally: Tally::default(),
         };
         let (_, mut machine) = world.open();
@@ -165,6 +172,7 @@ impl World {
     /// Whatever was answered is there, or a loss was counted since.
     fn check(&mut self, machine: &Machine, a: Addr) {
         let losses = machine.pool.directory().tenure().losses;
+        let mut lied_to = BTreeSet::new();
         for block in BLOCKS {
             let found = read(machine, a, block, 1)[0];
             let of_it = self.written.iter().filter(|written| written.block == block);
@@ -174,6 +182,7 @@ impl World {
                     break;
                 }
                 if written.answered != u64::MAX {
+                    lied_to.extend((written.host != 0).then_some(written.host));
                     missing = Some(missing.map_or(*written, |m| Written {
                         losses: m.losses.max(written.losses),
                         ..m
@@ -190,13 +199,34 @@ impl World {
             }
         }
         self.tally.losses = self.tally.losses.max(losses);
+        let witness = machine.pool.volume("a").unwrap().witness().unwrap();
+        for host in 1..=HOSTS {
+            let told = witness.take_loss(host);
+            assert!(told || !lied_to.contains(&host), "host {host} is not told: {lied_to:?}");
+            assert!(!told || self.ever.contains(&host), "host {host} came later");
+            assert!(!witness.take_loss(host), "once");
+            self.tally.told += u64::from(told);
+        }
         // What is missing will be missed no more, and what was under way is what it is.
         for block in BLOCKS {
             let found = read(machine, a, block, 1)[0];
             self.written.retain(|written| written.block != block);
             let (asked, answered) = (0, 0);
-            self.written.push(Written { block, value: found, asked, answered, losses });
+            let host = 0;
+            self.written.push(Written { host, block, value: found, asked, answered, losses });
         }
+    }
+
+    /// A host that is noted before it writes. A new one now and then.
+    fn host(&mut self, machine: &Machine) -> u128 {
+        let host = 1 + u128::from(self.chance.below(HOSTS as u64));
+        let witness = machine.pool.volume("a").unwrap().witness().unwrap();
+        let is_new = self.ever.insert(host);
+        while witness.note(host, "nqn.host") != Noted::Yes {
+            machine.turn();
+        }
+        assert!(!is_new || !witness.take_loss(host), "host {host} came later");
+        host
     }
 
     fn use_it(&mut self, machine: &Machine, a: Addr) {
@@ -209,13 +239,14 @@ impl World {
                 1 => machine.pool.checkpoint(self.now_s + 1).unwrap(),
                 _ => {
                     self.value += 1;
+                    let host = self.host(machine);
                     let block = BLOCKS[self.chance.below(BLOCKS.len() as u64) as usize];
                     let losses = machine.pool.directory().tenure().losses;
                     let asked = self.rack.lock().unwrap().tick();
                     assert!(write(machine, a, block, 1, self.value).is_success());
                     let answered = self.rack.lock().unwrap().tick();
                     let value = self.value;
-                    self.written.push(Written { block, value, asked, answered, losses });
+                    self.written.push(Written { host, block, value, asked, answered, losses });
                 }
             }
         }
@@ -294,7 +325,8 @@ fn whoever_has_a_pool_has_it_alone_and_no_loss_is_hidden() {
     for seed in 1..=crate::env("TENURE_SEEDS", 60) {
         let mut world = World::new(seed);
         (0..12).for_each(|_| world.session());
-        let Tally { opened, refused, killed, cut, closed, taken, missing, losses } = world.tally;
+        let Tally { opened, refused, killed, cut, closed, taken, missing, losses, told } =
+            world.tally;
         all.opened += opened;
         all.refused += refused;
         all.killed += killed;
@@ -303,8 +335,9 @@ fn whoever_has_a_pool_has_it_alone_and_no_loss_is_hidden() {
         all.taken += taken;
         all.missing += missing;
         all.losses += losses;
+        all.told += told;
     }
     println!("{all:?}");
-    let happened = [all.refused, all.killed, all.cut, all.closed, all.missing, all.losses];
+    let happened = [all.killed, all.cut, all.closed, all.missing, all.losses, all.told];
     assert!(happened.iter().all(|count| *count > 10), "everything happens: {all:?}");
 }

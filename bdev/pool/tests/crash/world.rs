@@ -4,8 +4,8 @@ use crate::disk::SECTOR;
 use crate::machine::{Ended, Machine, member, pattern, values};
 use crate::model::{Change, Sector, Size, Snapshot, Span, Volume};
 use crate::support::chance::Chance;
-use bdev::{Addr, Bdev, IoFlags, Op};
-use bdev_pool::{Kind, Limits, NewVolume};
+use bdev::{Addr, Bdev, IoFlags, Noted, Op};
+use bdev_pool::{FORMAT_1, FORMAT_2, Kind, Limits, NewVolume, VolumeKind};
 use nvme_spec::Status;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -48,6 +48,7 @@ pub struct Tally {
     pub added: u64,
     pub deleted: u64,
     pub discards: u64,
+    pub filled: u64,
 }
 
 impl Tally {
@@ -65,6 +66,7 @@ impl Tally {
         self.added += other.added;
         self.deleted += other.deleted;
         self.discards += other.discards;
+        self.filled += other.filled;
     }
 }
 
@@ -80,6 +82,10 @@ pub struct World {
     pub tally: Tally,
     /// Devices of the pool.
     pub devices: Vec<usize>,
+    /// What was kept with the pool, under two names at once.
+    pub records: Vec<(u64, Span)>,
+    /// Hosts that were noted: the volume, the host, and when that was certain.
+    pub noted: Vec<(u128, u128, u64)>,
 }
 
 fn spots() -> impl Iterator<Item = u64> {
@@ -92,7 +98,9 @@ impl World {
     pub fn new(seed: u64) -> World {
         // The blocks of volumes are as large as what the devices write atomically, or smaller.
         let atomic_bytes = if seed.is_multiple_of(2) { 4096 } else { 512 };
-        let machine = Machine::new(&DEVICES, atomic_bytes);
+        // Two of three are of format 2.
+        let format = if seed.is_multiple_of(3) { FORMAT_1 } else { FORMAT_2 };
+        let machine = Machine::of(format, &DEVICES, atomic_bytes);
         let mut world = World {
             machine,
             atomic_bytes,
@@ -104,6 +112,8 @@ impl World {
             values: 0,
             tally: Tally::default(),
             devices: vec![0, 1],
+            records: Vec::new(),
+            noted: Vec::new(),
         };
         world.make_volume();
         world
@@ -172,11 +182,48 @@ impl World {
 
     fn make_volume(&mut self) {
         let new = self.new_volume();
-        let (made, done) = self.operate(|machine| machine.pool.create_volume(new.clone()));
+        let kind = match self.is_format_2() {
+            true => VolumeKind { filled: self.one_in(6), hidden: self.one_in(6), home: None },
+            false => VolumeKind::default(),
+        };
+        let (made, done) = self.operate(|machine| machine.pool.create_volume_of(new.clone(), kind));
         if done.is_some() {
+            self.tally.filled += u64::from(kind.filled);
             let sectors = spots().map(|sector| (sector, Sector::default())).collect();
             self.keep_volume(&new, made, sectors, BYTES);
         }
+    }
+
+    fn is_format_2(&self) -> bool {
+        self.machine.pool.directory().format() == FORMAT_2
+    }
+
+    /// Keeps one value under two names.
+    fn keep(&mut self) {
+        let value = self.value();
+        let bytes = Some(value.to_le_bytes().to_vec());
+        let changes = vec![("a".to_owned(), bytes.clone()), ("b".to_owned(), bytes)];
+        let (span, done) = self.operate(|machine| machine.pool.set_records(None, changes));
+        done.expect("takes no space");
+        self.records.push((value, span));
+    }
+
+    /// A host is about to write.
+    fn note_host(&mut self) {
+        let Some(volume) = self.some_volume() else { return };
+        let Volume { uuid, name, .. } = &self.volumes[volume];
+        let (uuid, host) = (*uuid, u128::from(1 + self.chance.below(3)));
+        let witness = self.machine.pool.volume(name).unwrap().witness().expect("it has one");
+        while witness.note(host, "nqn.host") != Noted::Yes {
+            self.machine.turn();
+        }
+        let tick = self.tick();
+        self.noted.push((uuid, host, tick));
+    }
+
+    fn is_filled(&self, volume: usize) -> bool {
+        let status = self.machine.pool.directory().volume_named(&self.volumes[volume].name);
+        status.expect("it is there").kind.filled
     }
 
     fn keep_volume(
@@ -244,6 +291,8 @@ impl World {
                 self.machine.no_journals.store(none, Ordering::Relaxed);
             }
             772..775 => self.drain_device(),
+            779..783 if self.is_format_2() => self.keep(),
+            783..790 if self.is_format_2() => self.note_host(),
             _ => {
                 self.machine.turn();
             }
@@ -373,7 +422,10 @@ impl World {
                 let first = self.chance.below(extents.max(1));
                 let count = 1 + self.chance.below(2);
                 let to = ((first + count) * EXTENT_SECTORS).min(end);
-                (Op::Deallocate, first * EXTENT_SECTORS..to)
+                // A filled volume keeps its blocks, and what is in them.
+                let filled = self.is_filled(volume);
+                let op = if filled { Op::WriteZeroes } else { Op::Deallocate };
+                (op, first * EXTENT_SECTORS..to)
             }
             _ => match self.some_sectors(volume) {
                 Some(sectors) => (Op::WriteZeroes, sectors),
@@ -405,7 +457,11 @@ impl World {
     fn snapshot(&mut self) {
         let there = self.snapshots.iter().filter(|snapshot| snapshot.deleted.is_none()).count();
         let Some(one) = self.some_volume() else { return };
-        let group = if self.one_in(3) { self.alive() } else { vec![one] };
+        let mut group = if self.one_in(3) { self.alive() } else { vec![one] };
+        group.retain(|volume| !self.is_filled(*volume));
+        if group.is_empty() {
+            return;
+        }
         if there + group.len() > 7 {
             return;
         }
@@ -539,7 +595,7 @@ impl World {
     }
 
     fn resize(&mut self) {
-        let Some(at) = self.some_volume() else { return };
+        let Some(at) = self.some_volume().filter(|at| !self.is_filled(*at)) else { return };
         self.settle();
         let bytes = [MIB, 2 * MIB + 64 * 4096, 4 * MIB, 6 * MIB, 1017 * 4096, 255 * 4096];
         let bytes = bytes[self.chance.below(bytes.len() as u64) as usize];
