@@ -3,7 +3,7 @@
 use crate::export::counters::{IoCounters, IoCounts};
 use crate::export::gate::Gate;
 use bdev::latency::Latencies;
-use bdev::{Addr, Bdev, Geometry};
+use bdev::{Addr, Bdev, Geometry, Witness};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, Weak};
 
@@ -85,6 +85,8 @@ pub struct Namespace {
     nsid: u32,
     ids: NamespaceIds,
     bdev: Arc<dyn Bdev>,
+    /// Who keeps account of hosts that write to it.
+    witness: Option<Arc<dyn Witness>>,
     geometry: RwLock<Geometry>,
     /// Of the subsystem: raised when anything that a queue pair remembers has changed.
     generation: Arc<AtomicU64>,
@@ -111,6 +113,7 @@ impl Namespace {
         Namespace {
             nsid: config.nsid,
             ids: config.ids(nqn),
+            witness: config.bdev.witness(),
             bdev: config.bdev,
             geometry: RwLock::new(geometry),
             generation,
@@ -137,6 +140,12 @@ impl Namespace {
     /// The blocks.
     pub fn bdev(&self) -> &Arc<dyn Bdev> {
         &self.bdev
+    }
+
+    /// Who keeps account of hosts that write to it, if anybody does.
+    #[inline]
+    pub(crate) fn witness(&self) -> Option<&dyn Witness> {
+        self.witness.as_deref()
     }
 
     /// Size and properties as they were last told to hosts.

@@ -130,9 +130,11 @@ struct View {
     nsid: u32,
     space: u32,
     generation: u64,
+    /// Whoever keeps account of writers has noted the host.
+    noted: bool,
 }
 
-const NO_VIEW: View = View { nsid: 0, space: NONE, generation: 0 };
+const NO_VIEW: View = View { nsid: 0, space: NONE, generation: 0, noted: false };
 
 impl IoQueue {
     pub(crate) fn new(ctrl: Arc<Controller>, qid: u16, epoch: u32) -> IoQueue {
@@ -221,8 +223,21 @@ impl IoQueue {
         let generation = self.subsystem.generation();
         let namespace = self.subsystem.namespace(nsid)?;
         let space = spaces.remember(&self.subsystem, &namespace);
-        *view = View { nsid, space, generation };
+        *view = View { nsid, space, generation, noted: false };
         Some(space)
+    }
+
+    /// Whether the host is noted as one that writes to namespace `nsid`, as far as the queue remembers.
+    #[inline]
+    pub(crate) fn is_noted(&self, nsid: u32) -> bool {
+        let view = &self.views[nsid as usize % VIEWS];
+        view.nsid == nsid && view.noted
+    }
+
+    /// The host is noted, as long as the namespace in place `space` is namespace `nsid`.
+    pub(crate) fn set_noted(&mut self, nsid: u32, space: u32) {
+        let view = &mut self.views[nsid as usize % VIEWS];
+        view.noted |= view.nsid == nsid && view.space == space;
     }
 
     /// Forgets every namespace.

@@ -101,7 +101,10 @@ impl Spaces {
         // First, so that a change meanwhile is found the next time.
         space.generation = subsystem.generation();
         space.geometry = space.namespace.geometry();
-        space.direct = space.geometry.direct_access && !space.geometry.volatile_cache;
+        // Nor for an account of who writes.
+        space.direct = space.geometry.direct_access
+            && !space.geometry.volatile_cache
+            && space.namespace.witness().is_none();
         space.channel = if space.namespace.is_removed() {
             Err(Status::INVALID_NAMESPACE.dnr())
         } else {

@@ -13,3 +13,4 @@ mod ram;
 mod shares;
 mod smoke;
 mod storm;
+mod witness;

@@ -2,7 +2,7 @@
 
 use crate::chance::Chance;
 use bdev::{Addr, Bdev, Channel, Cx, DmaSlice, Geometry, Io, IoFlags, Memory, Op, OpenCx};
-use bdev::{OpenError, Tag};
+use bdev::{OpenError, Tag, Witness};
 use nvme_spec::Status;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
@@ -65,7 +65,7 @@ pub struct Disk {
 }
 
 /// The bdev.
-pub struct Ram(pub Arc<Mutex<Disk>>);
+pub struct Ram(pub Arc<Mutex<Disk>>, pub Mutex<Option<Arc<dyn Witness>>>);
 
 impl Ram {
     pub fn new(geometry: Geometry) -> Arc<Ram> {
@@ -75,7 +75,7 @@ impl Ram {
         let log = Vec::new();
         let (end, errors, recalled, apart, bug) = (100, 0, 0, 0, None);
         let disk = Disk { bytes, chance, end, errors, recalled, apart, bug, log, geometry };
-        Arc::new(Ram(Arc::new(Mutex::new(disk))))
+        Arc::new(Ram(Arc::new(Mutex::new(disk)), Mutex::new(None)))
     }
 
     pub fn disk(&self) -> std::sync::MutexGuard<'_, Disk> {
@@ -86,6 +86,10 @@ impl Ram {
 impl Bdev for Ram {
     fn geometry(&self) -> Geometry {
         self.disk().geometry.clone()
+    }
+
+    fn witness(&self) -> Option<Arc<dyn Witness>> {
+        self.1.lock().unwrap().clone()
     }
 
     fn open(&self, _cx: &OpenCx<'_>) -> Result<Box<dyn Channel>, OpenError> {

@@ -93,6 +93,9 @@ impl Execution<'_, '_> {
             {
                 *space = Some(found);
                 self.spaces.get_mut(found).commands += 1;
+                if let Some(lost) = self.tell_loss(at) {
+                    return Next::Ends(lost);
+                }
                 return self.step(at, Step::FlushOne, Submission::FLUSH);
             }
         }

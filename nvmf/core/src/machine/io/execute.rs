@@ -7,7 +7,7 @@ use crate::machine::admission::admit_step;
 use crate::machine::answer::{Answer, Next};
 use crate::machine::job::{Job, Pair};
 use crate::machine::request::{Stage, Step};
-use bdev::{DmaSlice, Io, IoFlags, Op, Tag};
+use bdev::{DmaSlice, Io, IoFlags, Noted, Op, Tag};
 use nvme_spec::Status;
 
 /// What goes to a channel.
@@ -68,7 +68,10 @@ impl Execution<'_, '_> {
                 }
                 self.execute_verb(at, command)
             }
-            Job::Flush { .. } => self.step(at, Step::Whole, Submission::FLUSH),
+            Job::Flush { .. } => match self.tell_loss(at) {
+                Some(lost) => Next::Ends(lost),
+                None => self.step(at, Step::Whole, Submission::FLUSH),
+            },
             Job::FlushAll { .. } => self.flush_next(at),
             other => unreachable!("{other:?} has no steps in the stack"),
         }
@@ -119,18 +122,60 @@ impl Execution<'_, '_> {
         self.execute_verb(at, command)
     }
 
-    /// Submits a step that writes, once no fused pair holds its blocks. If one does, the command
-    /// comes by again.
+    /// Whether the host of a command is noted as one that writes there, so that it can be told of a
+    /// loss. Where nobody keeps account it need not be.
+    pub(super) fn note_writer(&mut self, at: u32) -> Noted {
+        let request = &self.requests[at];
+        let space = request.io_ref().space;
+        let Some(witness) = self.spaces.get(space).namespace.witness() else {
+            return Noted::Needless;
+        };
+        let nsid = request.sqe().nsid();
+        let queue = self.qpairs.io(request.qpair());
+        if queue.is_noted(nsid) {
+            return Noted::Yes;
+        }
+        let host = queue.ctrl().association();
+        let noted = witness.note(u128::from_be_bytes(host.host_id), &host.host_nqn);
+        if noted == Noted::Yes {
+            queue.set_noted(nsid, space);
+        }
+        noted
+    }
+
+    /// The answer to a Flush of a host that has something to hear first: what it wrote may be lost. A
+    /// host tries again by itself what may be retried, and nobody would hear.
+    pub(super) fn tell_loss(&mut self, at: u32) -> Option<Answer> {
+        let request = &self.requests[at];
+        let space = request.job().space()?;
+        let witness = self.spaces.get(space).namespace.witness()?;
+        let host = self.qpairs.io(request.qpair()).ctrl().association().host_id;
+        let lost = witness.take_loss(u128::from_be_bytes(host));
+        lost.then(|| Answer::status(Status::INTERNAL_ERROR.dnr()))
+    }
+
+    /// A command comes by again.
+    pub(super) fn wait_at_gate(&mut self, at: u32) -> Next {
+        self.requests[at].set_stage(Stage::Gated);
+        self.gated.push_back(at);
+        Next::Waits
+    }
+
+    /// Submits a step that writes, once its host is noted and no fused pair holds its blocks. Until
+    /// then the command comes by again.
     pub(super) fn step_write(&mut self, at: u32, step: Step, io: Submission) -> Next {
-        let request = &mut self.requests[at];
+        match self.note_writer(at) {
+            Noted::Yes | Noted::Needless => {}
+            Noted::Pending => return self.wait_at_gate(at),
+            Noted::No => {
+                return self.step_failed(at, step, Answer::status(Status::INTERNAL_ERROR));
+            }
+        }
+        let request = &self.requests[at];
         let gate = self.spaces.get(request.io_ref().space).namespace.gate();
         match gate.enter(self.reactor, io.lba, u64::from(io.blocks)) {
             Some(pass) => self.submit(at, step, Some(pass), io),
-            None => {
-                request.set_stage(Stage::Gated);
-                self.gated.push_back(at);
-                Next::Waits
-            }
+            None => self.wait_at_gate(at),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::limits::COMPARE_AND_WRITE_BYTES;
 use crate::machine::answer::{Answer, Next};
 use crate::machine::job::Pair;
 use crate::machine::request::{Requests, Stage, Step};
-use bdev::{IoFlags, Op};
+use bdev::{IoFlags, Noted, Op};
 use nvme_spec::Status;
 
 /// The request that acts for a pair: its first half; a command on its own acts for itself.
@@ -115,6 +115,19 @@ impl Execution<'_, '_> {
     pub(super) fn try_pair(&mut self, first: u32) -> Next {
         let doomed = self.is_pair_doomed(first);
         let second = self.second(first);
+        let is_locked = matches!(self.requests[first].pair(), Pair::First { lock: Some(_), .. });
+        if !doomed && !is_locked {
+            match self.note_writer(second) {
+                Noted::Yes | Noted::Needless => {}
+                Noted::Pending => {
+                    self.requests[second].set_stage(Stage::Gated);
+                    return self.wait_at_gate(first);
+                }
+                Noted::No => {
+                    return self.pair_failed(first, Answer::status(Status::INTERNAL_ERROR));
+                }
+            }
+        }
         let request = &mut self.requests[first];
         let io = request.io();
         let Command { lba, blocks, bytes, .. } = io.command;
