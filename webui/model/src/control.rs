@@ -108,6 +108,8 @@ pub trait Control: Send + Sync + 'static {
     fn delete_pool(&self, pool: &Name) -> Result<(), Refusal>;
     /// Says whether its devices are given back what nobody needs, from now on.
     fn set_discard(&self, pool: &Name, request: DiscardSet) -> Result<Pool, Refusal>;
+    /// Makes it one of the newest format. Earlier releases do not open it then.
+    fn upgrade_pool(&self, pool: &Name) -> Result<Pool, Refusal>;
     /// Adds a device.
     fn add_device(&self, pool: &Name, request: DeviceAdd) -> Result<Made<PoolDevice>, Refusal>;
     /// One device of a pool.

@@ -128,6 +128,10 @@ pub struct Pool {
     pub snapshots: u32,
     /// Bytes in an extent.
     pub extent_bytes: u64,
+    /// The format of what is on its devices; 0 while it is not imported.
+    pub format: u32,
+    /// How often writes that were answered and not flushed may have been lost. Counted from format 2 on.
+    pub losses: u64,
     /// Whether its devices are given back what nobody needs.
     pub discard: DiscardMode,
     /// How it is.

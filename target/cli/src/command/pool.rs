@@ -66,6 +66,13 @@ enum PoolAction {
         #[command(flatten)]
         confirm: Confirm,
     },
+    /// Make a pool one of the newest format. Earlier releases do not open it then.
+    Upgrade {
+        /// Its name.
+        name: Name,
+        #[command(flatten)]
+        confirm: Confirm,
+    },
     /// Delete a pool without volumes.
     Delete {
         /// Its name.
@@ -161,6 +168,14 @@ pub fn run(args: PoolArgs) -> Result<(), Failure> {
             c.delete(&[&"pools", &name])?;
             c.say(format_args!("Pool {name} is deleted."));
             Ok(())
+        }
+        PoolAction::Upgrade { name, confirm } => {
+            confirm.ask(&format!(
+                "Pool {name} cannot be opened by earlier releases from then on: updates of this \
+                 machine cannot be taken back."
+            ))?;
+            let answer = c.post(&[&"pools", &name, &"upgrade"])?;
+            c.print(&answer, |p: &Pool| crate::line!("Pool {} is of format {}.", p.name, p.format))
         }
         PoolAction::List => c.list(&[&"pools"], &COLUMNS),
         PoolAction::Show { name } => c.show(&[&"pools", &name], print),
@@ -281,6 +296,10 @@ fn print(p: &Pool) {
     fields.add("reserved", value::bytes(p.space.reserved_bytes));
     fields.add("free", value::bytes(p.space.free_bytes));
     fields.add("extent", value::bytes(p.extent_bytes));
+    if p.format > 0 {
+        fields.add("format", p.format);
+        fields.add("losses", p.losses);
+    }
     fields.add("volumes", p.volumes);
     fields.add("snapshots", p.snapshots);
     fields.print();

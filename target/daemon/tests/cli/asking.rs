@@ -4,7 +4,7 @@ use crate::rig::{Rig, volume};
 use webui_model::Control;
 
 /// Every command that asks, on the furnished appliance.
-const DANGEROUS: [&[&str]; 16] = [
+const DANGEROUS: [&[&str]; 17] = [
     &["volume", "delete", "tank/b"],
     &["volume", "rollback", "tank/a@s"],
     &["volume", "resize", "tank/b", "16MiB", "--shrink"],
@@ -12,6 +12,7 @@ const DANGEROUS: [&[&str]; 16] = [
     &["snapshot", "delete", "tank/a@s"],
     &["pool", "delete", "tank"],
     &["pool", "export", "tank"],
+    &["pool", "upgrade", "tank"],
     &["pool", "create", "other", "d2", "--force"],
     &["pool", "add-device", "tank", "d2", "--force"],
     &["pool", "remove-device", "tank", "d1"],

@@ -46,11 +46,12 @@ const STATUS_AND_DEVICES: [&[&str]; 19] = [
     &["jobs", "cancel", "JOB", "--yes"],
 ];
 
-const POOLS: [&[&str]; 12] = [
+const POOLS: [&[&str]; 13] = [
     &["pool", "list"],
     &["pool", "show", "tank"],
     &["pool", "create", "other", "d2"],
     &["pool", "discard", "other", "off"],
+    &["pool", "upgrade", "other", "--yes"],
     &["pool", "add-device", "other", "d3"],
     &["pool", "grow-device", "other", "d3"],
     &["pool", "drain-device", "other", "d3"],

@@ -3,6 +3,7 @@
 use super::view::View;
 use crate::descriptors;
 use crate::node::{Node, time_of};
+use bdev_pool::Held;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use webui_model::{Alert, Object, ObjectKind, Severity, Size};
@@ -73,11 +74,29 @@ pub(super) fn all(view: &View<'_>, now_ms: u64) -> Vec<Alert> {
     let node = view.node;
     let mut found = Found { alerts: Vec::new(), now_ms };
     of_pools(&mut found, view);
+    of_losses(&mut found, view);
     of_descriptors(&mut found, node, descriptors::usage());
     of_missing(&mut found, view);
     of_devices(&mut found, view);
     of_data_directory(&mut found, node);
     found.alerts
+}
+
+/// Pools that may have lost something when they were opened.
+fn of_losses(found: &mut Found, view: &View<'_>) {
+    for (name, pool) in view.pools.iter() {
+        let tenure = pool.directory().tenure();
+        let Held::By { since_s, .. } = tenure.held else { continue };
+        let Some(last) = tenure.last.filter(|last| last.noticed_s >= since_s) else { continue };
+        found.add(
+            "pool-loss",
+            Severity::Warning,
+            (ObjectKind::Pool, name),
+            format!("Pool {name}: {last}."),
+            "Each host that wrote is told by an error of its next Flush. Check what runs on its \
+             volumes; this goes when the pool is opened the next time.",
+        );
+    }
 }
 
 /// What is wanted and not there.

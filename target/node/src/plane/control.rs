@@ -158,6 +158,10 @@ impl Control for ControlPlane {
         Pools(self).delete(pool)
     }
 
+    fn upgrade_pool(&self, pool: &Name) -> Answer<Pool> {
+        Pools(self).upgrade(pool)
+    }
+
     fn set_discard(&self, pool: &Name, request: DiscardSet) -> Answer<Pool> {
         Pools(self).set_discard(pool, request.mode)
     }

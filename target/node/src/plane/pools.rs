@@ -101,6 +101,8 @@ impl View<'_> {
             volumes: volumes as u32,
             snapshots: snapshots as u32,
             extent_bytes: EXTENT_BYTES,
+            format: open.directory().format(),
+            losses: open.directory().tenure().losses,
             discard: known.discard,
             status,
             reason,
@@ -143,6 +145,8 @@ impl View<'_> {
             volumes: 0,
             snapshots: 0,
             extent_bytes: EXTENT_BYTES,
+            format: 0,
+            losses: 0,
             discard: known.discard,
             status: Status::Failed,
             reason: match (why, next) {
@@ -305,6 +309,21 @@ impl Pools<'_> {
             plane.node.pools().set_discard(pool.as_str(), mode)?;
             let message = format!("Discard of pool {pool} is {mode}.");
             plane.done(EventKind::Changed, (ObjectKind::Pool, &pool), message);
+            View::of(&plane.node).pool(pool.as_str())
+        })
+    }
+
+    pub(super) fn upgrade(self, pool: &Name) -> Result<Pool, Refusal> {
+        let (claims, pool) = (sole(pool), pool.clone());
+        self.0.change(format!("upgrading pool {pool}"), claims, move |plane| {
+            let open = plane.node.pools().get(pool.as_str())?;
+            let before = open.directory().format();
+            open.ask(|pool| pool.upgrade(super::now_ms() / 1000, Uuid::new_v4))?;
+            if before != open.directory().format() {
+                let message =
+                    format!("Pool {pool} is of format 2: earlier releases do not open it.");
+                plane.done(EventKind::Changed, (ObjectKind::Pool, &pool), message);
+            }
             View::of(&plane.node).pool(pool.as_str())
         })
     }

@@ -1,6 +1,7 @@
 //! A pool that is imported: its devices, its memory, and the volumes that somebody has open.
 
 mod medium;
+mod owner;
 mod reach;
 
 pub(crate) use medium::BdevMedium;
@@ -8,7 +9,7 @@ use reach::{Lease, Reach};
 
 use bdev::Bdev;
 use bdev_pool::{
-    BLOCK_BYTES, Condition, Directory, Host, Journals, Kind, NewMember, Pool, PoolError,
+    BLOCK_BYTES, Condition, Directory, FORMAT_1, Host, Journals, Kind, NewMember, Pool, PoolError,
     PoolStatus, SharedJournals, VolumeBdev,
 };
 use reactor::Handle;
@@ -137,7 +138,9 @@ impl OpenPool {
         reactors: &[Handle],
     ) -> Result<OpenPool, Refusal> {
         OpenPool::start(parts, discard, reactors, |members, host| {
-            Pool::create(name, members, force, host, Uuid::new_v4)
+            // Older releases can open it until somebody upgrades it.
+            let opening = owner::opening(force);
+            Pool::make((name, FORMAT_1), members, opening, host, Uuid::new_v4)
         })
     }
 
@@ -149,12 +152,9 @@ impl OpenPool {
         discard: DiscardMode,
         reactors: &[Handle],
     ) -> Result<OpenPool, Refusal> {
-        OpenPool::start(
-            parts,
-            discard,
-            reactors,
-            if force { Pool::import_copy } else { Pool::import },
-        )
+        OpenPool::start(parts, discard, reactors, |members, host| {
+            Pool::open(members, owner::opening(force), host)
+        })
     }
 
     fn start(

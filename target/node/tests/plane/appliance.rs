@@ -48,9 +48,15 @@ impl Appliance {
     }
 
     /// Stops it and starts it again at the same address.
-    pub fn again(mut self) -> Appliance {
+    pub fn again(self) -> Appliance {
+        self.again_after(|| ())
+    }
+
+    /// The same, when something else was done.
+    pub fn again_after(mut self, then: impl FnOnce()) -> Appliance {
         let (dir, address) = (self.dir.clone(), self.address);
         self.stop();
+        then();
         Appliance::start(dir, address)
     }
 

@@ -6,6 +6,7 @@ mod declared;
 mod degraded;
 mod discard;
 mod exports;
+mod format;
 mod host;
 mod life;
 mod random;

@@ -121,6 +121,7 @@ const TABLE: [(Option<Role>, &[&str]); 4] = [
             "sanitize_drive",
             "set_discard",
             "stage_update",
+            "upgrade_pool",
         ],
     ),
 ];

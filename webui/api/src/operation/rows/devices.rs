@@ -127,6 +127,15 @@ fn pools(table: &mut Table) {
 }
 
 fn members(table: &mut Table) {
+    table.plain(
+        post(
+            "/api/v1/pools/{pool}/upgrade",
+            "upgrade_pool",
+            ADMIN,
+            "Upgrade a pool to the newest format.",
+        ),
+        |c: Call<'_, PoolPath>| c.control().upgrade_pool(&c.path.pool).map(Shown),
+    );
     table.with_body(
         put(
             "/api/v1/pools/{pool}/discard",

@@ -228,6 +228,9 @@ impl Control for Appliance {
     fn delete_pool(&self, pool: &Name) -> Result<(), Refusal> {
         self.change(|state| state.delete_pool(pool))
     }
+    fn upgrade_pool(&self, pool: &Name) -> Result<Pool, Refusal> {
+        self.change(|state| state.upgrade_pool(pool))
+    }
     fn add_device(&self, pool: &Name, request: DeviceAdd) -> Result<Made<PoolDevice>, Refusal> {
         self.change(|state| state.add_device(pool, &request))
     }

@@ -48,6 +48,8 @@ pub struct PoolState {
     pub members: BTreeMap<u32, MemberDevice>,
     pub next_number: u32,
     pub volumes: BTreeMap<Name, VolumeState>,
+    /// It is of the newest format.
+    pub upgraded: bool,
 }
 
 /// Everything the appliance knows; cloned to try a declaration.

@@ -167,6 +167,8 @@ impl State {
             volumes: state.volumes.len() as u32,
             snapshots: snapshots as u32,
             extent_bytes: MIB,
+            format: if state.upgraded { 2 } else { 1 },
+            losses: 0,
             discard: self.wanted.discard_of(state.uuid),
             status: Status::Ok,
             reason: "It serves.".into(),
@@ -187,7 +189,8 @@ impl State {
         let members: std::collections::BTreeMap<u32, MemberDevice> =
             (0..).zip(taken).map(|(n, taken)| Ok((n, taken?))).collect::<Result<_, Refusal>>()?;
         let next_number = members.len() as u32;
-        let pool = PoolState { uuid, members, next_number, volumes: Default::default() };
+        let volumes = Default::default();
+        let pool = PoolState { uuid, members, next_number, volumes, upgraded: false };
         self.pools.insert(request.name.clone(), pool);
         self.tell(EventKind::Created, ObjectKind::Pool, &request.name, "is new");
         self.pool(&request.name).map(Made::New)
@@ -212,6 +215,13 @@ impl State {
     pub fn set_discard(&mut self, pool: &Name, request: DiscardSet) -> Result<Pool, Refusal> {
         self.ask(&Request::SetDiscard { pool: pool.to_string(), mode: request.mode })?;
         self.tell(EventKind::Changed, ObjectKind::Pool, pool, "discards otherwise");
+        self.pool(pool)
+    }
+
+    pub fn upgrade_pool(&mut self, pool: &Name) -> Result<Pool, Refusal> {
+        self.pool_state(pool)?;
+        self.pools.get_mut(pool).expect("just looked for").upgraded = true;
+        self.tell(EventKind::Changed, ObjectKind::Pool, pool, "is upgraded");
         self.pool(pool)
     }
 
