@@ -50,7 +50,8 @@ enum PoolAction {
         #[arg(long, value_name = "DEVICE")]
         device: Vec<String>,
         /// Though a process that was killed had answered writes for other devices that say that they
-        /// are the same: without those writes.
+        /// are the same: without those writes. And though another machine has not let go of the pool:
+        /// only if that one is off, or will not use these devices again.
         #[arg(long)]
         force: bool,
     },
