@@ -23,7 +23,10 @@ fn measured(lab: &mut Lab, rounds: u64, command: &Sqe) {
             sqe.set_slba(round);
             lab.send(1, req, sqe, InCapsule::None);
         }
-        lab.turn();
+        let all = lab.target.transport().answers + u64::from(DEPTH);
+        while lab.target.transport().answers < all {
+            lab.turn();
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod request;
 mod share;
 mod space;
 mod target;
+mod throttle;
 pub mod transport;
 mod wait;
 

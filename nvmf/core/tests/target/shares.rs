@@ -157,6 +157,72 @@ fn a_drive_that_ends_nothing_leaves_buffers_to_other_namespaces() {
     end(node, &hosts);
 }
 
+/// Two namespaces, the first of which lets one operation through at first, and then one a second: a
+/// volume with a limit of 1 IOPS. A second host has an address of its own.
+fn beside_a_limited_volume(buffers: u32) -> (Node, Arc<Ram>, [[QpairId; 2]; 2]) {
+    let (limited, ram) = (Ram::new(Geometry::plain(512, 64)), Ram::new(Geometry::plain(512, 64)));
+    let registry = registry(1, &[limited.clone(), ram]);
+    let mut node = Node::new(&registry, 0, [buffers, 0, 0, 0]);
+    let hosts = [host(&mut node, 1), host(&mut node, 2)];
+    (node, limited, hosts)
+}
+
+fn on_second(mut sqe: Sqe) -> Sqe {
+    sqe.nsid = 2.into();
+    sqe
+}
+
+/// Lets one operation of the limited volume end, a second after the last one.
+fn second_passes(node: &mut Node, limited: &Ram) {
+    node.now_ns += 1_000_000_000;
+    limited.disk().ends = Some(1);
+    node.settle();
+}
+
+#[test]
+fn a_limited_volume_holds_nothing_of_another_on_the_same_queue() {
+    for (buffers, op) in [(32, nvm::READ), (32, nvm::WRITE), (256, nvm::READ), (256, nvm::WRITE)] {
+        let (mut node, limited, hosts) = beside_a_limited_volume(buffers);
+        let queue = hosts[0][1];
+        limited.disk().ends = Some(1);
+        let deep = if op == nvm::READ { read(0, 1) } else { write(0, 1) };
+        flood(&mut node, queue, deep, &[1; 512], 40);
+        for _ in 0..5 {
+            // Without time going on: for as long as its own work takes.
+            let status = node.status(queue, on_second(write(0, 1)), &[2; 512], false);
+            assert_eq!(status, Status::SUCCESS);
+            node.fabric().answers.clear();
+            flood(&mut node, queue, on_second(read(0, 1)), &[], 20);
+            let answers = &node.fabric().answers;
+            assert_eq!(answers.len(), 20, "{buffers} buffers, {:?}", node.pool.taken());
+            second_passes(&mut node, &limited);
+        }
+        limited.disk().ends = None;
+        node.settle();
+        end(node, &hosts);
+    }
+}
+
+#[test]
+fn a_volume_that_is_limited_under_load_holds_nothing_of_another() {
+    let (mut node, limited, hosts) = beside_a_limited_volume(256);
+    let queue = hosts[0][1];
+    // It was fast, and much of it may be under way.
+    (0..20).for_each(|_| flood(&mut node, queue, read(0, 1), &[], 40));
+    limited.disk().ends = Some(0);
+    flood(&mut node, queue, read(0, 1), &[], 40);
+    assert_eq!(buffers_of_all(&node), 40);
+    for _ in 0..5 {
+        second_passes(&mut node, &limited);
+        node.fabric().answers.clear();
+        flood(&mut node, queue, on_second(read(0, 1)), &[], 20);
+        assert_eq!(node.fabric().answers.len(), 20, "{:?}", node.pool.taken());
+    }
+    limited.disk().ends = None;
+    node.settle();
+    end(node, &hosts);
+}
+
 #[test]
 fn who_moves_does_not_end_however_slow_the_drive_is() {
     let (mut node, ram) = node(8);

@@ -90,9 +90,7 @@ impl<T: Transport> Target<T> {
     /// Ends a command that waits for buffers, with its other half.
     fn doom_waiting(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
         let leader = leader(&self.requests, at);
-        let key = self.requests[at].qpair();
-        if self.waiting.remove(key, leader) {
-            self.shares.served(key);
+        if self.leave_lines(leader) {
             self.run(leader, cx, |execution| execution.end_doomed(leader));
         }
     }
