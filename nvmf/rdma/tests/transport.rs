@@ -42,11 +42,14 @@ struct Bench {
     cid: u16,
 }
 
+/// Receives of the port.
+const RECEIVES: usize = 32;
+
 impl Bench {
     fn new(requests: u32, room: u32) -> Bench {
         let plan = PoolPlan::for_bytes(8 << 20);
         let memory = Arc::new(Memory::map(1, plan.bytes()).unwrap());
-        let config = Config { qpairs: 4, requests, receives: 32, ..Config::default() };
+        let config = Config { qpairs: 4, requests, receives: RECEIVES as u16, ..Config::default() };
         let mut nic = FakeNic::default();
         nic.room = room;
         Bench {
@@ -187,11 +190,8 @@ impl Bench {
         self.transport.discard(ReqId(req));
     }
 
-    /// Lets hardware do all that it has, and ends every command and queue pair.
-    fn finish(&mut self) {
-        for qpair in self.open.clone() {
-            self.transport.close(qpair, CloseReason::Shutdown);
-        }
+    /// Lets hardware do all that it has, and ends every command.
+    fn settle(&mut self) {
         for _ in 0..12 {
             for place in 0..4 {
                 while self.nic().work(place, false) {}
@@ -204,6 +204,14 @@ impl Bench {
                 self.answer(req, None);
             }
         }
+    }
+
+    /// Lets hardware do all that it has, and ends every command and queue pair.
+    fn finish(&mut self) {
+        for qpair in self.open.clone() {
+            self.transport.close(qpair, CloseReason::Shutdown);
+        }
+        self.settle();
         self.now_ns += 4_000_000_000;
         (0..3).for_each(|_| self.turn());
         assert!(self.commands.is_empty(), "left behind: {:?}", self.commands);
@@ -478,11 +486,19 @@ proptest! {
         requests in 1u32..12,
         room in 2u32..12,
         steps in proptest::collection::vec(step(), 1..300),
+        settles in any::<bool>(),
     ) {
         let mut bench = Bench::new(requests, room);
         bench.ask();
         for step in steps {
             take_step(&mut bench, step);
+        }
+        if settles {
+            // With one place for commands each of them waits for those before.
+            (0..4).for_each(|_| bench.settle());
+            if bench.nic().port_open {
+                assert_eq!(bench.nic().receives(), RECEIVES, "each receive is with the card again");
+            }
         }
         bench.finish();
     }
