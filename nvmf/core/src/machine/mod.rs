@@ -14,7 +14,6 @@ mod request;
 mod share;
 mod space;
 mod target;
-mod throttle;
 pub mod transport;
 mod wait;
 

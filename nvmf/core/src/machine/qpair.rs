@@ -255,8 +255,6 @@ impl IoQueue {
 pub(crate) struct Qpair {
     id: QpairId,
     origin: Origin,
-    /// The number of its address, once it has one.
-    address: u32,
     phase: Phase,
     role: Role,
     /// What it counts, once connected.
@@ -281,7 +279,6 @@ impl Qpair {
         Qpair {
             id,
             origin,
-            address: NONE,
             phase: Phase::AwaitingConnect { by_ns },
             role: Role::Unconnected,
             meter: None,
@@ -303,17 +300,6 @@ impl Qpair {
     /// Where it comes from.
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
-    }
-
-    /// The number that this reactor knows its address by.
-    #[inline]
-    pub(crate) fn address(&self) -> u32 {
-        self.address
-    }
-
-    /// This reactor knows its address by this number.
-    pub(crate) fn set_address(&mut self, address: u32) {
-        self.address = address;
     }
 
     /// Whether it stands.

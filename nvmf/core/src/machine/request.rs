@@ -90,8 +90,6 @@ pub(crate) struct Work {
     held: Held,
     /// Where it is.
     stage: Stage,
-    /// It counts among those under way on its namespace ([`super::throttle`]).
-    counts: bool,
 }
 
 /// Where the work of a command is.
@@ -434,7 +432,7 @@ impl Request {
     pub(crate) fn plan(&mut self, job: Job, needs: Needs) {
         debug_assert!(matches!(self.life, Life::New | Life::FirstOfPair), "{:?}", self.life);
         let held = Held::default();
-        self.life = Life::Working(Work { job, needs, held, stage: Stage::Waiting, counts: false });
+        self.life = Life::Working(Work { job, needs, held, stage: Stage::Waiting });
     }
 
     /// Its data goes straight to the blocks of a device.
@@ -462,36 +460,6 @@ impl Request {
     #[inline]
     pub(crate) fn takes_buffers(&self) -> bool {
         self.needs().takes_buffers() || !matches!(self.pair(), Pair::Alone)
-    }
-
-    /// The namespace that it takes its turn on before it takes buffers, if it does: as all but fused
-    /// pairs, and what lets others go first at every step.
-    #[inline]
-    pub(crate) fn takes_turn_on(&self) -> Option<u32> {
-        match self.working() {
-            Some(Work { job: Job::Io(io), needs, .. }) => {
-                let single = matches!(io.pair, Pair::Alone) && !io.command.verb.takes_steps();
-                (single && needs.takes_buffers()).then_some(io.space)
-            }
-            _ => None,
-        }
-    }
-
-    /// Its namespace has let it through.
-    #[inline]
-    pub(crate) fn let_through(&mut self) {
-        self.work().counts = true;
-    }
-
-    /// It ends: how long it was in the stack, in ns, if its namespace has let it through.
-    #[inline]
-    pub(crate) fn took_its_turn(&self, now_ns: u64) -> Option<u64> {
-        match &self.life {
-            Life::Working(Work { held, counts: true, .. }) => {
-                Some(held.buf.as_ref().map_or(0, |loan| loan.age_ns(now_ns)))
-            }
-            _ => None,
-        }
     }
 
     /// Takes the buffers that it needs, or none.
@@ -540,15 +508,12 @@ impl Request {
     }
 
     /// A pull has ended. True if its data went to the blocks of a device.
-    pub(crate) fn pulled(&mut self, status: Status, now_ns: u64) -> bool {
+    pub(crate) fn pulled(&mut self, status: Status) -> bool {
         if !status.is_success() {
             self.taken.doomed.get_or_insert(status);
         }
         let work = self.work();
         assert!(matches!(work.stage, Stage::Pulling), "a pull ends once");
-        if let Some(loan) = &mut work.held.buf {
-            loan.host_had_it(now_ns);
-        }
         work.stage = Stage::Fetched;
         matches!(work.needs.host_data, HostData::Landing(_))
     }
@@ -621,16 +586,10 @@ impl Request {
 
     /// Its answer is given, with `data_bytes` of its buffer; its other buffers go back.
     #[inline(always)]
-    pub(crate) fn respond(&mut self, data_bytes: u32, now_ns: u64, purse: &mut Purse<'_>) -> Ended {
+    pub(crate) fn respond(&mut self, data_bytes: u32, purse: &mut Purse<'_>) -> Ended {
         let data = (data_bytes > 0).then(|| self.data(data_bytes));
         let buf = match &mut self.life {
             Life::Working(Work { held, .. }) => {
-                if let Some(loan) = &mut held.buf {
-                    loan.stack_had_it(now_ns);
-                }
-                if let Some(loan) = &mut held.scratch {
-                    loan.stack_had_it(now_ns);
-                }
                 let kept = if data.is_some() { held.buf.take() } else { None };
                 if held.buf.is_some() || held.scratch.is_some() {
                     held.give(purse);

@@ -20,8 +20,7 @@ const CLASSES: usize = 4;
 /// Buffers, by size class.
 type Counts = [u32; CLASSES];
 
-/// How long a host may have a buffer and still give it back in time, in ns. (A drive that is slow is no
-/// fault of its host: [`super::throttle`].)
+/// How long a buffer may be held and still come back in time, in ns.
 const IN_TIME_NS: u64 = 1_000_000_000;
 
 /// Buffers that one may hold at first, unless a sixteenth of all is more: what a fused pair needs.
@@ -119,31 +118,10 @@ impl Stock {
 #[derive(Debug)]
 pub(crate) struct Loan {
     buf: DmaBuf,
-    /// When whoever it is with got it: the host, or the stack.
     since_ns: u64,
-    /// The host had it for too long.
-    late: bool,
 }
 
 impl Loan {
-    /// How long it has been with whoever it is with, in ns.
-    #[inline]
-    pub(crate) fn age_ns(&self, now_ns: u64) -> u64 {
-        now_ns.saturating_sub(self.since_ns)
-    }
-
-    /// It has been with the host, which has sent its data.
-    pub(crate) fn host_had_it(&mut self, now_ns: u64) {
-        self.late |= self.age_ns(now_ns) > IN_TIME_NS;
-        self.since_ns = now_ns;
-    }
-
-    /// It has been with the stack: how long that took is not the host's.
-    #[inline]
-    pub(crate) fn stack_had_it(&mut self, now_ns: u64) {
-        self.since_ns = now_ns;
-    }
-
     /// The whole buffer.
     pub(crate) fn slice(&self) -> DmaSlice {
         self.buf.slice()
@@ -179,7 +157,7 @@ impl Purse<'_> {
         }
         self.taken[class] += 1;
         let buf = self.pool.take_from(class).expect("the class has one");
-        Ok(Loan { buf, since_ns: self.now_ns, late: false })
+        Ok(Loan { buf, since_ns: self.now_ns })
     }
 
     /// Takes a buffer back that its command has not used, as it got not all that it needs.
@@ -190,11 +168,11 @@ impl Purse<'_> {
         self.pool.give(loan.buf);
     }
 
-    /// Takes a buffer back, from the host or as [`Loan::stack_had_it`].
+    /// Takes a buffer back.
     #[inline(always)]
     pub(crate) fn give(&mut self, loan: Loan) {
         let class = loan.buf.class();
-        let in_time = !loan.late && loan.age_ns(self.now_ns) <= IN_TIME_NS;
+        let in_time = self.now_ns.saturating_sub(loan.since_ns) <= IN_TIME_NS;
         self.shares.gave(self.key, class, in_time, Stock::of(self.pool, class).all);
         self.pool.give(loan.buf);
     }
@@ -230,16 +208,14 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// One more connection, of `peer`, to buffers of which there are so many. Returns the number of its
-    /// address.
-    pub(crate) fn join(&mut self, key: u32, peer: Peer, counts: &Counts) -> u32 {
+    /// One more connection, of `peer`, to buffers of which there are so many.
+    pub(crate) fn join(&mut self, key: u32, peer: Peer, counts: &Counts) {
         let place = key as usize;
         if self.connections.len() <= place {
             self.connections.resize_with(place + 1, || None);
         }
         let address = self.address(peer, counts);
         self.connections[place] = Some(Connection { address, share: Share::new(counts) });
-        address
     }
 
     /// One more connection of an address. Returns its number.

@@ -2,7 +2,6 @@
 
 use crate::export::namespace::Namespace;
 use crate::export::subsystem::Subsystem;
-use crate::machine::throttle::Throttle;
 use bdev::{Addr, Geometry};
 use nvme_spec::Status;
 use nvme_spec::log::AnaState;
@@ -24,26 +23,6 @@ pub(crate) struct Space {
     pub(crate) commands: u32,
     /// Queue pairs that remember it.
     pub(crate) remembered: u32,
-    /// By number of the address that they come from: the commands that take buffers.
-    throttles: Vec<Throttle>,
-}
-
-impl Space {
-    /// The commands with buffers that come from address number `address`.
-    #[inline]
-    pub(crate) fn throttle(&mut self, address: u32) -> &mut Throttle {
-        let place = address as usize;
-        if place >= self.throttles.len() {
-            self.add_throttles(place);
-        }
-        &mut self.throttles[place]
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn add_throttles(&mut self, place: usize) {
-        self.throttles.resize_with(place + 1, Throttle::default);
-    }
 }
 
 /// The namespaces of one reactor. A place stays the same while a command or a queue pair uses it.
@@ -101,7 +80,6 @@ impl Spaces {
             generation: 0,
             commands: 0,
             remembered: 0,
-            throttles: Vec::new(),
         };
         match self.places.iter().position(Option::is_none) {
             Some(at) => {

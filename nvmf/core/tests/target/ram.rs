@@ -52,8 +52,6 @@ pub struct Disk {
     pub chance: Chance,
     /// Percent of the chances an operation has to end at a poll.
     pub end: u64,
-    /// So many operations may end yet; no limit if there is none.
-    pub ends: Option<u32>,
     /// Percent of the operations that fail.
     pub errors: u64,
     /// Percent of the operations that are recalled in time.
@@ -76,8 +74,7 @@ impl Ram {
         let chance = Chance::new(2);
         let log = Vec::new();
         let (end, errors, recalled, apart, bug) = (100, 0, 0, 0, None);
-        let disk =
-            Disk { bytes, chance, end, ends: None, errors, recalled, apart, bug, log, geometry };
+        let disk = Disk { bytes, chance, end, errors, recalled, apart, bug, log, geometry };
         Arc::new(Ram(Arc::new(Mutex::new(disk)), Mutex::new(None)))
     }
 
@@ -145,12 +142,11 @@ impl Channel for RamChannel {
         while index < self.held.len() {
             let ends = disk.bug != Some(RamBug::NeverEnds);
             let end = disk.end;
-            if !ends || disk.ends == Some(0) || !disk.chance.percent(end) {
+            if !ends || !disk.chance.percent(end) {
                 index += 1;
                 continue;
             }
             let io = self.held.swap_remove(index);
-            disk.ends = disk.ends.map(|left| left - 1);
             let errors = disk.errors;
             let status = if disk.chance.percent(errors) {
                 if io.op == Op::Read { Status::UNRECOVERED_READ } else { Status::WRITE_FAULT }

@@ -19,7 +19,7 @@ pub(crate) struct Here<'a> {
 }
 
 /// Counts a command that ends, and enters a failure into the error log, which changes the status. Lets
-/// its namespace go. Returns that, if others wait for their turn there.
+/// its namespace go.
 #[inline(always)]
 pub(crate) fn account(
     request: &Request,
@@ -27,22 +27,18 @@ pub(crate) fn account(
     spaces: &mut Spaces,
     here: &Here<'_>,
     answer: &mut Answer,
-) -> Option<u32> {
+) {
     let job = request.job_if_known();
     if !answer.status.is_success() {
         here.counters.errors.add(1);
         log_failure(request, job, qpair, answer);
     }
-    let qpair = qpair?;
-    let (Role::Io(_), Some(meter)) = (qpair.role(), qpair.meter()) else { return None };
+    let Some(qpair) = qpair else { return };
+    let (Role::Io(_), Some(meter)) = (qpair.role(), qpair.meter()) else { return };
     let Some(place) = job.and_then(Job::space) else {
-        count_other([&meter.counters].into_iter(), job, answer.status);
-        return None;
+        return count_other([&meter.counters].into_iter(), job, answer.status);
     };
-    let space = spaces.get_mut(place);
-    let took_turn = request.took_its_turn(here.now_ns);
-    let others_wait =
-        took_turn.is_some_and(|took_ns| space.throttle(qpair.address()).leave(took_ns));
+    let space = spaces.get(place);
     let (at_space, block_bytes) =
         (space.namespace.counters(here.reactor), space.geometry.block_bytes);
     match job {
@@ -55,7 +51,6 @@ pub(crate) fn account(
         _ => count_other([&meter.counters, at_space].into_iter(), job, answer.status),
     }
     spaces.leave(place);
-    others_wait.then_some(place)
 }
 
 #[cold]

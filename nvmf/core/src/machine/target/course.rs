@@ -17,7 +17,6 @@ use crate::machine::place::NONE;
 use crate::machine::qpair::Qpair;
 use crate::machine::request::{Aborter, Ended, Request, Requests, Stage};
 use crate::machine::share::{Lack, Purse};
-use crate::machine::space::Spaces;
 use crate::machine::transport::{
     CloseReason, InCapsule, PullTo, QpairId, ReqId, Response, Transport,
 };
@@ -177,16 +176,14 @@ impl<T: Transport> Target<T> {
             return self.finish(at, Answer::status(status), cx);
         }
         let qpair = self.qpairs.of(request.qpair());
-        let (is_direct, address) = (qpair.is_direct(), qpair.address());
+        let is_direct = qpair.is_direct();
         let queue = qpair.io().expect("an I/O queue stays one");
         match plan(request, queue, &mut self.spaces) {
             Ok(()) => {
                 if is_direct {
                     self.arrivals.plan(at, request, &self.spaces, cx);
                 }
-                if has_its_turn(at, request, address, &mut self.spaces) {
-                    self.need_buffers(at, cx);
-                }
+                self.need_buffers(at, cx)
             }
             Err(fault) => {
                 self.leave_ended(at);
@@ -202,34 +199,6 @@ impl<T: Transport> Target<T> {
         if planned {
             self.need_buffers(first, cx);
         }
-    }
-
-    /// The namespace of a command that has ended lets others through.
-    #[cold]
-    fn let_through(&mut self, key: u32, place: u32) {
-        let address = self.qpairs.of(key).address();
-        while let Some(next) = self.spaces.get_mut(place).throttle(address).next() {
-            self.requests[next].let_through();
-            self.let_through.push_back(next);
-        }
-    }
-
-    /// Takes a command out of the line in which it waits, before it holds anything. True if it was in
-    /// one.
-    pub(super) fn leave_lines(&mut self, at: u32) -> bool {
-        let request = &self.requests[at];
-        let key = request.qpair();
-        if self.waiting.remove(key, at) {
-            self.shares.served(key);
-            return true;
-        }
-        if let Some(place) = self.let_through.iter().position(|other| *other == at) {
-            self.let_through.remove(place);
-            return true;
-        }
-        let Some(place) = request.takes_turn_on() else { return false };
-        let address = self.qpairs.of(key).address();
-        self.spaces.get_mut(place).throttle(address).remove(at)
     }
 
     /// The command at `at` knows what it needs: takes it, or gets in line.
@@ -296,10 +265,6 @@ impl<T: Transport> Target<T> {
     /// and none that holds its share. Returns how many did.
     pub(super) fn serve_waiting(&mut self, cx: &mut EdgeCx<'_>) -> u32 {
         let mut served = 0;
-        while let Some(at) = self.let_through.pop_front() {
-            self.need_buffers(at, cx);
-            served += 1;
-        }
         if self.waiting.is_empty() {
             return served;
         }
@@ -367,7 +332,7 @@ impl<T: Transport> Target<T> {
         let at = req.0;
         let request = &mut self.requests[at];
         self.qpairs.of(request.qpair()).host_did(self.now_ns);
-        if request.pulled(status, self.now_ns) {
+        if request.pulled(status) {
             self.arrivals.arrived(at, request);
             let status = request.doomed().unwrap_or(Status::SUCCESS);
             return self.finish(at, Answer::status(status), cx);
@@ -499,14 +464,11 @@ impl<T: Transport> Target<T> {
             queue.abort_ends();
         }
         let here = Here { reactor: self.reactor, counters: &self.counters, now_ns: self.now_ns };
-        let next = account(request, qpair.as_deref(), &mut self.spaces, &here, &mut answer);
+        account(request, qpair.as_deref(), &mut self.spaces, &here, &mut answer);
         let mut purse = self.shares.purse(key, cx.pool, self.now_ns);
-        let Ended { data, aborter } = request.respond(answer.data_bytes, self.now_ns, &mut purse);
+        let Ended { data, aborter } = request.respond(answer.data_bytes, &mut purse);
         let response = response(request, qpair, answer, data, self.now_ns);
         self.transport.respond(ReqId(at), response);
-        if let Some(place) = next {
-            self.let_through(key, place);
-        }
         if let Some(aborter) = aborter {
             self.tell_aborter(key, aborter, cx);
         }
@@ -542,17 +504,6 @@ impl<T: Transport> Target<T> {
             self.forget_request(key);
         }
     }
-}
-
-/// Whether the namespace of a command lets it through now. If not, it is in line there.
-#[inline(always)]
-fn has_its_turn(at: u32, request: &mut Request, address: u32, spaces: &mut Spaces) -> bool {
-    let Some(place) = request.takes_turn_on() else { return true };
-    let through = spaces.get_mut(place).throttle(address).enter(at);
-    if through {
-        request.let_through();
-    }
-    through
 }
 
 /// The first half of a pair has its buffers: takes those of the second, or none.

@@ -90,7 +90,9 @@ impl<T: Transport> Target<T> {
     /// Ends a command that waits for buffers, with its other half.
     fn doom_waiting(&mut self, at: u32, cx: &mut EdgeCx<'_>) {
         let leader = leader(&self.requests, at);
-        if self.leave_lines(leader) {
+        let key = self.requests[at].qpair();
+        if self.waiting.remove(key, leader) {
+            self.shares.served(key);
             self.run(leader, cx, |execution| execution.end_doomed(leader));
         }
     }

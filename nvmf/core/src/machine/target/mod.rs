@@ -35,8 +35,6 @@ pub struct Target<T> {
     requests: Requests,
     spaces: Spaces,
     waiting: FairQueue,
-    /// Commands that their namespace has let through, and that need buffers.
-    let_through: VecDeque<u32>,
     shares: Shares,
     /// Commands of several steps whose next one is due.
     steps: FairQueue,
@@ -73,7 +71,6 @@ impl<T: Transport> Target<T> {
             requests: Requests::new(requests),
             spaces: Spaces::new(reactor),
             waiting: FairQueue::new(requests, qpairs.limit()),
-            let_through: VecDeque::with_capacity(requests as usize),
             shares: Shares::default(),
             steps: FairQueue::new(requests, qpairs.limit()),
             stall_ns: limits::STALL_NS,
@@ -151,8 +148,7 @@ impl<T: Transport> Target<T> {
         let (id, peer) = (qpair.id(), Peer::of(qpair.origin().peer.ip()));
         match self.qpairs.insert(qpair) {
             Some(key) => {
-                let address = self.shares.join(key, peer, &cx.pool.counts());
-                self.qpairs.of(key).set_address(address);
+                self.shares.join(key, peer, &cx.pool.counts());
                 self.counters.connections.add(1);
             }
             None => self.transport.close(id, CloseReason::Controller("too many queue pairs")),
