@@ -82,6 +82,9 @@ pub fn forbidden(from: &str, to: &str) -> Option<&'static str> {
         _ if from == "bdev/redb" => Some("bdev-redb depends on no project crate"),
         _ if from == "webui/client" && to != "webui/model" => Some("webui-client sees webui-model"),
         _ if from == "webui/audit" && to != "webui/model" => Some("webui-audit sees webui-model"),
+        _ if from == "webui/history" && to != "webui/model" => {
+            Some("webui-history sees webui-model")
+        }
         // Its tests stand on the rules of the real appliance; nothing of it is built in (`NEVER`).
         ("webui", _) if from == "webui/api" && to == "target/wanted" => None,
         _ if from == "target/wanted" && to != "webui/model" => Some("wanted sees webui-model"),

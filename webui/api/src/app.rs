@@ -6,7 +6,7 @@ use crate::peer::Peer;
 use crate::security::{Audit, CODE_LIFE_MS, Identity, LoginLimiter, Tokens};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
-use webui_model::{Alert, Control, Refusal, RefusalKind, SessionCode};
+use webui_model::{Alert, Certificate, Control, Refusal, RefusalKind, SessionCode};
 
 /// The name of the cookie.
 const COOKIE: &str = "forebay";
@@ -32,6 +32,8 @@ pub(crate) struct App {
     /// The names it is reached by, beside addresses and `localhost`.
     pub(crate) names: Vec<String>,
     pub(crate) alerts: Mutex<OwnAlerts>,
+    /// The certificate that it shows, if any.
+    pub(crate) certificate: Mutex<Option<Certificate>>,
 }
 
 /// Alerts of the API itself.
@@ -98,6 +100,16 @@ impl App {
         change(&mut alerts);
         let all = alerts.certificate.iter().chain(&alerts.fault);
         self.control.set_api_alerts(all.cloned().collect());
+    }
+
+    /// The certificate that it shows, if any.
+    pub(crate) fn shown_certificate(&self) -> Option<Certificate> {
+        self.certificate.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another certificate is shown from now on.
+    pub(crate) fn shows(&self, certificate: Certificate) {
+        *self.certificate.lock().unwrap_or_else(PoisonError::into_inner) = Some(certificate);
     }
 
     /// Whose request this is.

@@ -35,6 +35,18 @@ pub fn snapshot<'a>(at: &'a SnapshotRef, below: &[&'a dyn Display]) -> Parts<'a>
     parts
 }
 
+/// A query of these names and values; the values are encoded.
+pub fn query(pairs: &[(&str, &dyn Display)]) -> String {
+    let mut query = String::new();
+    for (name, value) in pairs {
+        query.push(if query.is_empty() { '?' } else { '&' });
+        query.push_str(name);
+        query.push('=');
+        encode(&value.to_string(), &mut query);
+    }
+    query
+}
+
 fn encode(part: &str, path: &mut String) {
     for byte in part.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~:@".contains(&byte) {

@@ -28,6 +28,44 @@ pub struct Appliance {
     pub reason: String,
 }
 
+/// The certificate that the API shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// Whom it is for, as it says.
+    pub subject: String,
+    /// Who signed it.
+    pub issuer: String,
+    /// Names and addresses that it is good for.
+    pub names: Vec<String>,
+    /// SHA-256 of it: 32 pairs of digits with colons.
+    pub fingerprint: String,
+    /// From when on it is good.
+    pub valid_from_ms: u64,
+    /// Until when.
+    pub valid_until_ms: u64,
+    /// Whether the appliance made it, and makes the next before it ends.
+    pub own: bool,
+}
+
+/// A network interface of the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Interface {
+    /// The kernel's name of it.
+    pub name: String,
+    /// Its MAC address; nothing where it has none.
+    pub mac: Option<String>,
+    /// Whether it has a link.
+    pub up: bool,
+    /// Megabits a second, where it says so.
+    pub speed_mbps: Option<u64>,
+    /// The largest packet in bytes.
+    pub mtu: Option<u64>,
+    /// Its addresses, each with the length of its prefix, as in `10.0.0.5/24`.
+    pub addresses: Vec<String>,
+}
+
 /// Whether the appliance serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

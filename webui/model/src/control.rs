@@ -5,11 +5,11 @@ use crate::{Address, Refusal, Reloaded};
 use crate::{
     Alert, Appliance, Applied, ConnectInfo, Controller, Counters, Declaration, Device, DeviceAdd,
     DeviceAttach, DiscardSet, Drive, DriveAddress, DriveFormat, DriveHealth, DriveSanitize,
-    ExportSet, GroupSnapshotCreate, Host, HostAdd, HostNqn, ImportablePool, Job, Limits, Listener,
-    ListenerCreate, Name, Namespace, NamespaceAdd, Nqn, Pool, PoolCreate, PoolDevice, PoolImport,
-    PromoteOutcome, Ready, Rename, Resize, RollBack, Slots, Snapshot, SnapshotCreate, SnapshotRef,
-    Statistics, Subsystem, SubsystemCreate, UpdateInstall, UpdatePiece, Volume, VolumeClone,
-    VolumeCreate, VolumeRef,
+    ExportSet, GroupSnapshotCreate, History, HistoryQuery, Host, HostAdd, HostNqn, HostStatistics,
+    ImportablePool, Interface, Job, Limits, Listener, ListenerCreate, Name, Namespace,
+    NamespaceAdd, Nqn, Pool, PoolCreate, PoolDevice, PoolImport, PromoteOutcome, Ready, Rename,
+    Resize, RollBack, Slots, Snapshot, SnapshotCreate, SnapshotRef, Statistics, Subsystem,
+    SubsystemCreate, UpdateInstall, UpdatePiece, Volume, VolumeClone, VolumeCreate, VolumeRef,
 };
 use nvme_spec::Fabric;
 
@@ -59,8 +59,12 @@ pub trait Control: Send + Sync + 'static {
     fn end_machine(&self, restart: bool) -> Result<(), Refusal>;
     /// All counters that somebody would watch.
     fn statistics(&self) -> Result<Statistics, Refusal>;
+    /// How an object performed over time. `NotFound` where nothing is known of it.
+    fn history(&self, query: &HistoryQuery) -> Result<History, Refusal>;
     /// Counters of reactors, transports and queues.
     fn counters(&self) -> Result<Counters, Refusal>;
+    /// Network interfaces of the machine, by name.
+    fn interfaces(&self) -> Result<Vec<Interface>, Refusal>;
     /// Alerts whose cause is there now.
     fn alerts(&self) -> Result<Vec<Alert>, Refusal>;
 
@@ -188,6 +192,8 @@ pub trait Control: Send + Sync + 'static {
     fn subsystems(&self) -> Result<Vec<Subsystem>, Refusal>;
     /// One subsystem.
     fn subsystem(&self, nqn: &Nqn) -> Result<Subsystem, Refusal>;
+    /// What each host that is connected did in a subsystem, by host.
+    fn subsystem_statistics(&self, nqn: &Nqn) -> Result<Vec<HostStatistics>, Refusal>;
     /// Makes a subsystem.
     fn create_subsystem(&self, request: SubsystemCreate) -> Result<Made<Subsystem>, Refusal>;
     /// Deletes a subsystem. `InUse` while it has namespaces.

@@ -24,6 +24,8 @@ pub const CERTIFICATE_FILE: &str = "api.crt";
 pub const AUDIT_LOG_FILE: &str = "audit.log";
 /// File with the log of who was let in and who was refused.
 pub const ACCESS_LOG_FILE: &str = "access.log";
+/// The folder of how everything performed.
+pub const HISTORY_FOLDER: &str = "history";
 
 /// Where it is unless told: the system's place for root, the user's for others.
 pub fn default() -> PathBuf {

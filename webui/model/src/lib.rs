@@ -18,6 +18,7 @@ mod device;
 mod drive;
 mod event;
 mod event_log;
+mod history;
 mod host;
 mod job;
 mod listener;
@@ -35,7 +36,9 @@ mod token;
 mod volume;
 mod words;
 
-pub use appliance::{Appliance, Ready, Slot, SlotState, Slots, UpdateInstall, UpdatePiece};
+pub use appliance::{
+    Appliance, Certificate, Interface, Ready, Slot, SlotState, Slots, UpdateInstall, UpdatePiece,
+};
 pub use audit_record::AuditRecord;
 pub use control::{Control, Made};
 pub use counters::{
@@ -52,6 +55,7 @@ pub use drive::{
 };
 pub use event::{Alert, Event, EventKind, Severity};
 pub use event_log::{EventLog, EventPage};
+pub use history::{History, HistoryKind, HistoryQuery};
 pub use host::{Controller, ControllerQueue, Host, HostRefusal};
 pub use job::{Job, JobKind, JobStatus};
 pub use listener::{Listener, ListenerCreate, fabric_schema};

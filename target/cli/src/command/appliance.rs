@@ -1,8 +1,8 @@
 //! `forebay appliance`.
 
-use crate::connection::Connection;
+use crate::connection::{Columns, Connection};
 use crate::flags::{Api, Confirm};
-use crate::print::Table;
+use crate::print::{Table, value};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use webui_client::Failure;
-use webui_model::{SlotState, Slots, UpdateInstall, UpdatePiece};
+use webui_model::{Certificate, Interface, SlotState, Slots, UpdateInstall, UpdatePiece};
 
 /// Bytes of an update in one request; as a text they fit its body.
 const PIECE: u64 = 2 << 20;
@@ -28,6 +28,10 @@ pub struct ApplianceArgs {
 enum ApplianceAction {
     /// Show the slots of the image.
     Status,
+    /// Show the certificate of the API.
+    Certificate,
+    /// Show the network interfaces of the machine.
+    Interfaces,
     /// Put a signed image into the slot that does not run. It is tried at the next start, and kept
     /// once it works.
     Update {
@@ -59,6 +63,8 @@ pub fn run(args: ApplianceArgs) -> Result<(), Failure> {
     let c = &connection;
     match args.action {
         ApplianceAction::Status => c.show(&[&"appliance", &"slots"], print),
+        ApplianceAction::Certificate => c.list(&[&"appliance", &"certificates"], &CERTIFICATES),
+        ApplianceAction::Interfaces => c.list(&[&"appliance", &"interfaces"], &INTERFACES),
         ApplianceAction::Update { file, restart, allow_older } => {
             update(c, &file, allow_older)?;
             if restart { end(c, "restart", "starts again") } else { Ok(()) }
@@ -104,6 +110,36 @@ fn update(c: &Connection, file: &Path, allow_older: bool) -> Result<(), Failure>
     let answer = c.create(&[&"appliance", &"update"], &install)?;
     c.print(&answer, print)
 }
+
+const INTERFACES: Columns<'static, Interface> = Columns {
+    headings: &["interface", "link", "speed", "mtu", "mac", "addresses"],
+    row: |i| {
+        let speed = i.speed_mbps.map(|mbps| format!("{mbps} Mbit/s"));
+        vec![
+            i.name.clone(),
+            if i.up { "up" } else { "down" }.to_owned(),
+            value::or_none(&speed),
+            value::or_none(&i.mtu),
+            value::or_none(&i.mac),
+            i.addresses.join(" "),
+        ]
+    },
+    none: "The machine has no network interface.",
+};
+
+const CERTIFICATES: Columns<'static, Certificate> = Columns {
+    headings: &["for", "names", "good until", "made here", "sha-256"],
+    row: |c| {
+        vec![
+            c.subject.clone(),
+            c.names.join(" "),
+            value::moment(c.valid_until_ms),
+            value::yes(c.own),
+            c.fingerprint.clone(),
+        ]
+    },
+    none: "The API is served without TLS: it has no certificate.",
+};
 
 fn print(slots: &Slots) {
     if !slots.slots.is_empty() {

@@ -10,6 +10,7 @@ mod declaration;
 mod device;
 mod drive;
 mod event;
+mod history;
 mod host;
 mod job;
 mod listener;
@@ -56,6 +57,8 @@ pub enum Command {
     ConnectInfo(connect_info::ConnectInfoArgs),
     /// Show what the appliance does, live.
     Top(top::TopArgs),
+    /// Show how an object performed over time.
+    History(history::HistoryArgs),
     /// Show the counters of reactors, transports and queues.
     Stats(stats::StatsArgs),
     /// Show, wait for and cancel jobs.
@@ -105,6 +108,7 @@ impl Command {
             Command::Listener(args) => listener::run(args),
             Command::ConnectInfo(args) => connect_info::run(args),
             Command::Top(args) => top::run(args),
+            Command::History(args) => history::run(args),
             Command::Stats(args) => stats::run(args),
             Command::Jobs(args) => job::run(args),
             Command::Events(args) => event::run(args),

@@ -6,7 +6,7 @@ use crate::flags::{Api, Confirm};
 use crate::print::{Fields, value};
 use clap::{Args, Subcommand};
 use webui_client::Failure;
-use webui_model::{HostNqn, Nqn, Subsystem, SubsystemCreate};
+use webui_model::{HostNqn, HostStatistics, LatencyHistogram, Nqn, Subsystem, SubsystemCreate};
 
 /// What to do with subsystems.
 #[derive(Args)]
@@ -37,6 +37,11 @@ enum SubsystemAction {
         #[command(flatten)]
         confirm: Confirm,
     },
+    /// Show what each host did in a subsystem since it connected.
+    Hosts {
+        /// Its name.
+        nqn: Nqn,
+    },
     /// Show all subsystems.
     List,
     /// Show one subsystem, its hosts and its namespaces.
@@ -66,6 +71,7 @@ pub fn run(args: SubsystemArgs) -> Result<(), Failure> {
             })
         }
         SubsystemAction::Delete { nqn, confirm } => delete(c, &nqn, confirm),
+        SubsystemAction::Hosts { nqn } => c.list(&[&"subsystems", &nqn, &"statistics"], &HOSTS),
         SubsystemAction::List => c.list(&[&"subsystems"], &COLUMNS),
         SubsystemAction::Show { nqn } => c.show(&[&"subsystems", &nqn], print),
     }
@@ -90,6 +96,37 @@ const COLUMNS: Columns<'static, Subsystem> = Columns {
         ]
     },
     none: "There are no subsystems: a volume that is made has its own.",
+};
+
+const HOSTS: Columns<'static, HostStatistics> = Columns {
+    headings: &[
+        "host",
+        "controllers",
+        "reads",
+        "read",
+        "read p99",
+        "writes",
+        "written",
+        "write p99",
+    ],
+    row: |h| {
+        let io = &h.io;
+        let p99 = |of: &LatencyHistogram| {
+            let ns = of.quantile_ns(0.99);
+            ns.map_or_else(|| "-".to_owned(), |ns| format!("{:.0} us", ns as f64 / 1e3))
+        };
+        vec![
+            h.host.to_string(),
+            h.controllers.to_string(),
+            io.reads.to_string(),
+            value::bytes(io.read_bytes),
+            p99(&io.read_latency),
+            io.writes.to_string(),
+            value::bytes(io.write_bytes),
+            p99(&io.write_latency),
+        ]
+    },
+    none: "No host is connected to it.",
 };
 
 fn print(s: &Subsystem) {

@@ -24,11 +24,13 @@ const FOR_OTHERS: [&str; 8] = [
 const SHARED: &str = "nqn.2026-01.org.example:shared";
 const OWN: &str = "nqn.2026-01.io.forebay:tank:a";
 
-const STATUS_AND_DEVICES: [&[&str]; 19] = [
+const STATUS_AND_DEVICES: [&[&str]; 21] = [
     &["status"],
     &["alerts"],
     &["top", "-n", "1"],
     &["stats"],
+    &["history"],
+    &["history", "pool", "tank", "--last", "day", "--step", "60"],
     &["events"],
     &["export"],
     &["apply", "-f", "DECLARATION"],
@@ -88,10 +90,11 @@ const VOLUMES: [&[&str]; 23] = [
     &["snapshot", "delete", "tank/b@two", "--yes"],
 ];
 
-const SUBSYSTEMS: [&[&str]; 12] = [
+const SUBSYSTEMS: [&[&str]; 13] = [
     &["subsystem", "list"],
     &["subsystem", "create", "nqn.2026-01.org.example:mine"],
     &["subsystem", "show", SHARED],
+    &["subsystem", "hosts", SHARED],
     &["namespace", "add", "nqn.2026-01.org.example:mine", "--device", "d3"],
     &["namespace", "remove", "nqn.2026-01.org.example:mine", "1", "--yes"],
     &["host", "add", "nqn.2026-01.org.example:mine", HOST],
@@ -103,9 +106,11 @@ const SUBSYSTEMS: [&[&str]; 12] = [
     &["controllers", "show", OWN, "CNTLID"],
 ];
 
-const APPLIANCE: [&[&str]; 14] = [
+const APPLIANCE: [&[&str]; 16] = [
     &["api", "reload"],
     &["appliance", "status"],
+    &["appliance", "certificate"],
+    &["appliance", "interfaces"],
     &["appliance", "update", "IMAGE"],
     &["appliance", "restart", "--yes"],
     &["appliance", "power-off", "--yes"],

@@ -69,7 +69,8 @@ fn all_that_is_made_is_for_one_user() {
         .skip(1)
         .map(|p| p.file_name().unwrap().to_str().unwrap().to_owned())
         .collect();
-    let expected = "access.log admin.token api.crt api.key api.names api.sock api.url audit.log audit.log.spare device.img lock \
+    let expected = "access.log admin.token api.crt api.key api.names api.sock api.url audit.log audit.log.spare device.img \
+                    history lock \
                     tokens.json wanted.log";
     assert_eq!(names, expected.split_whitespace().map(str::to_owned).collect());
     assert!(fs::metadata(node.dir.path().join("api.sock")).unwrap().file_type().is_socket());

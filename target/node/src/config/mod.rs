@@ -3,10 +3,12 @@
 mod api;
 mod check;
 mod declared;
+mod history;
 pub(crate) mod memory;
 
 pub use api::{API_PORT, Api, ApiAddress, Audit, Forward, OldestTls};
 pub use check::{ConfigError, check_nqn};
+pub use history::{History, HistorySize};
 pub use wanted::ErrorRule;
 
 use drives::DrivePlace;
@@ -38,6 +40,9 @@ pub struct Config {
     /// The audit log.
     #[serde(default)]
     pub audit: Audit,
+    /// How everything performed.
+    #[serde(default)]
+    pub history: History,
     /// The TCP fabric.
     #[serde(default)]
     pub tcp: Tcp,
@@ -357,6 +362,7 @@ impl Config {
             reactors: Reactors::default(),
             api: Api::default(),
             audit: Audit::default(),
+            history: History::default(),
             tcp: Tcp::default(),
             bdevs: Vec::new(),
             subsystems: Vec::new(),

@@ -1,6 +1,7 @@
 //! The machine's own addresses: what may be listened on, and what hosts are told of it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 /// Refuses what no host can connect to.
 ///
@@ -41,6 +42,46 @@ fn interfaces() -> Vec<Interface> {
         },
     };
     found.into_iter().map(shown).collect()
+}
+
+/// The interfaces of the machine, as the kernel has them.
+///
+/// # Errors
+/// A sentence: they cannot be read.
+pub(crate) fn interfaces_of_machine() -> Result<Vec<webui_model::Interface>, String> {
+    let failed =
+        |error: std::io::Error| format!("The machine's interfaces cannot be read: {error}.");
+    let addresses = if_addrs::get_if_addrs().map_err(failed)?;
+    let mut names = std::fs::read_dir("/sys/class/net")
+        .and_then(|folder| {
+            folder.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>, _>>()
+        })
+        .map_err(failed)?;
+    names.sort();
+    let show = |name: &std::ffi::OsString| {
+        // What an interface does not say, or says no more because it is going, is left out.
+        let says = |what: &str| {
+            let path = Path::new("/sys/class/net").join(name).join(what);
+            std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+        };
+        let name = name.to_string_lossy().into_owned();
+        let own =
+            addresses.iter().filter(|found| found.name == name).map(|found| match &found.addr {
+                if_addrs::IfAddr::V4(at) => format!("{}/{}", at.ip, at.prefixlen),
+                if_addrs::IfAddr::V6(at) => format!("{}/{}", at.ip, at.prefixlen),
+            });
+        webui_model::Interface {
+            mac: says("address").filter(|mac| mac.bytes().any(|b| b.is_ascii_digit() && b != b'0')),
+            up: says("carrier").as_deref() == Some("1"),
+            speed_mbps: says("speed")
+                .and_then(|speed| speed.parse().ok())
+                .filter(|speed| *speed > 0),
+            mtu: says("mtu").and_then(|mtu| mtu.parse().ok()),
+            addresses: own.collect(),
+            name,
+        }
+    };
+    Ok(names.iter().map(show).collect())
 }
 
 fn check(ip: IpAddr, interfaces: &[Interface]) -> Result<(), String> {

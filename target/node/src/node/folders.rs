@@ -42,8 +42,9 @@ fn is_below(place: &Path, folders: &[PathBuf]) -> bool {
 /// Whether `place` is a file of the appliance's own.
 fn is_own(place: &Path, data_dir: &Path) -> bool {
     let name = place.file_name().and_then(|name| name.to_str());
-    let folder = data_dir.canonicalize();
-    place.parent() == folder.as_deref().ok() && name.is_some_and(data_dir::is_own)
+    let Ok(folder) = data_dir.canonicalize() else { return false };
+    place.starts_with(folder.join(data_dir::HISTORY_FOLDER))
+        || place.parent() == Some(&folder) && name.is_some_and(data_dir::is_own)
 }
 
 impl Devices<'_> {
@@ -131,9 +132,11 @@ mod tests {
     fn the_appliances_own_files_are_no_devices() {
         let data = tempfile::tempdir().unwrap();
         let own = |name: &str| is_own(&data.path().canonicalize().unwrap().join(name), data.path());
-        for name in ["tokens.json", "state.json.new", "api.key", "audit.log.2", "lock"] {
+        for name in
+            ["history/minutes", "tokens.json", "state.json.new", "api.key", "audit.log.2", "lock"]
+        {
             assert!(own(name), "{name}");
         }
-        assert!(!own("disk.img") && !own("disks/state.json"));
+        assert!(!own("disk.img") && !own("disks/state.json") && !own("historical.img"));
     }
 }

@@ -19,7 +19,7 @@ mod sees;
 mod sources;
 mod supervise;
 
-pub(crate) use addresses::check_listened;
+pub(crate) use addresses::{check_listened, interfaces_of_machine};
 pub(crate) use attach::Devices;
 pub(crate) use drains::Draining;
 pub(crate) use listen::{Listeners, OpenListener, listener_claim};

@@ -7,9 +7,9 @@ use super::exports::Exports;
 use super::listeners::Listeners;
 use super::machine::Machine;
 use super::pools::Pools;
+use super::recording;
 use super::snapshots::Snapshots;
 use super::subsystems::Subsystems;
-use super::view::View;
 use super::volumes::Volumes;
 use super::{ControlPlane, locked, now_ms};
 use webui_model::*;
@@ -67,13 +67,19 @@ impl Control for ControlPlane {
     }
 
     fn statistics(&self) -> Answer<Statistics> {
-        self.with(|node| {
-            let view = View::of(node);
-            let inside = view.inside();
-            let mut seen = locked(&self.seen);
-            seen.connected.take_ended(node);
-            view.statistics(&inside, &seen.connected, now_ms())
-        })
+        recording::count(self)
+    }
+
+    fn history(&self, query: &HistoryQuery) -> Answer<History> {
+        self.past.answer(query, now_ms())
+    }
+
+    fn interfaces(&self) -> Answer<Vec<Interface>> {
+        crate::node::interfaces_of_machine().map_err(Refusal::device)
+    }
+
+    fn subsystem_statistics(&self, nqn: &Nqn) -> Answer<Vec<HostStatistics>> {
+        self.view(|view| view.subsystem_statistics(nqn))
     }
 
     fn counters(&self) -> Answer<Counters> {

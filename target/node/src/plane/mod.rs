@@ -12,6 +12,7 @@ mod jobs;
 mod listeners;
 mod machine;
 mod pools;
+mod recording;
 mod refusals;
 mod reload;
 mod snapshots;
@@ -34,6 +35,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use view::View;
 use watch::Connected;
+use webui_history::Past;
 use webui_model::{Alert, EventKind, EventLog, Object, ObjectKind, Refusal, Severity};
 
 /// Events that are kept for whoever asks later.
@@ -68,7 +70,8 @@ pub struct ControlPlane {
     api_alerts: Mutex<Vec<Alert>>,
     ending: Mutex<bool>,
     ended: Condvar,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    past: Arc<Past>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Now, in milliseconds since 1970.
@@ -99,6 +102,7 @@ impl ControlPlane {
     pub fn start(node: Arc<Node>) -> Result<Arc<ControlPlane>, String> {
         let started_ms = now_ms();
         let leftover = Leftover::in_folder(&node.config().data_dir);
+        let watcher = recording::open(&node.config());
         let plane = Arc::new_cyclic(|me| ControlPlane {
             me: me.clone(),
             node,
@@ -112,14 +116,17 @@ impl ControlPlane {
             api_alerts: Mutex::default(),
             ending: Mutex::new(false),
             ended: Condvar::new(),
-            thread: Mutex::new(None),
+            past: watcher.past(),
+            threads: Mutex::default(),
         });
         let watched = plane.clone();
         let thread = std::thread::Builder::new().name("watch".into());
         let thread = thread.spawn(move || watched.run());
         let thread = thread.map_err(|error| format!("No thread can be started: {error}."))?;
-        *locked(&plane.thread) = Some(thread);
+        locked(&plane.threads).push(thread);
         plane.look();
+        let thread = recording::start(&plane, watcher)?;
+        locked(&plane.threads).push(thread);
         Ok(plane)
     }
 
@@ -147,10 +154,12 @@ impl ControlPlane {
         }
         *locked(&self.ending) = true;
         self.ended.notify_all();
-        if let Some(thread) = locked(&self.thread).take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that watches ended with a panic");
+        let threads = std::mem::take(&mut *locked(&self.threads));
+        for thread in threads {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                tracing::error!(name, "a thread ended with a panic");
+            }
         }
         self.node.stop()
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use wanted::Source;
 use webui_model::{
-    DeviceStatistics, HostNqn, HostStatistics, IoStatistics, LatencyHistogram, PoolStatistics,
+    DeviceStatistics, HostNqn, HostStatistics, IoStatistics, LatencyHistogram, Nqn, PoolStatistics,
     ReactorStatistics, Refusal, Statistics, VolumeStatistics,
 };
 
@@ -140,7 +140,7 @@ impl View<'_> {
     pub(super) fn statistics(
         &self,
         inside: &Inside,
-        connected: &Connected,
+        hosts: Vec<HostStatistics>,
         at_ms: u64,
     ) -> Result<Statistics, Refusal> {
         let depths: Vec<BTreeMap<String, u64>> =
@@ -151,7 +151,7 @@ impl View<'_> {
             connections: self.node.connections.open().into(),
             connections_refused: self.node.connections.refused(),
             volumes: self.volume_statistics(&depths)?,
-            hosts: self.host_statistics(connected),
+            hosts,
             devices: self.device_statistics(&depths)?,
             pools: self.pool_statistics()?,
             reactors: self
@@ -229,7 +229,7 @@ impl View<'_> {
         totals.into_values().map(show).collect()
     }
 
-    fn host_statistics(&self, connected: &Connected) -> Vec<HostStatistics> {
+    pub(super) fn host_statistics(&self, connected: &Connected) -> Vec<HostStatistics> {
         let mut live: BTreeMap<HostNqn, Vec<Arc<Controller>>> = BTreeMap::new();
         for subsystem in self.node.registry.subsystems() {
             for controller in subsystem.live_controllers() {
@@ -244,6 +244,22 @@ impl View<'_> {
             HostStatistics { host, controllers: live.len() as u64, io }
         };
         live.into_iter().map(show).collect()
+    }
+
+    /// What hosts did on the controllers that they have in a subsystem.
+    pub(super) fn subsystem_statistics(&self, nqn: &Nqn) -> Result<Vec<HostStatistics>, Refusal> {
+        // One that is known and not open has no controllers.
+        self.subsystem(nqn.as_str())?;
+        let mut hosts = BTreeMap::<HostNqn, HostStatistics>::new();
+        let subsystem = self.node.registry.subsystem(nqn.as_str());
+        for controller in subsystem.iter().flat_map(|subsystem| subsystem.live_controllers()) {
+            let Ok(host) = controller.association().host_nqn.parse::<HostNqn>() else { continue };
+            let nothing = HostStatistics { host: host.clone(), controllers: 0, io: nothing() };
+            let sum = hosts.entry(host).or_insert(nothing);
+            sum.controllers += 1;
+            add(&mut sum.io, of_controller(&controller));
+        }
+        Ok(hosts.into_values().collect())
     }
 
     /// Devices, whether a pool has them or they are exported as they are.

@@ -72,7 +72,7 @@ fn parameters(operation: &Operation) -> Vec<Value> {
             found.push(json!({
                 "name": name,
                 "in": place,
-                "required": place == "path",
+                "required": place == "path" || operation.query_required.contains(name),
                 "description": description.unwrap_or_else(|| json!(name)),
                 "schema": schema,
             }));

@@ -186,4 +186,11 @@ impl Schemas {
         let schema = Self::value(&T::schema());
         schema.get("properties").cloned().unwrap_or_else(|| Value::Object(Map::new()))
     }
+
+    /// Names of the fields of a type that have to be there.
+    pub(crate) fn required<T: ToSchema>() -> Vec<String> {
+        let schema = Self::value(&T::schema());
+        let names = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+        names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
+    }
 }

@@ -129,6 +129,8 @@ pub(crate) struct Operation {
     pub(crate) path_schema: Value,
     /// Schemas of what may stand in the query, by name.
     pub(crate) query_schema: Value,
+    /// Names of what has to stand in the query.
+    pub(crate) query_required: Vec<String>,
     /// Schema of the body, if there is one.
     pub(crate) body: Option<Value>,
     pub(crate) successes: Vec<Success>,
@@ -157,6 +159,10 @@ impl Operation {
         let named = self.path_schema.as_object().is_some_and(|names| !names.is_empty());
         if named || !self.only_looks() {
             kinds.push(NotFound);
+        }
+        if !self.query_required.is_empty() {
+            // What it looks at is named in the query.
+            kinds.extend([NotFound, Invalid]);
         }
         if let Access::Role(_) = self.access {
             kinds.extend([Unauthenticated, Forbidden, TooMany, Device]);
@@ -230,6 +236,7 @@ impl Table {
             access: row.access,
             path_schema: self.schemas.fields::<P>(),
             query_schema: self.schemas.fields::<Q>(),
+            query_required: Schemas::required::<Q>(),
             body,
             successes,
             action: Action::Call(prepare),
@@ -287,6 +294,7 @@ impl Table {
             access: row.access,
             path_schema: Value::Object(Default::default()),
             query_schema,
+            query_required: Vec::new(),
             body: None,
             successes: vec![Success {
                 status: 200,

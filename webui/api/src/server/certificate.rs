@@ -57,7 +57,9 @@ impl Certificate {
         let contents = tls::contents(&self.config);
         let loaded = tls::load(&self.config)?;
         self.acceptor.send_replace(Some(loaded.acceptor));
-        (seen.contents, seen.ends_ms) = (contents.as_ref().to_vec(), loaded.ends_ms);
+        let ends_ms = loaded.shown.valid_until_ms;
+        self.app.shows(loaded.shown);
+        (seen.contents, seen.ends_ms) = (contents.as_ref().to_vec(), ends_ms);
         seen.wrong = None;
         Ok(())
     }

@@ -214,6 +214,7 @@ impl Server {
             strict: config.tls.as_ref().is_some_and(|tls| tls.made_for.is_none()),
             names: config.names,
             alerts: Mutex::default(),
+            certificate: Mutex::new(loaded.as_ref().map(|loaded| loaded.shown.clone())),
         };
         let (stop, stopped) = watch::channel(false);
         let paths = operation::by_path(table.operations);
@@ -221,7 +222,7 @@ impl Server {
         runtime.spawn(ledger::write_counted(Arc::clone(&app), stopped.clone()));
         let router = http::router(Arc::clone(&app), paths, config.pages, stopped.clone());
         let room = Room::new();
-        let ends_ms = loaded.as_ref().map_or(0, |loaded| loaded.ends_ms);
+        let ends_ms = loaded.as_ref().map_or(0, |loaded| loaded.shown.valid_until_ms);
         let acceptor = watch::Sender::new(loaded.map(|loaded| loaded.acceptor));
         let address = listeners.network.as_ref().map(|(_, address)| *address);
         let Listeners { network, local, file } = listeners;

@@ -6,6 +6,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fs::File;
 use std::io::Read;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,10 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use webui_model::Certificate;
 use webui_model::data_dir::write_private;
+use x509_parser::extensions::GeneralName;
+use x509_parser::time::ASN1Time;
 
 /// A certificate chain and its key, in PEM.
 #[derive(Clone, Debug)]
@@ -52,8 +56,8 @@ pub(super) const DAY_MS: u64 = 24 * 3600 * 1000;
 /// What was loaded from the files.
 pub(super) struct Loaded {
     pub(super) acceptor: TlsAcceptor,
-    /// When the certificate ends, in milliseconds since 1970-01-01 UTC.
-    pub(super) ends_ms: u64,
+    /// What it says of itself.
+    pub(super) shown: Certificate,
 }
 
 fn wrong(path: &Path, what: &dyn std::fmt::Display) -> String {
@@ -76,7 +80,8 @@ pub(super) fn contents(config: &TlsConfig) -> Digest {
 pub(super) fn load(config: &TlsConfig) -> Result<Loaded, String> {
     let TlsFiles { certificate, key } = &config.files;
     let chain = certificates(certificate)?;
-    let ends_ms = end_of(&chain[0]).map_err(|why| wrong(certificate, &why))?;
+    let own = config.made_for.is_some();
+    let shown = described(&chain[0], own).map_err(|why| wrong(certificate, &why))?;
     let provider = Arc::new(default_provider());
     let versions: &[&SupportedProtocolVersion] =
         if config.tls12 { &[&TLS13, &TLS12] } else { &[&TLS13] };
@@ -89,7 +94,7 @@ pub(super) fn load(config: &TlsConfig) -> Result<Loaded, String> {
     };
     let server =
         server.with_single_cert(chain, read_key(key)?).map_err(|e| wrong(certificate, &e))?;
-    Ok(Loaded { acceptor: TlsAcceptor::from(Arc::new(server)), ends_ms })
+    Ok(Loaded { acceptor: TlsAcceptor::from(Arc::new(server)), shown })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -134,10 +139,37 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 
 /// When a certificate ends, in milliseconds since 1970-01-01 UTC.
 fn end_of(certificate: &CertificateDer<'_>) -> Result<u64, String> {
+    described(certificate, false).map(|described| described.valid_until_ms)
+}
+
+/// What a certificate says of itself.
+fn described(certificate: &CertificateDer<'_>, own: bool) -> Result<Certificate, String> {
     let (_, parsed) =
         x509_parser::parse_x509_certificate(certificate).map_err(|e| e.to_string())?;
-    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-    Ok(seconds.saturating_mul(1000))
+    let ms = |at: ASN1Time| u64::try_from(at.timestamp()).unwrap_or(0).saturating_mul(1000);
+    let names = parsed.subject_alternative_name().map_err(|e| e.to_string())?;
+    let names = names.map_or(&[][..], |extension| &extension.value.general_names);
+    Ok(Certificate {
+        subject: parsed.subject().to_string(),
+        issuer: parsed.issuer().to_string(),
+        names: names.iter().filter_map(name).collect(),
+        fingerprint: fingerprint_of(certificate),
+        valid_from_ms: ms(parsed.validity().not_before),
+        valid_until_ms: ms(parsed.validity().not_after),
+        own,
+    })
+}
+
+/// A name that a host may be reached by.
+fn name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
+            Ok(v4) => Some(Ipv4Addr::from(v4).to_string()),
+            Err(_) => <[u8; 16]>::try_from(*bytes).ok().map(|v6| Ipv6Addr::from(v6).to_string()),
+        },
+        _ => None,
+    }
 }
 
 /// Makes a certificate that is signed with its own key, for these host names and addresses, unless
@@ -195,7 +227,11 @@ pub(super) fn is_due(files: &TlsFiles, now_ms: u64) -> bool {
 pub fn fingerprint(files: &TlsFiles) -> Result<String, String> {
     let certificate = CertificateDer::from_pem_file(&files.certificate)
         .map_err(|e| format!("{} cannot be read: {e}.", files.certificate.display()))?;
-    let digest = ring::digest::digest(&SHA256, &certificate);
+    Ok(fingerprint_of(&certificate))
+}
+
+fn fingerprint_of(certificate: &CertificateDer<'_>) -> String {
+    let digest = ring::digest::digest(&SHA256, certificate);
     let pairs: Vec<String> = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
-    Ok(pairs.join(":"))
+    pairs.join(":")
 }

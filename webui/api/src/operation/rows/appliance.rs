@@ -5,7 +5,10 @@ use super::{ADMIN, ANYONE, JobPath, Limit, OPERATOR, VIEWER, get, post, put};
 use crate::operation::{Call, Document, Gone, List, Metrics, NoPath, NoQuery, Shown, Table};
 use serde::Deserialize;
 use utoipa::ToSchema;
-use webui_model::{Declaration, EventLog, EventPage, Ready, Refusal, UpdateInstall, UpdatePiece};
+use webui_model::{
+    Declaration, EventLog, EventPage, HistoryKind, HistoryQuery, Ready, Refusal, UpdateInstall,
+    UpdatePiece,
+};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +31,31 @@ impl Recent {
             None => log.newest(limit),
         }
     }
+}
+
+/// Of what, and of when.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Over {
+    /// What it is.
+    kind: HistoryKind,
+    /// Its name as in the metrics, that of a volume behind its pool's, as in `tank/a`. The appliance has
+    /// none.
+    #[serde(default)]
+    name: Option<String>,
+    /// From then on, in milliseconds since 1970; an hour before the end unless given.
+    #[serde(default)]
+    #[schema(maximum = 18_446_744_073_709_551_615_u64)]
+    from_ms: Option<u64>,
+    /// Until then; until now unless given.
+    #[serde(default)]
+    #[schema(maximum = 18_446_744_073_709_551_615_u64)]
+    to_ms: Option<u64>,
+    /// Steps no shorter than so many seconds; the shortest that are kept for all of the time unless
+    /// given.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 4_294_967_295_u64)]
+    step_s: Option<u32>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -53,6 +81,20 @@ pub(super) fn rows(table: &mut Table) {
             "Show all statistics: volumes, hosts, devices, pools, reactors.",
         ),
         |c: Call| c.control().statistics().map(Shown),
+    );
+    table.plain(
+        get(
+            "/api/v1/history",
+            "get_history",
+            VIEWER,
+            "Show how an object performed over time. Steps are seconds for an hour, minutes for a day \
+             and hours for a month, and longer where there are many objects: the answer says how long.",
+        ),
+        |c: Call<'_, NoPath, Over>| {
+            let Over { kind, from_ms, to_ms, step_s, .. } = c.query;
+            let name = c.query.name.clone();
+            c.control().history(&HistoryQuery { kind, name, from_ms, to_ms, step_s }).map(Shown)
+        },
     );
     table.plain(
         get(
@@ -88,6 +130,25 @@ pub(super) fn rows(table: &mut Table) {
 }
 
 fn machine(table: &mut Table) {
+    table.plain(
+        get(
+            "/api/v1/appliance/certificates",
+            "list_certificates",
+            VIEWER,
+            "List the certificates of the API: one, or none where it is served without TLS, as on \
+             loopback.",
+        ),
+        |c: Call| Ok(List(c.app.shown_certificate().into_iter().collect::<Vec<_>>())),
+    );
+    table.plain(
+        get(
+            "/api/v1/appliance/interfaces",
+            "list_interfaces",
+            VIEWER,
+            "List the network interfaces of the machine.",
+        ),
+        |c: Call| c.control().interfaces().map(List),
+    );
     table.plain(
         get("/api/v1/appliance/slots", "get_slots", VIEWER, "Show the slots of the image."),
         |c: Call| c.control().slots().map(Shown),

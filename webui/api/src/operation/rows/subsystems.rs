@@ -36,6 +36,15 @@ pub(super) fn rows(table: &mut Table) {
 }
 
 fn hosts(table: &mut Table) {
+    table.plain(
+        get(
+            "/api/v1/subsystems/{nqn}/statistics",
+            "get_subsystem_statistics",
+            VIEWER,
+            "Show what each host did in a subsystem since it connected.",
+        ),
+        |c: Call<'_, SubsystemPath>| c.control().subsystem_statistics(&c.path.nqn).map(List),
+    );
     table.with_body(
         post(
             "/api/v1/subsystems/{nqn}/hosts",

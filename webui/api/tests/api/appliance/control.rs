@@ -132,6 +132,51 @@ impl Control for Appliance {
             reactors: vec![reactor],
         })
     }
+    fn history(&self, query: &HistoryQuery) -> Result<History, Refusal> {
+        let known = match (query.kind, &query.name) {
+            (HistoryKind::Appliance, None) => true,
+            (HistoryKind::Appliance, Some(_)) | (_, None) => {
+                return Err(Refusal::invalid("name and kind do not go together."));
+            }
+            (HistoryKind::Pool, Some(name)) => name == "tank",
+            (_, Some(_)) => false,
+        };
+        if !known {
+            return Err(Refusal::not_found("Nothing is known of it."));
+        }
+        Ok(History {
+            kind: query.kind,
+            name: query.name.clone(),
+            step_s: query.step_s.unwrap_or(1),
+            reason: "Steps of 1 second, kept for an hour in memory.".into(),
+            at_ms: vec![query.from_ms.unwrap_or(0), 2000],
+            reads: vec![3, 4],
+            writes: vec![0, 0],
+            read_bytes: vec![12_288, 16_384],
+            write_bytes: vec![0, 0],
+            errors: vec![0, 1],
+            queue_depth: vec![0.0, 1.5],
+            read_p50_ns: vec![Some(10_000), None],
+            read_p99_ns: vec![Some(100_000), None],
+            write_p50_ns: vec![None, None],
+            write_p99_ns: vec![None, None],
+        })
+    }
+    fn interfaces(&self) -> Result<Vec<Interface>, Refusal> {
+        Ok(vec![Interface {
+            name: "eth0".into(),
+            mac: Some("02:00:00:00:00:01".into()),
+            up: true,
+            speed_mbps: Some(100_000),
+            mtu: Some(9000),
+            addresses: vec!["10.0.0.5/24".into()],
+        }])
+    }
+    fn subsystem_statistics(&self, nqn: &Nqn) -> Result<Vec<HostStatistics>, Refusal> {
+        self.subsystem(nqn)?;
+        let hosts = self.statistics()?.hosts;
+        Ok(hosts)
+    }
     fn counters(&self) -> Result<Counters, Refusal> {
         let counts: std::collections::BTreeMap<String, u64> =
             [("turns".to_owned(), 7), ("commands".to_owned(), 9)].into();
