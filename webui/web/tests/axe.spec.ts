@@ -62,7 +62,7 @@ for (const { colorScheme, ...viewport } of FORMS) {
         await page.goto(`${appliance.url}/#${place}`);
         await expect(page.getByText("Loading…")).toHaveCount(0);
         await expect(page.getByRole("heading", { level: 1 })).toBeVisible();
-        if (["overview", "volume"].includes(name)) await expect(page.getByRole("img", { name: /^Latency, of late/ })).toBeVisible();
+        if (["overview", "volume"].includes(name)) await expect(page.getByRole("img", { name: /^Latency, median, of late/ })).toBeVisible();
         await fits(page);
         await judge(page);
         const pictures = process.env.FOREBAY_PICTURES;

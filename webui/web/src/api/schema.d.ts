@@ -38,6 +38,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/appliance/certificates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the certificates of the API: one, or none where it is served without TLS, as on loopback. */
+        get: operations["list_certificates"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/appliance/interfaces": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the network interfaces of the machine. */
+        get: operations["list_interfaces"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/appliance/power-off": {
         parameters: {
             query?: never;
@@ -340,6 +374,23 @@ export interface paths {
         };
         /** Stream events from now on, or after `Last-Event-ID` or `after`, as server-sent events. */
         get: operations["stream_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show how an object performed over time. Steps are seconds for an hour, minutes for a day and hours for a month, and longer where there are many objects: the answer says how long. */
+        get: operations["get_history"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1096,6 +1147,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/subsystems/{nqn}/statistics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show what each host did in a subsystem since it connected. */
+        get: operations["get_subsystem_statistics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/tokens": {
         parameters: {
             query?: never;
@@ -1305,6 +1373,23 @@ export interface components {
             metadata_bytes: number;
             /** @description The drive's rank of its speed: 0 is best, 3 is worst. */
             rank: number;
+        };
+        /** @description The certificate that the API shows. */
+        Certificate: {
+            /** @description SHA-256 of it: 32 pairs of digits with colons. */
+            fingerprint: string;
+            /** @description Who signed it. */
+            issuer: string;
+            /** @description Names and addresses that it is good for. */
+            names: string[];
+            /** @description Whether the appliance made it, and makes the next before it ends. */
+            own: boolean;
+            /** @description Whom it is for, as it says. */
+            subject: string;
+            /** @description From when on it is good. */
+            valid_from_ms: number;
+            /** @description Until when. */
+            valid_until_ms: number;
         };
         /** @description A change that was made, or would be. */
         Change: {
@@ -1762,6 +1847,54 @@ export interface components {
             /** @description The volumes, at least one. */
             volumes: components["schemas"]["Name"][];
         };
+        /**
+         * @description How something performed over time, in steps of the same length: one list for each number, all of
+         *     the same length, oldest step first. Counters are those of `/metrics`: what they grew by in a step.
+         */
+        History: {
+            /**
+             * @description When each step began. Steps of which nothing is known are left out: the appliance was off, or
+             *     the object was not there.
+             */
+            at_ms: number[];
+            /** @description Commands that ended with an error. */
+            errors: number[];
+            /** @description What it is. */
+            kind: components["schemas"]["HistoryKind"];
+            /** @description Its name; none of the appliance. */
+            name?: string | null;
+            /** @description Commands under way, on average over the looks of a step. */
+            queue_depth: number[];
+            /** @description Bytes read. */
+            read_bytes: number[];
+            /**
+             * @description The time in nanoseconds within which half of the reads of a step ended, no more than one bucket
+             *     of the histogram above the exact one; nothing without reads. Where steps were put together
+             *     afterwards it is the longest of theirs, here and below.
+             */
+            read_p50_ns: (number | null)[];
+            /** @description The same for 99 % of the reads. */
+            read_p99_ns: (number | null)[];
+            /** @description Reads completed. */
+            reads: number[];
+            /** @description Why steps have this length, and how long they are kept. */
+            reason: string;
+            /** @description Length of a step in seconds. */
+            step_s: number;
+            /** @description Bytes written. */
+            write_bytes: number[];
+            /** @description The same for half of the writes. */
+            write_p50_ns: (number | null)[];
+            /** @description The same for 99 % of the writes. */
+            write_p99_ns: (number | null)[];
+            /** @description Writes completed. */
+            writes: number[];
+        };
+        /**
+         * @description What there is a history of.
+         * @enum {string}
+         */
+        HistoryKind: "appliance" | "pool" | "device" | "volume" | "host";
         /** @description A host: one that may connect somewhere, is connected, or was refused lately. */
         Host: {
             /** @description Addresses it is connected from. */
@@ -1822,6 +1955,21 @@ export interface components {
             status: components["schemas"]["Status"];
             /** @description Its UUID. */
             uuid: string;
+        };
+        /** @description A network interface of the machine. */
+        Interface: {
+            /** @description Its addresses, each with the length of its prefix, as in `10.0.0.5/24`. */
+            addresses: string[];
+            /** @description Its MAC address; nothing where it has none. */
+            mac?: string | null;
+            /** @description The largest packet in bytes. */
+            mtu?: number | null;
+            /** @description The kernel's name of it. */
+            name: string;
+            /** @description Megabits a second, where it says so. */
+            speed_mbps?: number | null;
+            /** @description Whether it has a link. */
+            up: boolean;
         };
         /** @description Input and output. */
         IoStatistics: {
@@ -2650,6 +2798,158 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Appliance"];
+                };
+            };
+            /** @description Not done: malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: unauthenticated. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: forbidden. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: too_many. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: internal, device. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: unavailable. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_certificates: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As they are now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        items: components["schemas"]["Certificate"][];
+                    };
+                };
+            };
+            /** @description Not done: malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: unauthenticated. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: forbidden. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: too_many. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: internal, device. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: unavailable. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_interfaces: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As they are now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        items: components["schemas"]["Interface"][];
+                    };
                 };
             };
             /** @description Not done: malformed. */
@@ -4849,6 +5149,115 @@ export interface operations {
             };
             /** @description Not done: forbidden. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: too_many. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: internal, device. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: unavailable. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_history: {
+        parameters: {
+            query: {
+                /** @description From then on, in milliseconds since 1970; an hour before the end unless given. */
+                from_ms?: number;
+                /** @description What it is. */
+                kind: components["schemas"]["HistoryKind"];
+                /**
+                 * @description Its name as in the metrics, that of a volume behind its pool's, as in `tank/a`. The appliance has
+                 *     none.
+                 */
+                name?: string;
+                /**
+                 * @description Steps no shorter than so many seconds; the shortest that are kept for all of the time unless
+                 *     given.
+                 */
+                step_s?: number;
+                /** @description Until then; until now unless given. */
+                to_ms?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["History"];
+                };
+            };
+            /** @description Not done: malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: unauthenticated. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: forbidden. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: not_found. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: invalid. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7422,7 +7831,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["PoolDevice"];
+                    "application/json": components["schemas"]["Pool"];
                 };
             };
             /** @description Not done: malformed. */
@@ -11259,6 +11668,94 @@ export interface operations {
             };
             /** @description Not done: invalid. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: too_many. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: internal, device. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: unavailable. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_subsystem_statistics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The subsystem. */
+                nqn: components["schemas"]["Nqn"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As they are now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        items: components["schemas"]["HostStatistics"][];
+                    };
+                };
+            };
+            /** @description Not done: malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: unauthenticated. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: forbidden. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not done: not_found. */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -18,17 +18,23 @@ export interface Rates {
   /** Nanoseconds; nothing where no command ended. */
   p50?: number;
   p99?: number;
+  readP50?: number;
+  readP99?: number;
+  writeP50?: number;
+  writeP99?: number;
 }
 
 /** Rates over time, oldest first: one list for each line of a chart. */
 export interface Course {
   seconds: number[];
-  reads: number[];
-  writes: number[];
-  readBytes: number[];
-  writeBytes: number[];
-  p50: (number | null)[];
-  p99: (number | null)[];
+  reads: (number | null)[];
+  writes: (number | null)[];
+  readBytes: (number | null)[];
+  writeBytes: (number | null)[];
+  readP50: (number | null)[];
+  readP99: (number | null)[];
+  writeP50: (number | null)[];
+  writeP99: (number | null)[];
 }
 
 const LOOK_MS = 2000;
@@ -39,7 +45,7 @@ const POINTS = 300;
 /** Courses are kept of so many things; of more, only of those that are looked at. */
 const COURSES = 400;
 
-const empty = (): Course => ({ seconds: [], reads: [], writes: [], readBytes: [], writeBytes: [], p50: [], p99: [] });
+const empty = (): Course => ({ seconds: [], reads: [], writes: [], readBytes: [], writeBytes: [], readP50: [], readP99: [], writeP50: [], writeP99: [] });
 
 /** The bound below which a share of what came between two looks stayed. */
 export function quantile(share: number, now: Histogram[], before: Histogram[]): number | undefined {
@@ -75,6 +81,8 @@ export function rates(now: Io[], before: (Io | undefined)[], seconds: number): R
   const per = (of: (io: Io) => number) => known.reduce((sum, { io, was }) => sum + of(io) - of(was), 0) / seconds;
   const latencies = (ios: Io[]) => ios.flatMap((io) => [io.read_latency, io.write_latency]);
   const [after, ahead] = [latencies(known.map((pair) => pair.io)), latencies(known.map((pair) => pair.was))];
+  const one = (share: number, of: (io: Io) => Histogram) => quantile(share, known.map((pair) => of(pair.io)), known.map((pair) => of(pair.was)));
+  const [read, write] = [(io: Io) => io.read_latency, (io: Io) => io.write_latency];
   return {
     reads: per((io) => io.reads),
     writes: per((io) => io.writes),
@@ -85,6 +93,10 @@ export function rates(now: Io[], before: (Io | undefined)[], seconds: number): R
     queueDepth: now.reduce((sum, io) => sum + io.queue_depth, 0),
     p50: quantile(0.5, after, ahead),
     p99: quantile(0.99, after, ahead),
+    readP50: one(0.5, read),
+    readP99: one(0.99, read),
+    writeP50: one(0.5, write),
+    writeP99: one(0.99, write),
   };
 }
 
@@ -186,8 +198,10 @@ function grown(course: Course, rate: Rates, at: number): Course {
     writes: add(course.writes, rate.writes),
     readBytes: add(course.readBytes, rate.readBytes),
     writeBytes: add(course.writeBytes, rate.writeBytes),
-    p50: add(course.p50, rate.p50 ?? null),
-    p99: add(course.p99, rate.p99 ?? null),
+    readP50: add(course.readP50, rate.readP50 ?? null),
+    readP99: add(course.readP99, rate.readP99 ?? null),
+    writeP50: add(course.writeP50, rate.writeP50 ?? null),
+    writeP99: add(course.writeP99, rate.writeP99 ?? null),
   };
 }
 
