@@ -43,7 +43,8 @@ impl Rig {
     pub fn cold(config: Config) -> Rig {
         let soft = Arc::new(Soft::new(config));
         let controller = Controller::new(soft.clone(), options()).unwrap();
-        let plan = PoolPlan::for_bytes(16 << 20);
+        // Of the largest buffers eight: more than the operations of one batch.
+        let plan = PoolPlan::for_bytes(32 << 20);
         let memory = Arc::new(Memory::map(2, plan.bytes()).unwrap());
         Rig {
             soft,
