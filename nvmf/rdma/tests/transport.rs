@@ -495,7 +495,7 @@ proptest! {
         }
         if settles {
             // With one place for commands each of them waits for those before.
-            (0..4).for_each(|_| bench.settle());
+            (0..RECEIVES).for_each(|_| bench.settle());
             if bench.nic().port_open {
                 assert_eq!(bench.nic().receives(), RECEIVES, "each receive is with the card again");
             }
