@@ -193,12 +193,17 @@ impl Appliance {
         number.and_then(|text| text.parse().ok()).ok_or_else(|| "no VmRSS".to_owned())
     }
 
-    /// Open file descriptors.
+    /// Open file descriptors, but for the files of the history: those are opened with the first minute,
+    /// whatever hosts do.
     ///
     /// # Errors
     /// When the process is gone.
     pub fn descriptors(&self) -> Result<usize, String> {
-        Ok(std::fs::read_dir(self.proc("fd")?).map_err(|error| error.to_string())?.count())
+        let open =
+            std::fs::read_dir(self.proc("fd")?).map_err(|error| error.to_string())?.flatten();
+        let is_counted =
+            |path: &PathBuf| !path.components().any(|part| part.as_os_str() == "history");
+        Ok(open.filter_map(|entry| entry.path().read_link().ok()).filter(is_counted).count())
     }
 
     fn proc(&self, file: &str) -> Result<PathBuf, String> {
